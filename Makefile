@@ -1,0 +1,40 @@
+# make run    a virtual environment, the pinned packages, and the demo   (make run ARGS=--once)
+# make test   set-up, then format, lint, types and the whole test suite; what .ci/run calls
+# make check  format, lint and types alone
+# make bench  the benchmarks, each beside its floor
+# make docs   the documentation as pages, in build/docs
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+TESTS ?= tests
+
+.PHONY: run test check bench docs format
+
+run: $(READY)
+	$(BIN)/quiesce demo $(ARGS)
+
+test: check
+	$(BIN)/pytest $(TESTS) $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(READY)
+	$(BIN)/python -m api.site build/docs
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@

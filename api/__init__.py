@@ -1,0 +1,1 @@
+"""The web interface of Quiesce: HTTP server, clients and the ``quiesce`` command."""

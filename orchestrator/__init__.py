@@ -1,0 +1,1 @@
+"""Quiesce: a run orchestrator on Trio."""

@@ -1,0 +1,133 @@
+"""Every error that Quiesce raises on purpose.
+
+The docstring of a class is its default message; fields carry what a program may want to read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.model import Receipt, RunError, RunId, RunStatus
+
+
+class OrchestratorError(Exception):
+    """Something went wrong in Quiesce."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class InvalidInput(OrchestratorError):
+    """A value that was given does not fit.
+
+    Attributes:
+        problems: one ``(field, what is wrong and what would be right)`` pair for each fault;
+            a nested field is dotted (``options.deadline_s``).
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{field}: {why}" for field, why in self.problems))
+
+
+class UnknownAgent(OrchestratorError):
+    """No agent of that name is registered."""
+
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"no agent is named {name!r}; registered agents: {listed}")
+
+
+class UnknownRun(OrchestratorError):
+    """No run has that id."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"no run has the id {run_id!r}")
+
+
+class IllegalTransition(OrchestratorError):
+    """The lifecycle does not allow that move from the run's status."""
+
+    def __init__(self, status: RunStatus, move: str) -> None:
+        self.status = status
+        self.move = move
+        super().__init__(f"a run that is {status} cannot {move}")
+
+
+class RunEnded(OrchestratorError):
+    """The run has ended, so there is nothing left to act on."""
+
+    def __init__(self, run_id: RunId, status: RunStatus) -> None:
+        self.run_id = run_id
+        self.status = status
+        super().__init__(f"run {run_id} has already ended: it is {status}")
+
+
+class StartsRefused(OrchestratorError):
+    """The orchestrator is shutting down and starts nothing new."""
+
+
+class OperationRefused(OrchestratorError):
+    """A stop was asked for, so no operation of this run may start any more."""
+
+    def __init__(self, kind: str, label: str = "") -> None:
+        self.kind = kind
+        self.label = label
+        what = f"{kind} {label!r}" if label else kind
+        super().__init__(
+            f"{what} was refused: a stop was asked for and nothing new may start;"
+            " do it before the stop, in ctx.critical(), or in a ctx.on_stop() compensation"
+        )
+
+
+class OperationsAreLeaves(OrchestratorError):
+    """Operations are leaves: nothing that is a step of its own may start inside one."""
+
+    def __init__(self, outer: str, inner: str) -> None:
+        self.outer = outer
+        self.inner = inner
+        super().__init__(
+            f"{inner} was started inside the operation {outer!r}, but operations are leaves,"
+            f" since a stop shields them while they are in flight; start {inner} outside it"
+        )
+
+
+class AgentFailed(OrchestratorError):
+    """A sub-agent ended with an error.
+
+    In the same process the original exception is the ``__cause__``.
+    """
+
+    def __init__(self, agent: str, run_id: RunId, error: RunError) -> None:
+        self.agent = agent
+        self.run_id = run_id
+        self.error = error
+        super().__init__(f"sub-agent {agent} failed: {error.type}: {error.message}")
+
+
+class AgentStopped(OrchestratorError):
+    """A sub-agent was stopped while its parent goes on."""
+
+    def __init__(self, agent: str, run_id: RunId, receipt: Receipt) -> None:
+        self.agent = agent
+        self.run_id = run_id
+        self.receipt = receipt
+        why = f" ({receipt.reason})" if receipt.reason else ""
+        super().__init__(f"sub-agent {agent} was stopped by {receipt.source}{why}")
+
+
+class StoreUnavailable(OrchestratorError):
+    """The store does not take writes at present; what is in memory is kept and retried."""
+
+
+class StoreInUse(OrchestratorError):
+    """Another process has this store open; stop it first, or use another file."""
+
+
+class StoreDamaged(OrchestratorError):
+    """The store cannot be read; restore it from a backup, or move it away to begin a new one."""

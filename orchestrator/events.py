@@ -1,0 +1,171 @@
+"""What can happen in a run, as small frozen values named for it; and the numbered envelope.
+
+A payload is what a run says; an ``Event`` is the payload with its place in the tree's feed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from orchestrator.model import Json, RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a feed.
+
+    Attributes:
+        seq: 1, 2, 3, … without a gap within the tree of ``root_id``.
+        data: JSON object.
+    """
+
+    seq: int
+    run_id: RunId
+    root_id: RunId
+    type: str
+    at: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What happened, before it has a number."""
+
+    type: ClassVar[str]
+
+    def data(self) -> dict[str, Any]:
+        """Return the JSON object that goes into the event."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True)
+class RunQueued(Payload):
+    type: ClassVar[str] = "run.queued"
+    agent: str
+    parent_id: RunId | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Payload):
+    type: ClassVar[str] = "run.started"
+    agent: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress(Payload):
+    type: ClassVar[str] = "run.progress"
+    percent: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog(Payload):
+    type: ClassVar[str] = "run.log"
+    level: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPartial(Payload):
+    """The partial result has changed; the value itself is read from the run."""
+
+    type: ClassVar[str] = "run.partial"
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunArtifact(Payload):
+    type: ClassVar[str] = "run.artifact"
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStopping(Payload):
+    type: ClassVar[str] = "run.stopping"
+    mode: str
+    grace_s: float
+    source: str
+    requested_by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEscalated(Payload):
+    """The stop went up a rung: by a second request, or since the time for the first was over."""
+
+    type: ClassVar[str] = "run.escalated"
+    mode: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Payload):
+    """The run's last event. Its type says how it ended: ``run.succeeded``, ``run.lost``, …"""
+
+    status: str
+    result: Json
+    error: dict[str, Any] | None
+    receipt: dict[str, Any] | None
+
+    @property
+    def type(self) -> str:  # type: ignore[override]  # the one payload with seven names
+        """The event type for this ending."""
+        return f"run.{self.status}"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationStarted(Payload):
+    type: ClassVar[str] = "operation.started"
+    operation: int
+    kind: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFinished(Payload):
+    type: ClassVar[str] = "operation.finished"
+    operation: int
+    kind: str
+    label: str
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCut(Payload):
+    """The operation was ended before its time by a stop or by a limit around it."""
+
+    type: ClassVar[str] = "operation.cut"
+    operation: int
+    kind: str
+    label: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OperationWasRefused(Payload):
+    type: ClassVar[str] = "operation.refused"
+    kind: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvent(Payload):
+    """An event of the agent's own, by ``ctx.emit``."""
+
+    name: str
+    value: dict[str, Any]
+
+    @property
+    def type(self) -> str:  # type: ignore[override]  # named by the agent
+        """The agent's own event type."""
+        return self.name
+
+    def data(self) -> dict[str, Any]:
+        """Return the agent's own JSON object."""
+        return self.value

@@ -1,0 +1,237 @@
+"""The frozen values that everything else speaks of. Standard library only, no behaviour.
+
+Times that are shown (``*_at``) are RFC 3339 UTC strings made by one injected ``now``. Durations
+are seconds as floats and end in ``_s`` (or are called ``seconds``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NewType
+
+RunId = NewType("RunId", str)
+
+# The JSON edge: what agents are given and hand back. Nothing else in the core is untyped.
+Json = Any
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life; see ``lifecycle`` for what may follow what."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    TIMED_OUT = "timed_out"
+    ABANDONED = "abandoned"
+    LOST = "lost"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when nothing can ever follow."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {
+        RunStatus.SUCCEEDED,
+        RunStatus.FAILED,
+        RunStatus.STOPPED,
+        RunStatus.TIMED_OUT,
+        RunStatus.ABANDONED,
+        RunStatus.LOST,
+    }
+)
+
+
+class StopMode(StrEnum):
+    """A rung of the stop ladder. Later members are stricter."""
+
+    GRACEFUL = "graceful"
+    NOW = "now"
+    KILL = "kill"
+
+    @property
+    def rank(self) -> int:
+        """0 for the gentlest; a second stop may only raise it."""
+        return list(StopMode).index(self)
+
+
+class StopSource(StrEnum):
+    """Who or what asked for a stop."""
+
+    USER = "user"
+    ADMIN = "admin"
+    DEADLINE = "deadline"
+    IDLE = "idle"
+    PARENT = "parent"
+    SUPERSEDED = "superseded"
+    DISCONNECT = "disconnect"
+    SHUTDOWN = "shutdown"
+    HALT = "halt"
+
+
+class StopOutcome(StrEnum):
+    """What became of a stop."""
+
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FINISHED_FIRST = "finished_first"
+    ABANDONED = "abandoned"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """Who asks, why, when, and how long operations in flight may still take.
+
+    Attributes:
+        grace_s: seconds from ``requested_at``; 0 for the modes ``now`` and ``kill``.
+    """
+
+    mode: StopMode
+    grace_s: float
+    source: StopSource
+    requested_by: str
+    requested_at: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationCounts:
+    """Operations of the tree since the stop was asked for."""
+
+    finished: int = 0
+    cut: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a task of an abandoned run still stands: its innermost frame."""
+
+    run_id: RunId
+    agent: str
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunError:
+    """An exception, in words."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The account of one stop.
+
+    Attributes:
+        mode: the strictest mode that was asked for.
+        reached: the rung that it took: ``graceful`` (everything in flight finished), ``now``
+            (something was cut), ``kill`` (a process was killed, or code was abandoned).
+        settled_at, seconds: None until the stop is settled; seconds since ``requested_at``.
+        runs_stopped: runs of the tree that had not ended when the stop came, root included.
+        critical_s: for how long critical sections held the stop back, in seconds.
+        error: what the agent raised while it was being stopped, if it did.
+        detached: ids of runs that this tree had started detached; the stop left them alone.
+        also: later stop requests, which could only tighten this one.
+    """
+
+    mode: StopMode
+    reached: StopMode
+    requested_at: str
+    requested_by: str
+    source: StopSource
+    reason: str
+    previous_status: RunStatus
+    settled_at: str | None
+    seconds: float | None
+    outcome: StopOutcome
+    runs_stopped: int
+    operations: OperationCounts
+    clients_closed: int
+    processes_killed: int = 0
+    cleanup_errors: tuple[str, ...] = ()
+    critical_s: float = 0.0
+    still_running: tuple[Standing, ...] = ()
+    error: RunError | None = None
+    detached: tuple[RunId, ...] = ()
+    also: tuple[StopRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run says that it is: 0 to 100, and a sentence."""
+
+    percent: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the starter of a run may choose.
+
+    Attributes:
+        deadline_s: seconds from the first start of the agent's code; None for no limit.
+        idle_timeout_s: seconds without any event of the tree; None for no limit.
+        grace_s: the grace of a graceful stop that names none.
+        cleanup_s: the bound of each cleanup step.
+        on_crash: what becomes of the run when its process dies: ``fail`` ends it ``lost``.
+        max_attempts: how often in all ``on_crash="restart"`` may start it.
+    """
+
+    deadline_s: float | None = None
+    idle_timeout_s: float | None = None
+    grace_s: float = 30.0
+    cleanup_s: float = 5.0
+    isolation: Literal["task"] = "task"
+    on_crash: Literal["fail", "restart"] = "fail"
+    max_attempts: int = 3
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """Everything durable about a run except its events, partial result and artifacts.
+
+    Attributes:
+        version: grows by one with every change; the run's ETag.
+        attempt: 1 for the first start, one more for each restart after a crash.
+        input: JSON, as validated; result: JSON, only of a run that succeeded.
+    """
+
+    id: RunId
+    agent: str
+    root_id: RunId
+    status: RunStatus
+    created_at: str
+    parent_id: RunId | None = None
+    owner: str = ""
+    input: Json = None
+    options: RunOptions = field(default_factory=RunOptions)
+    result: Json = None
+    error: RunError | None = None
+    progress: Progress = field(default_factory=Progress)
+    started_at: str | None = None
+    ended_at: str | None = None
+    deadline_at: str | None = None
+    attempt: int = 1
+    node: str = ""
+    waiting_for: str = ""
+    stop: Receipt | None = None
+    version: int = 1
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that the run was started with."""
+        return self.options.tags

@@ -1,0 +1,1 @@
+"""Where runs are durable: the ``Store`` protocol and its implementations."""

@@ -1,0 +1,140 @@
+"""What a store is asked to do. Implementations: ``memory``, ``sqlite``.
+
+Writes come from one journal, in order, as batches; a batch is atomic: all of it is durable when
+``write`` returns, or none of it is stored and ``write`` raises ``StoreUnavailable``. Reads may
+come from many tasks at once and see every batch whose ``write`` has returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.events import Event
+    from orchestrator.model import Json, RunId, RunRecord, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRun:
+    """Insert the run, or bring it to this version.
+
+    Compare-and-set: a stored run that is terminal is never changed by it.
+    """
+
+    record: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEvent:
+    """Append to the feed of the event's tree. The pair (root_id, seq) is new."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class SavePartial:
+    """Replace the run's partial result. ``value`` is encoded JSON (UTF-8)."""
+
+    run_id: RunId
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SaveArtifact:
+    """Replace an artifact (``append`` false), or add to its end; it is made if absent."""
+
+    run_id: RunId
+    name: str
+    media_type: str
+    data: bytes
+    append: bool
+
+
+Write = SaveRun | AppendEvent | SavePartial | SaveArtifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs a list shows. Every field that is not None must match.
+
+    Attributes:
+        statuses: any of these.
+        tag: the run carries it.
+        root: the tree of that root, root included.
+        parent: direct children of that run; the empty string for runs without a parent.
+    """
+
+    statuses: tuple[RunStatus, ...] | None = None
+    agent: str | None = None
+    owner: str | None = None
+    tag: str | None = None
+    root: str | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Runs, newest first, and the cursor of the next page (None on the last one)."""
+
+    runs: tuple[RunRecord, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactInfo:
+    """An artifact without its bytes; ``size`` in bytes."""
+
+    name: str
+    media_type: str
+    size: int
+
+
+class Store(Protocol):
+    """Where runs, events, partial results and artifacts are durable."""
+
+    async def write(self, batch: Sequence[Write]) -> None:
+        """Make the whole batch durable. Cannot be cancelled half-way.
+
+        A ``SaveRun`` for a run that is terminal in the store changes nothing.
+
+        Raises:
+            StoreUnavailable: nothing of the batch was stored; the caller may try it again.
+        """
+
+    async def get(self, run_id: str) -> RunRecord | None:
+        """Return the run, or None."""
+
+    async def page(self, where: RunFilter, *, after: str | None, limit: int) -> RunPage:
+        """Return up to ``limit`` matching runs, newest first, in time that does not grow with
+        the number of runs before the page.
+
+        Args:
+            after: the ``next`` of the page before; None for the first page.
+
+        Raises:
+            InvalidInput: ``after`` is not a cursor of ours.
+        """
+
+    async def unfinished(self) -> list[RunRecord]:
+        """Return every run that is not terminal, oldest first (so parents before children)."""
+
+    async def tree(self, root_id: str) -> list[RunRecord]:
+        """Return the runs of a tree, oldest first."""
+
+    async def events(self, root_id: str, *, after: int, limit: int) -> list[Event]:
+        """Return up to ``limit`` events of a tree with ``seq > after``, in order."""
+
+    async def last_seq(self, root_id: str) -> int:
+        """Return the number of the tree's last event, 0 if it has none."""
+
+    async def partial(self, run_id: str) -> Json:
+        """Return the run's latest partial result, decoded; None if there is none."""
+
+    async def artifacts(self, run_id: str) -> list[ArtifactInfo]:
+        """Return the run's artifacts in the order of their names."""
+
+    async def artifact(self, run_id: str, name: str) -> bytes | None:
+        """Return an artifact's bytes, or None."""
