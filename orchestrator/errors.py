@@ -85,6 +85,19 @@ class OperationRefused(OrchestratorError):
         )
 
 
+class OperationCut(OrchestratorError):
+    """A stop's time for what was in flight ran out.
+
+    Raised only where Trio's own ``Cancelled`` cannot arrive: in a critical section that took
+    longer than it said, or inside a shield of the agent's own.
+    """
+
+    def __init__(self, kind: str, label: str = "") -> None:
+        self.kind = kind
+        self.label = label
+        super().__init__(f"{kind} {label!r} was cut by a stop")
+
+
 class OperationsAreLeaves(OrchestratorError):
     """Operations are leaves: nothing that is a step of its own may start inside one."""
 

@@ -5,8 +5,10 @@ A payload is what a run says; an ``Event`` is the payload with its place in the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from orchestrator.model import RunStatus
 
 if TYPE_CHECKING:
     from orchestrator.model import Json, RunId
@@ -37,7 +39,7 @@ class Payload:
 
     def data(self) -> dict[str, Any]:
         """Return the JSON object that goes into the event."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +171,7 @@ class UserEvent(Payload):
     def data(self) -> dict[str, Any]:
         """Return the agent's own JSON object."""
         return self.value
+
+
+# The types of a run's last event.
+ENDINGS = frozenset(f"run.{status}" for status in RunStatus if status.is_terminal)

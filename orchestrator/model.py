@@ -100,6 +100,7 @@ class StopRequest:
     requested_by: str
     requested_at: str
     reason: str = ""
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

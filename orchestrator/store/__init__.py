@@ -1,1 +1,72 @@
-"""Where runs are durable: the ``Store`` protocol and its implementations."""
+"""Where runs are durable: the ``Store`` protocol and its implementations.
+
+open_store(url)      the door
+protocol             what a store is asked to do
+memory               dicts, for tests and for programs that need no more
+sqlite               one file: one writer, a few readers, one process
+  connection         connections and transactions; what SQLite's errors mean
+  schema             the tables, and the check that a file is really a store
+  lock               that nobody else has the file open
+  batch              a batch of writes as few statements
+  query              a page of runs as SQL
+  codec              records as rows
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import InvalidInput
+from orchestrator.store.memory import MemoryStore as MemoryStore
+from orchestrator.store.protocol import AppendEvent as AppendEvent
+from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
+from orchestrator.store.protocol import Discard as Discard
+from orchestrator.store.protocol import RunFilter as RunFilter
+from orchestrator.store.protocol import RunPage as RunPage
+from orchestrator.store.protocol import SaveArtifact as SaveArtifact
+from orchestrator.store.protocol import SavePartial as SavePartial
+from orchestrator.store.protocol import SaveRun as SaveRun
+from orchestrator.store.protocol import Store as Store  # noqa: TC001  # re-exported
+from orchestrator.store.protocol import Write as Write
+from orchestrator.store.sqlite import SqliteStore as SqliteStore
+from orchestrator.store.sqlite import open_sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@asynccontextmanager
+async def open_store(url: str) -> AsyncIterator[Store]:
+    """Open a store for the time of an ``async with``.
+
+    Closing it is shielded and bounded, so it is closed although the scope is cancelled. Whatever
+    uses the store must have ended by then.
+
+    Args:
+        url: ``memory://``; ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``, where
+            the path is taken as it stands. A file that does not exist is made.
+
+    Raises:
+        InvalidInput: no such kind of store, or the path cannot be used; nothing was made.
+        StoreInUse: the file is open already, in this process or in another.
+        StoreDamaged: the file is no store that this version can read; it was left as it is.
+        StoreUnavailable: the file cannot be written at present.
+    """
+    match url.partition(":///"):
+        case ("sqlite", ":///", path) if path not in ("", ":memory:"):
+            async with open_sqlite(Path(path)) as sqlite:
+                yield sqlite
+        case _ if url == "memory://":
+            yield MemoryStore()
+        case _:
+            raise InvalidInput(
+                [
+                    (
+                        "store",
+                        f"{url!r} names no store; write sqlite:///runs.db,"
+                        " sqlite:////absolute/path/runs.db, or memory://",
+                    )
+                ]
+            )

@@ -53,7 +53,14 @@ class SaveArtifact:
     append: bool
 
 
-Write = SaveRun | AppendEvent | SavePartial | SaveArtifact
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Remove the run's partial result and artifacts, those of this batch too."""
+
+    run_id: RunId
+
+
+Write = SaveRun | AppendEvent | SavePartial | SaveArtifact | Discard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

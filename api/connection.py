@@ -1,0 +1,111 @@
+"""The guarded connection: what one client does is never felt by anybody else.
+
+Hypercorn's own ``TCPServer`` lets one client do three things that a server of runs cannot afford.
+All three were measured with hypercorn 0.18 and quart-trio 0.12, and the tests of this module
+repeat them, so that a release that no longer needs one of the guards is noticed.
+
+A. *One packet ends the server.* An error in the protocol code leaves ``TCPServer.run``, enters
+   the nursery of all connections, and cancels whatever stands beside the server. A WebSocket
+   upgrade with one byte behind it is enough, without any token (pgjones/hypercorn#225, open since
+   2024). Here no error leaves ``run``: it is counted, logged, and ends its own connection.
+
+B. *One client that stops reading makes a shutdown wait for ever.* Bytes are sent in a shield, so
+   that no message is torn, but the shield has no bound: graceful time, response timeouts and
+   cancellation from outside are all ignored (pgjones/hypercorn#106 is the nearest report). Here
+   the shield is bounded by the client's progress, and a client that makes none is cut.
+
+C. *The end of a response cancels its own bookkeeping.* Hypercorn tells the application
+   ``http.disconnect`` while it finishes a response; quart-trio then cancels the request's nursery,
+   and the rest of hypercorn's work, which runs in that nursery, is lost: the idle timer never
+   starts again, idle connections hold a shutdown back for the whole graceful time, and after a
+   response that came before its request's body the next request on that connection hangs (no
+   report upstream). Here that bookkeeping runs in a bounded shield. The application's own ``send``
+   stays unshielded: under HTTP/2 it may wait for a client that is gone.
+
+There is no public hook for any of this, so ``install`` replaces a module global of hypercorn, and
+hypercorn is pinned to 0.18.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar
+
+import hypercorn.trio.run
+import trio
+from hypercorn.events import RawData
+from hypercorn.trio.tcp_server import TCPServer
+
+from orchestrator.cleanup import bounded
+
+if TYPE_CHECKING:
+    from hypercorn.events import Event
+
+_log = logging.getLogger("quiesce.server")
+
+
+class Connection(TCPServer):
+    """One client's connection. Whatever goes wrong in it ends it, and nothing else.
+
+    Attributes:
+        SEND_STALL_S: a client that has accepted nothing for so many seconds is cut. Also what a
+            message that is being sent when the server shuts down may still take.
+        SLICE_BYTES: what counts as progress. As much as Trio lets wait unsent in the kernel.
+        failures: connections of this process that an error has ended.
+    """
+
+    SEND_STALL_S: ClassVar[float] = 3.0
+    SLICE_BYTES: ClassVar[int] = 2**14
+    failures: ClassVar[int] = 0
+
+    async def run(self) -> None:
+        """Serve the client until it leaves or is cut. Its socket is closed by Trio's listener.
+
+        Raises:
+            BaseException: only what is not an ``Exception``, such as ``trio.Cancelled``.
+        """
+        try:
+            with trio.CancelScope() as self._life:
+                await super().run()
+        except* Exception as errors:
+            _note_failure(errors)
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol asks for: send bytes, close, or mind the idle timer."""
+        if isinstance(event, RawData):
+            async with self.send_lock:
+                await self._send(event.data)
+        else:
+            with bounded(self.SEND_STALL_S):
+                await super().protocol_send(event)
+
+    async def _send(self, data: bytes) -> None:
+        # All of the bytes go out, or the connection ends: nothing could follow a torn message.
+        try:
+            with bounded(self.SEND_STALL_S) as patience:
+                for start in range(0, len(data), self.SLICE_BYTES):
+                    await self.stream.send_all(data[start : start + self.SLICE_BYTES])
+                    # In a shutdown progress buys no more time: the client could read for hours.
+                    if not self.context.terminated.is_set():
+                        patience.deadline = trio.current_time() + self.SEND_STALL_S
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._life.cancel(reason="the client is gone")
+        if patience.cancelled_caught:
+            self._life.cancel(reason="the client accepted nothing in time")
+
+
+def install() -> None:
+    """Make hypercorn use ``Connection`` in this process. May be called many times."""
+    hypercorn.trio.run.TCPServer = Connection  # type: ignore[attr-defined]  # no public hook
+
+
+def _note_failure(errors: ExceptionGroup[Exception]) -> None:
+    Connection.failures += 1
+    _log.debug("a connection was ended by an error", exc_info=errors)
+    # At 1, 2, 4, 8, …: a hostile client must not be able to fill the log.
+    if Connection.failures.bit_count() == 1:
+        _log.warning(
+            "%d connection(s) so far were ended by an error; the latest: %.300r",
+            Connection.failures,
+            errors,
+        )

@@ -1,0 +1,93 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import http
+import logging
+from typing import TYPE_CHECKING, Any
+
+from quart import Response, json
+from werkzeug.exceptions import HTTPException
+
+from orchestrator import (
+    InvalidInput,
+    OrchestratorError,
+    RunEnded,
+    StartsRefused,
+    StoreUnavailable,
+    UnknownAgent,
+    UnknownRun,
+)
+
+if TYPE_CHECKING:
+    from quart_trio import QuartTrio
+
+_log = logging.getLogger("quiesce.api")
+
+RETRY_AFTER_S = 5
+
+
+def problem(status: int, kind: str, detail: str, **members: Any) -> Response:
+    """Return a problem document.
+
+    Args:
+        kind: what went wrong, in a few dashed words; the end of the problem's ``type``.
+        members: further members of the document, JSON.
+    """
+    body = {
+        "type": f"urn:quiesce:{kind}",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
+    return Response(
+        json.dumps(body), status=status, headers=headers, content_type="application/problem+json"
+    )
+
+
+def invalid(problems: list[tuple[str, str]]) -> Response:
+    """Return the 422 that names each field that does not fit."""
+    detail = "; ".join(f"{field}: {why}" for field, why in problems)
+    errors = [{"field": field, "message": why} for field, why in problems]
+    return problem(422, "invalid-input", detail, errors=errors)
+
+
+def from_error(error: OrchestratorError) -> Response:
+    """Return the problem that an error of the orchestrator means over HTTP."""
+    match error:
+        case InvalidInput(problems=problems):
+            return invalid(list(problems))
+        case UnknownAgent():
+            return invalid([("agent", str(error))])
+        case UnknownRun(run_id=run_id):
+            return problem(404, "unknown-run", str(error), run_id=run_id)
+        case RunEnded(run_id=run_id, status=status):
+            return problem(409, "run-ended", str(error), run_id=run_id, run_status=status)
+        case StartsRefused():
+            return problem(503, "starts-refused", str(error))
+        case StoreUnavailable():
+            return problem(503, "store-unavailable", str(error))
+        case _:
+            raise error
+
+
+def install(app: QuartTrio) -> None:
+    """Make the application answer every error with a problem document."""
+
+    async def orchestrator_error(error: OrchestratorError) -> Response:
+        return from_error(error)
+
+    async def http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        kind = http.HTTPStatus(status).phrase.lower().replace(" ", "-")
+        return problem(status, kind, error.description or http.HTTPStatus(status).description)
+
+    async def bug(error: Exception) -> Response:
+        _log.error("a request failed", exc_info=error)
+        return problem(500, "internal-error", "the server made a mistake; its log says which")
+
+    app.register_error_handler(OrchestratorError, orchestrator_error)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, bug)

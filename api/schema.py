@@ -1,0 +1,201 @@
+"""The JSON shapes of the interface: what requests must look like, and what answers do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pydantic
+
+from orchestrator import (
+    InvalidInput,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    StopMode,
+    available_actions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator import Agent, Event, Receipt, Run, TaskStack
+
+MAX_WAIT_S = 3600.0
+MAX_PAGE = 500
+
+
+class _Order(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class StartOrder(_Order):
+    """The body of ``POST /runs``."""
+
+    agent: str
+    input: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+
+
+class StopOrder(_Order):
+    """The body of ``POST /runs/{id}/stop``; all of it may be left out."""
+
+    mode: StopMode = StopMode.GRACEFUL
+    grace_s: float | None = pydantic.Field(None, ge=0, le=86_400)
+    reason: str = pydantic.Field("", max_length=2_000)
+    wait_s: float = pydantic.Field(0, ge=0, le=MAX_WAIT_S)
+    discard: bool = False
+
+
+class WaitQuery(_Order):
+    """The query of a call that may wait for the run's end."""
+
+    wait_s: float = pydantic.Field(0, ge=0, le=MAX_WAIT_S)
+
+
+class EventsQuery(_Order):
+    """The query of a feed."""
+
+    after: int = pydantic.Field(0, ge=0)
+    limit: int = pydantic.Field(MAX_PAGE, ge=1, le=MAX_PAGE)
+
+
+class RunsQuery(_Order):
+    """The query of a list. ``status`` may be several, with commas; ``parent=none`` are roots."""
+
+    status: str | None = None
+    agent: str | None = None
+    owner: str | None = None
+    tag: str | None = None
+    root: str | None = None
+    parent: str | None = None
+    after: str | None = None
+    limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
+
+    def filter(self) -> RunFilter:
+        """Return the filter that the query means.
+
+        Raises:
+            InvalidInput: a status is unknown.
+        """
+        return RunFilter(
+            statuses=None if self.status is None else _statuses(self.status),
+            agent=self.agent,
+            owner=self.owner,
+            tag=self.tag,
+            root=self.root,
+            parent="" if self.parent == "none" else self.parent,
+        )
+
+
+_AnyOrder = TypeVar("_AnyOrder", bound=_Order)
+
+
+def parse(order: type[_AnyOrder], given: object) -> _AnyOrder:
+    """Check a body or query.
+
+    Raises:
+        InvalidInput: names each field that is unknown or does not fit.
+    """
+    if not isinstance(given, dict):
+        raise InvalidInput([("body", "must be a JSON object")])
+    try:
+        return order.model_validate(given)
+    except pydantic.ValidationError as error:
+        known = ", ".join(order.model_fields)
+        raise InvalidInput(
+            [
+                (
+                    ".".join(map(str, each["loc"])),
+                    f"is not known; known are: {known}"
+                    if each["type"] == "extra_forbidden"
+                    else each["msg"],
+                )
+                for each in error.errors(include_url=False, include_context=False)
+            ]
+        ) from None
+
+
+def _statuses(text: str) -> tuple[RunStatus, ...]:
+    try:
+        return tuple(RunStatus(word) for word in text.split(","))
+    except ValueError:
+        known = ", ".join(RunStatus)
+        raise InvalidInput([("status", f"{text!r} is not of: {known}")]) from None
+
+
+def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
+    """Return a run as JSON, without its partial result.
+
+    Args:
+        live: the run, if it has not ended: its receipt then is the account so far.
+    """
+    receipt = record.stop
+    if live is not None and record.status is RunStatus.STOPPING:
+        receipt = live.receipt
+    fields = {name: getattr(record, name) for name in _PLAIN_FIELDS}
+    return fields | {
+        "available_actions": list(available_actions(record.status)),
+        "tags": list(record.tags),
+        "options": asdict(record.options) | {"tags": list(record.tags)},
+        "error": record.error and asdict(record.error),
+        "progress": asdict(record.progress),
+        "stop": receipt and receipt_json(receipt),
+    }
+
+
+_PLAIN_FIELDS = (
+    "id",
+    "agent",
+    "status",
+    "parent_id",
+    "root_id",
+    "owner",
+    "input",
+    "result",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "deadline_at",
+    "attempt",
+    "node",
+    "waiting_for",
+)
+
+
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    """Return a receipt as JSON."""
+    return asdict(receipt)
+
+
+def tree_json(records: Sequence[RunRecord], live: Mapping[str, Run]) -> dict[str, Any]:
+    """Return runs, parents before children, as one run with nested ``children``."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for record in records:
+        node = run_json(record, live.get(record.id)) | {"children": []}
+        nodes[record.id] = node
+        parent = nodes.get(record.parent_id or "")
+        if parent is not None:
+            parent["children"].append(node)
+    return nodes[records[0].id]
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """Return an event as JSON."""
+    return asdict(event)
+
+
+def agent_json(agent: Agent) -> dict[str, Any]:
+    """Return an agent as JSON."""
+    return {
+        "name": agent.name,
+        "description": agent.description,
+        "input_schema": agent.input_schema,
+        "isolation": agent.options.isolation,
+        "options": asdict(agent.options),
+    }
+
+
+def stack_json(stacks: Sequence[TaskStack]) -> dict[str, Any]:
+    """Return await stacks as JSON, innermost frame last."""
+    return {"tasks": [asdict(stack) for stack in stacks]}

@@ -1,0 +1,147 @@
+"""Serving the application on a loopback address until it is time to close."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config, Sockets
+from hypercorn.trio.run import worker_serve
+
+from api.connection import install
+from orchestrator.errors import InvalidInput, OrchestratorError
+
+if TYPE_CHECKING:
+    from hypercorn.typing import (
+        ASGIFramework,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        Scope,
+    )
+    from quart_trio import QuartTrio
+
+Address = tuple[str, int]
+
+KEEP_ALIVE_S = 75.0
+# Streams end by themselves when the server closes, so this is for ordinary requests in flight.
+GRACEFUL_S = 1.0
+BACKLOG = 1000
+MAX_HEADER_BYTES = 32 * 1024
+
+
+class CannotListen(OrchestratorError):
+    """The server cannot listen on that address."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        self.host = host
+        self.port = port
+        super().__init__(
+            f"cannot listen on {host} port {port}: {why};"
+            " end what uses that port, or choose another one (0 picks one that is free)"
+        )
+
+
+async def serve(
+    app: QuartTrio,
+    *,
+    host: str,
+    port: int,
+    closing: trio.Event,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``app`` until ``closing`` is set. To be run with ``nursery.start``.
+
+    Hands out the bound ``(host, port)`` once the application has started and clients can connect.
+    After ``closing`` is set nobody can connect any more, idle connections are closed at once,
+    requests in flight have ``GRACEFUL_S``, and a client that does not take what it is sent has
+    ``Connection.SEND_STALL_S`` on top. Cancellation gives requests no time at all.
+
+    Args:
+        host: a loopback address: in ``127.0.0.0/8``, ``::1``, or ``localhost`` (``127.0.0.1``).
+        port: 0 to 65535; 0 picks one that is free.
+        keep_alive_s: an idle connection is closed after so many seconds.
+
+    Raises:
+        InvalidInput: ``host`` is not a loopback address, or ``port`` is not a port.
+        CannotListen: somebody else has the port, or we may not have it.
+    """
+    with _listen(host, port) as listener:
+        address = cast("Address", listener.getsockname()[:2])
+        install()
+        try:
+            await worker_serve(
+                ASGIWrapper(_announcing(app, address, task_status)),
+                _config(keep_alive_s),
+                sockets=Sockets([], [listener], []),
+                shutdown_trigger=closing.wait,
+            )
+        except BaseExceptionGroup as group:
+            raise _only(group) from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen here rather than in hypercorn, whose nurseries would wrap the error twice."""
+    problems = []
+    host = "127.0.0.1" if host == "localhost" else host
+    if not _is_loopback(host):
+        problems.append(("host", f"{host!r} is not loopback; use 127.0.0.1, ::1 or localhost"))
+    if not 0 <= port <= 65535:
+        problems.append(("port", f"{port} is not a port; use 0 to 65535"))
+    if problems:
+        raise InvalidInput(problems)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise CannotListen(host, port, os.strerror(error.errno or 0)) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _config(keep_alive_s: float) -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("quiesce.server")
+    config.include_server_header = False
+    config.keep_alive_timeout = keep_alive_s
+    config.graceful_timeout = GRACEFUL_S
+    config.h11_max_incomplete_size = MAX_HEADER_BYTES
+    return config
+
+
+def _announcing(
+    app: QuartTrio, address: Address, task_status: trio.TaskStatus[Address]
+) -> ASGIFramework:
+    """Announce the address when the application has started.
+
+    Hypercorn itself reports that it has started even if the application has failed to.
+    """
+
+    async def asgi(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def announce(event: ASGISendEvent) -> None:
+            await send(event)
+            if event["type"] == "lifespan.startup.complete":
+                task_status.started(address)
+
+        await app(scope, receive, announce if scope["type"] == "lifespan" else send)
+
+    return asgi
+
+
+def _only(error: BaseException) -> BaseException:
+    """Return the one exception inside groups of one, or the group if it holds several."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

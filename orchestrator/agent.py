@@ -1,0 +1,241 @@
+"""What an agent is: an async function with a name, a validated input and default options."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import pydantic
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from orchestrator.errors import InvalidInput, UnknownAgent
+from orchestrator.model import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+
+    from orchestrator.model import Json
+
+    AgentFunction = Callable[..., Awaitable[Any]]
+
+# Requests of one run that are under way at once, unless the agent says otherwise.
+HTTP_CONCURRENCY = 100
+
+
+class Agent:
+    """A registered agent. Made by ``@agent``; calling it calls the function.
+
+    Attributes:
+        name: unique among the agents of an orchestrator.
+        description: the function's docstring.
+        input_schema: JSON Schema of the input object.
+        options: what a run of it gets where its starter says nothing.
+        http_concurrency: requests of one run under way at once.
+    """
+
+    def __init__(
+        self,
+        function: AgentFunction,
+        *,
+        name: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        http_concurrency: int = HTTP_CONCURRENCY,
+    ) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{function!r} is not an async function; write `async def`"
+                " (plain functions would block every other run)"
+            )
+        self.function = function
+        self.name = name or function.__name__
+        self.description = inspect.getdoc(function) or ""
+        self.http_concurrency = http_concurrency
+        self.options = parse_options(options or {})
+        self._model = _input_model(self.name, function)
+        self.input_schema = self._model.model_json_schema()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<agent {self.name}>"
+
+    def parse(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Json]:
+        """Validate an input against the type hints.
+
+        Returns:
+            the keyword arguments for the function, and the same as JSON for the record.
+
+        Raises:
+            InvalidInput: names each field that does not fit, as ``input.<field>``.
+        """
+        if not isinstance(given, dict):
+            raise InvalidInput([("input", "must be an object of named values")])
+        try:
+            model = self._model.model_validate(given)
+        except pydantic.ValidationError as error:
+            raise InvalidInput(_problems("input", error, self._model)) from None
+        arguments = {name: getattr(model, name) for name in self._model.model_fields}
+        arguments |= model.model_extra or {}
+        return arguments, model.model_dump(mode="json", exclude_unset=True)
+
+
+@overload
+def agent(function: AgentFunction, /) -> Agent: ...
+@overload
+def agent(
+    *, name: str | None = None, http_concurrency: int = HTTP_CONCURRENCY, **options: Any
+) -> Callable[[AgentFunction], Agent]: ...
+def agent(
+    function: AgentFunction | None = None,
+    /,
+    *,
+    name: str | None = None,
+    http_concurrency: int = HTTP_CONCURRENCY,
+    **options: Any,
+) -> Agent | Callable[[AgentFunction], Agent]:
+    """Make an agent of an async function ``(ctx, **input) -> output``.
+
+    Args:
+        name: the function's name if left out.
+        http_concurrency: requests of one run of it that may be under way at once.
+        options: defaults for its runs, the fields of ``RunOptions``.
+
+    Raises:
+        TypeError: it is not an async function, or its first parameter is not a context.
+        InvalidInput: an option is unknown or out of range.
+    """
+
+    def register(function: AgentFunction) -> Agent:
+        return Agent(function, name=name, options=options, http_concurrency=http_concurrency)
+
+    return register if function is None else register(function)
+
+
+class Catalog:
+    """Agents by name."""
+
+    def __init__(self, agents: Iterable[Agent] = ()) -> None:
+        self._agents: dict[str, Agent] = {}
+        for each in agents:
+            self.add(each)
+
+    def add(self, agent: Agent) -> None:
+        """Register an agent. Adding the same one again does nothing.
+
+        Raises:
+            ValueError: another agent has the name.
+        """
+        if self._agents.setdefault(agent.name, agent) is not agent:
+            raise ValueError(f"two agents are named {agent.name!r}; give one `@agent(name=...)`")
+
+    def get(self, agent: Agent | str) -> Agent:
+        """Return the agent of that name; an ``Agent`` is registered on the way.
+
+        Raises:
+            UnknownAgent: nobody has that name.
+        """
+        if isinstance(agent, Agent):
+            self.add(agent)
+            return agent
+        if agent not in self._agents:
+            raise UnknownAgent(agent, list(self._agents))
+        return self._agents[agent]
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(sorted(self._agents.values(), key=lambda each: each.name))
+
+
+_DEFAULTS = RunOptions()
+
+
+class _Options(pydantic.BaseModel):
+    """``RunOptions`` with its ranges, as it is parsed from outside."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    deadline_s: float | None = pydantic.Field(None, gt=0, le=10 * 365 * 86_400)
+    idle_timeout_s: float | None = pydantic.Field(None, gt=0, le=10 * 365 * 86_400)
+    grace_s: float = pydantic.Field(_DEFAULTS.grace_s, ge=0, le=86_400, allow_inf_nan=False)
+    cleanup_s: float = pydantic.Field(_DEFAULTS.cleanup_s, gt=0, le=3_600, allow_inf_nan=False)
+    isolation: Literal["task"] = "task"
+    on_crash: Literal["fail", "restart"] = "fail"
+    max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, ge=1, le=1_000)
+    tags: tuple[str, ...] = pydantic.Field((), max_length=100)
+
+
+def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) -> RunOptions:
+    """Check the options of a start and lay them over the defaults.
+
+    Raises:
+        InvalidInput: names each option that is unknown or out of range, as ``options.<name>``.
+    """
+    if not isinstance(given, dict):
+        raise InvalidInput([("options", "must be an object of named values")])
+    try:
+        parsed = _Options.model_validate(given)
+    except pydantic.ValidationError as error:
+        raise InvalidInput(_problems("options", error, _Options)) from None
+    return replace(defaults or _DEFAULTS, **parsed.model_dump(exclude_unset=True))
+
+
+def options_as_json(options: RunOptions) -> dict[str, Any]:
+    """Return the options as the JSON object that ``parse_options`` takes."""
+    return asdict(options) | {"tags": list(options.tags)}
+
+
+def as_json(value: Any, what: str) -> Json:
+    """Return the value as JSON types (dataclasses, models, dates and the like are converted).
+
+    Raises:
+        InvalidInput: it has no JSON form; ``what`` names it.
+    """
+    try:
+        return to_jsonable_python(value)
+    except (PydanticSerializationError, ValueError) as error:
+        raise InvalidInput([(what, f"is not JSON: {error}")]) from None
+
+
+def _input_model(name: str, function: AgentFunction) -> type[pydantic.BaseModel]:
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        raise TypeError(f"agent {name!r} needs the context as its first parameter: `(ctx, ...)`")
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    fields: dict[str, Any] = {
+        p.name: (_hint(function, p), ... if p.default is inspect.Parameter.empty else p.default)
+        for p in parameters[1:]
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    config = pydantic.ConfigDict(extra="allow" if open_ended else "forbid", protected_namespaces=())
+    return pydantic.create_model(name, __config__=config, **fields)
+
+
+def _hint(function: AgentFunction, parameter: inspect.Parameter) -> Any:
+    hint = parameter.annotation
+    if hint is inspect.Parameter.empty:
+        return Any
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, function.__globals__)
+    except NameError as error:
+        raise TypeError(
+            f"the type of {parameter.name!r} in agent {function.__name__!r} cannot be read:"
+            f" {error}; import it at the module's top level, outside `if TYPE_CHECKING`"
+        ) from None
+
+
+def _problems(
+    prefix: str, error: pydantic.ValidationError, model: type[pydantic.BaseModel]
+) -> list[tuple[str, str]]:
+    known = ", ".join(model.model_fields) or "none"
+    return [
+        (
+            ".".join([prefix, *map(str, problem["loc"])]),
+            f"is not known; known are: {known}"
+            if problem["type"] == "extra_forbidden"
+            else problem["msg"],
+        )
+        for problem in error.errors(include_url=False, include_context=False)
+    ]

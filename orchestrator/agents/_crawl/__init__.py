@@ -1,0 +1,15 @@
+"""The parts of the web crawler. Those above the line are pure, and know of no run.
+
+urls      what an address is, in one spelling only
+scope     which addresses a crawl may fetch
+robots    robots.txt
+sitemap   sitemaps
+text      from bytes to characters
+page      what is read out of an HTML page
+frontier  what is fetched next, and when
+----
+fetch     one request: the bounded answer, and whether to try again
+asking    paced and repeated requests, each an operation
+reading   pages and sitemaps, in threads
+book      what is kept of each page
+"""

@@ -1,0 +1,198 @@
+"""What is read out of an HTML page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from selectolax.lexbor import LexborHTMLParser
+
+from orchestrator.agents._crawl.robots import USER_AGENT
+from orchestrator.agents._crawl.text import decode, squeeze
+from orchestrator.agents._crawl.urls import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from selectolax.lexbor import LexborNode
+
+TITLE_CHARS = 300
+TEXT_CHARS = 500_000
+MAX_LINKS = 10_000
+# A parser of HTML looks through all open elements at every tag, so a page of nothing but deeper
+# and deeper elements takes it hours. Browsers stop at 512.
+MAX_NESTING = 1_000
+
+_INVISIBLE = "script, style, template, iframe, noframes, svg, math, [hidden]"
+_BLOCKS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        address article aside blockquote body br button caption center dd details dialog dir div dl
+        dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr legend li main menu
+        nav ol option p pre section select summary table tbody td textarea tfoot th thead tr ul
+        """,
+    )
+)
+_SPACE = re.compile(r"\s+")
+_TOKEN = re.compile(
+    r"<!--.*?(?:-->|\Z)"
+    r"|<(script|style)\b.*?(?:</\1|\Z)"
+    r"|<(?P<end>/?)(?P<name>[a-z][a-z0-9-]*)[^>]*(?:>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+# Elements that are never open for long, or that close each other.
+_FLAT = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a area base br col embed hr img input link meta param source track wbr
+        body dd dt head html li optgroup option p rp rt tbody td tfoot th thead tr
+        """,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Html:
+    """What a page says.
+
+    Attributes:
+        text: what a reader sees, one line for each block; empty if it is not to be indexed.
+        links: resolved, without duplicates, in the page's order; empty if none may be followed.
+        canonical: the resolved address that the page says is its own, if it says so.
+        truncated: some of the page was too long or too deep, and left out.
+    """
+
+    title: str
+    text: str
+    links: tuple[str, ...]
+    canonical: str | None
+    noindex: bool
+    truncated: bool
+
+
+def read_page(url: str, body: bytes, content_type: str = "", robots_tag: str = "") -> Html:
+    """Read an HTML page, however broken.
+
+    Takes up to seconds for the largest pages, most of it without the interpreter's lock: call it
+    in a thread.
+
+    Args:
+        url: where it is, resolved.
+        robots_tag: the ``X-Robots-Tag`` header.
+    """
+    source = decode(body, content_type)
+    shallow = source[: end_of_shallow(source)]
+    tree = LexborHTMLParser(shallow)
+    directives = _directives(tree, robots_tag)
+    base = _base(tree, url)
+    # Before the text, which takes the tree apart.
+    links = () if "nofollow" in directives else tuple(_links(tree, base))
+    canonical = _canonical(tree, base)
+    title = _title(tree)
+    noindex = "noindex" in directives
+    text = "" if noindex else _visible_text(tree)
+    return Html(
+        title="" if noindex else title,
+        text=text[:TEXT_CHARS],
+        links=links,
+        canonical=canonical,
+        noindex=noindex,
+        truncated=len(shallow) < len(source) or len(text) > TEXT_CHARS,
+    )
+
+
+def end_of_shallow(html: str) -> int:
+    """Return where the elements of a page become nested too deeply; its length if they do not."""
+    opened: list[str] = []
+    for token in _TOKEN.finditer(html):
+        name = (token["name"] or "").lower()
+        if not name or name in _FLAT:
+            continue
+        if not token["end"]:
+            opened.append(name)
+        elif name in opened:
+            while opened.pop() != name:
+                pass
+        if len(opened) > MAX_NESTING:
+            return token.start()
+    return len(html)
+
+
+def _directives(tree: LexborHTMLParser, robots_tag: str) -> set[str]:
+    """Return the robots directives that are for all, or for this crawler."""
+    said = [
+        node.attributes.get("content") or ""
+        for node in tree.css("meta[name][content]")
+        if (node.attributes["name"] or "").strip().lower() in ("robots", USER_AGENT.lower())
+    ]
+    # In the header a directive for another crawler is written `otherbot: noindex`.
+    said += [part.removeprefix(f"{USER_AGENT.lower()}:") for part in robots_tag.lower().split(",")]
+    words = {word.strip().lower() for part in said for word in part.split(",")}
+    return words | ({"noindex", "nofollow"} if "none" in words else set())
+
+
+def _base(tree: LexborHTMLParser, url: str) -> str:
+    node = tree.css_first("base[href]")
+    if node is None:
+        return url
+    return resolve(url, node.attributes["href"] or "") or url
+
+
+def _links(tree: LexborHTMLParser, base: str) -> Iterable[str]:
+    # Fragments go first: an index has a hundred links into the same page.
+    written: dict[str, None] = {}
+    for node in tree.css("a[href], area[href]"):
+        attributes = node.attributes
+        if "nofollow" not in (attributes.get("rel") or "").lower().split():
+            written[(attributes["href"] or "").partition("#")[0]] = None
+        if len(written) >= MAX_LINKS:
+            break
+    resolved = (resolve(base, href) for href in written)
+    return dict.fromkeys(link for link in resolved if link is not None)
+
+
+def _canonical(tree: LexborHTMLParser, base: str) -> str | None:
+    for node in tree.css("head > link[rel][href]"):
+        if "canonical" in (node.attributes["rel"] or "").lower().split():
+            return resolve(base, node.attributes["href"] or "")
+    return None
+
+
+def _title(tree: LexborHTMLParser) -> str:
+    node = tree.css_first("head > title") or tree.css_first("body > title")
+    return "" if node is None else squeeze(node.text())[:TITLE_CHARS]
+
+
+def _visible_text(tree: LexborHTMLParser) -> str:
+    """Return the text, one line for each block, and hardly longer than what is kept."""
+    if tree.body is None:
+        return ""
+    for node in tree.body.css(_INVISIBLE):
+        node.decompose()
+    pieces: list[str] = []
+    length = 0
+    for piece in _pieces(tree.body):
+        pieces.append(piece)
+        length += len(piece)
+        if length > 2 * TEXT_CHARS:
+            break
+    lines = (squeeze(line) for line in "".join(pieces).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def _pieces(body: LexborNode) -> Iterator[str]:
+    """Yield the text nodes in order, and a line break at each edge of a block."""
+    ahead: list[LexborNode | str | None] = [body.first_child]
+    while ahead:
+        node = ahead.pop()
+        if node is None:
+            continue
+        if isinstance(node, str):
+            yield node
+            continue
+        edge = "\n" if node.tag in _BLOCKS else ""
+        ahead += (node.next, edge, node.first_child)
+        yield _SPACE.sub(" ", node.text_content or "") if node.tag == "-text" else edge

@@ -1,0 +1,22 @@
+"""The one bounded shield.
+
+Cleanup must run although its scope is cancelled, and must not run for ever: an unbounded shield
+is a hang that waits to happen. Only this module and ``operations`` shield anything.
+"""
+
+from __future__ import annotations
+
+import trio
+
+
+def bounded(seconds: float) -> trio.CancelScope:
+    """Return a scope for ``with`` in which cancellation from outside does not arrive.
+
+    An inner shield defeats the bound, as everywhere in Trio. The owner of the scope may lower
+    its deadline later on.
+
+    Args:
+        seconds: how long the body may take from the moment the scope is entered; ``inf`` only
+            for a service whose owner cancels the scope when everything that needs it is over.
+    """
+    return trio.CancelScope(shield=True, relative_deadline=seconds)

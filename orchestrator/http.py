@@ -1,0 +1,195 @@
+"""A run's own HTTP client.
+
+Each run has a client of its own, since the connection pool of httpcore 1.0.9 is ruined for good
+when a request is cancelled while it waits for a slot (encode/httpcore#1093): here the pool has no
+limit, and a ``CapacityLimiter`` in front of it bounds the concurrency. HTTP/2 is off: cancelling
+a request there sends no RST_STREAM, so the server would go on. Clients share one TLS context,
+which alone takes 20 ms to make.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+import trio
+
+from orchestrator.cleanup import bounded
+from orchestrator.errors import OperationRefused
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from orchestrator.operations import Gate
+
+CONNECT_S = 10.0
+# A TLS peer that is silent must not hold up the closing of its socket.
+CLOSE_S = 1.0
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Return the TLS context that all clients share."""
+    return httpx.create_ssl_context()
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A network stream that is known to its client, and closed whatever interrupts it."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream, open_streams: set[_Stream]) -> None:
+        self._inner = inner
+        self._open = open_streams
+        self._open.add(self)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's interface
+        return await self._inner.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's interface
+        await self._inner.write(buffer, timeout)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's interface
+    ) -> httpcore.AsyncNetworkStream:
+        # httpcore closes the socket of a failed handshake only for an Exception, and Cancelled
+        # is none: without this a stalled handshake leaks its socket until it is collected.
+        try:
+            self._inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def aclose(self) -> None:
+        self._open.discard(self)
+        try:
+            with bounded(CLOSE_S):
+                await self._inner.aclose()
+        finally:
+            self.sever()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    def sever(self) -> None:
+        """Close the socket without a word. May be called twice; is not a checkpoint."""
+        self._open.discard(self)
+        sock = self._inner.get_extra_info("socket")
+        if sock is not None:
+            sock.close()
+
+
+class _Backend(httpcore.AsyncNetworkBackend):
+    def __init__(self) -> None:
+        self._trio = httpcore.TrioBackend()
+        self.streams: set[_Stream] = set()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's interface
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._trio.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Stream(stream, self.streams)
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body that gives its slot back when it is closed."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, release: Callable[[], None]) -> None:
+        self._inner = inner
+        self._release = release
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._inner.__aiter__()
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            self._release()
+
+
+class _Transport(httpx.AsyncHTTPTransport):
+    """Refuses requests after a stop, and bounds how many are under way."""
+
+    def __init__(self, gate: Gate, concurrency: int) -> None:
+        super().__init__(verify=tls_context(), http2=False)
+        self.backend = _Backend()
+        # httpx has no public way to hand its pool a network backend.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls_context(),
+            max_connections=None,
+            max_keepalive_connections=concurrency,
+            keepalive_expiry=5.0,
+            network_backend=self.backend,
+        )
+        self._gate = gate
+        self._slots = trio.CapacityLimiter(concurrency)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        borrower = object()
+        await self._slots.acquire_on_behalf_of(borrower)
+        try:
+            # After the wait: a stop may have come in the meantime.
+            if not self._gate.may_send:
+                raise OperationRefused("http", f"{request.method} {request.url}")
+            response = await super().handle_async_request(request)
+        except BaseException:
+            self._slots.release_on_behalf_of(borrower)
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Body(response.stream, self._releaser(borrower))
+        return response
+
+    def _releaser(self, borrower: object) -> Callable[[], None]:
+        held = [borrower]
+
+        def release() -> None:
+            if held:
+                self._slots.release_on_behalf_of(held.pop())
+
+        return release
+
+
+class RunClient:
+    """The client of one run, and the means to close it from outside.
+
+    Attributes:
+        http: what the agent sees. Connects within 10 s; reads and writes have no limit of their
+            own, since deadlines and stops bound them.
+    """
+
+    def __init__(self, gate: Gate, concurrency: int) -> None:
+        self._transport = _Transport(gate, concurrency)
+        self.http = httpx.AsyncClient(
+            transport=self._transport, timeout=httpx.Timeout(None, connect=CONNECT_S)
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._transport.backend.streams)
+
+    def sever(self) -> None:
+        """Close every socket at once; whoever waits on one gets an error. Not a checkpoint."""
+        for stream in list(self._transport.backend.streams):
+            stream.sever()
+
+    async def aclose(self) -> None:
+        """Close the client and every connection, also one that was leaked. May be called twice."""
+        try:
+            await self.http.aclose()
+        finally:
+            self.sever()

@@ -1,0 +1,163 @@
+"""The one way to the store: everything durable goes through here, in order, in batches.
+
+``append`` is synchronous, so that a decision and its record are one step. What was appended is
+shown to anybody only after its batch is durable. A batch that the store does not take is tried
+again until it does: the order is kept, nothing is dropped, and nobody is told what is not stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+
+from orchestrator.cleanup import bounded
+from orchestrator.errors import StoreUnavailable
+from orchestrator.store.protocol import SaveRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from orchestrator.store.protocol import Store, Write
+
+_log = logging.getLogger("quiesce.journal")
+
+# How long an entry that nobody waits for may stay in memory, so that many share one commit.
+GATHER_S = 0.01
+# Entries in memory above which agents that tell of themselves have to wait for the store.
+ROOM = 10_000
+# Entries in one transaction: bounds how long an urgent one waits behind the batch before it.
+BATCH = 1_000
+RETRY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    writes: Sequence[Write]
+    shown: Callable[[], None] | None
+
+
+class Journal:
+    """Ordered, batched and retried writes to one store.
+
+    Attributes:
+        failing: the error of the last try while the store does not take writes, else None.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: list[_Entry] = []
+        self._appended = 0
+        self._durable = 0
+        self._some = trio.Event()
+        self._hurry = trio.Event()
+        self._turned = trio.Event()
+        self._service = bounded(inf)
+        self._closing = False
+        self.failing: StoreUnavailable | None = None
+
+    def append(
+        self,
+        writes: Sequence[Write],
+        shown: Callable[[], None] | None = None,
+        *,
+        urgent: bool = False,
+    ) -> int:
+        """Take the writes into the next batch and return their ticket for ``durable``.
+
+        Args:
+            shown: called, synchronously and in order, once they are durable.
+            urgent: do not gather; what was appended before goes along.
+        """
+        self._pending.append(_Entry(writes, shown))
+        self._appended += 1
+        self._some.set()
+        if urgent or len(self._pending) >= BATCH:
+            self._hurry.set()
+        return self._appended
+
+    async def durable(self, ticket: int) -> None:
+        """Wait until everything up to that ticket is durable.
+
+        Raises:
+            StoreUnavailable: the store refuses writes at present. The entry is kept, and stored
+                as soon as the store takes it.
+        """
+        self._hurry.set()
+        while self._durable < ticket:
+            if self.failing is not None:
+                raise StoreUnavailable(str(self.failing)) from self.failing
+            await self._turned.wait()
+
+    async def room(self) -> None:
+        """Wait while so much is unwritten that more would only fill the memory. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while len(self._pending) >= ROOM:
+            await self._turned.wait()
+
+    async def run(self) -> None:
+        """Write batches until ``close``. Shielded: the last word of a run must get through."""
+        with self._service:
+            while not (self._closing and not self._pending):
+                await self._some.wait()
+                with trio.move_on_after(0 if self._closing else GATHER_S):
+                    await self._hurry.wait()
+                batch = self._take()
+                if batch:
+                    await self._store_batch(batch)
+
+    def close(self, within_s: float) -> None:
+        """End ``run`` once all is durable, or after ``within_s`` seconds. May be called twice."""
+        self._closing = True
+        self._some.set()
+        self._hurry.set()
+        self._service.deadline = min(self._service.deadline, trio.current_time() + within_s)
+
+    def _take(self) -> list[_Entry]:
+        batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+        self._hurry = trio.Event()
+        if not self._pending:
+            self._some = trio.Event()
+        if self._closing:
+            self._some.set()
+        return batch
+
+    async def _store_batch(self, batch: list[_Entry]) -> None:
+        writes = _squash([write for entry in batch for write in entry.writes])
+        while True:
+            try:
+                await self._store.write(writes)
+            except StoreUnavailable as error:
+                self._failed(error)
+                await trio.sleep(RETRY_S)
+            except Exception as error:
+                # A bug, here or in the store: nobody may wait for what will never be written.
+                self._failed(StoreUnavailable(f"the store failed: {error!r}"))
+                raise
+            else:
+                break
+        self.failing = None
+        self._durable += len(batch)
+        for entry in batch:
+            if entry.shown is not None:
+                entry.shown()
+        self._turn()
+
+    def _failed(self, error: StoreUnavailable) -> None:
+        if self.failing is None:
+            _log.error("the store does not take writes, trying again until it does: %s", error)
+        self.failing = error
+        self._turn()
+
+    def _turn(self) -> None:
+        self._turned.set()
+        self._turned = trio.Event()
+
+
+def _squash(writes: list[Write]) -> list[Write]:
+    """Leave out every save of a run that a later one in the same transaction replaces."""
+    last = {w.record.id: w for w in writes if isinstance(w, SaveRun)}
+    return [w for w in writes if not isinstance(w, SaveRun) or last[w.record.id] is w]

@@ -1,0 +1,222 @@
+"""The stop ladder of one run: ask, cut, clean up, let go.
+
+A request is decided and takes effect in one step without an ``await``: the status, the gates of
+the whole subtree, the cancelled scope. After that the only mechanism is time: sections in flight
+have deadlines (see ``operations``), and one timer a run says when its cleanup has run out. That
+timer starts when it is the run's turn to unwind, that is, when nothing of it is in flight and all
+its children have ended; every step of the cleanup starts it anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+
+from orchestrator.errors import RunEnded
+from orchestrator.events import RunEscalated, RunStopping
+from orchestrator.lifecycle import Move
+from orchestrator.model import RunStatus, StopMode, StopSource
+from orchestrator.stopping import KILL_S, Stop
+from orchestrator.supervise import compensate
+
+if TYPE_CHECKING:
+    from orchestrator.model import StopRequest
+    from orchestrator.operations import Section
+    from orchestrator.run import Run
+    from orchestrator.timers import Timer
+
+
+class Ladder:
+    """How one run is stopped.
+
+    Attributes:
+        stop: the account of the stop; None until one is asked for.
+        letting_go: the run's fate is sealed: whatever its code still does changes nothing.
+    """
+
+    __slots__ = ("_kill", "_run", "_steps", "_stuck_child", "letting_go", "stop")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._kill: Timer | None = None
+        self._stuck_child = False
+        # Grows with every step of the unwinding, so that patience is with a step, not with all.
+        self._steps = 0
+        self.stop: Stop | None = None
+        self.letting_go = False
+
+    @property
+    def account(self) -> Stop:
+        """The stop of a run that is known to be stopping."""
+        assert self.stop is not None
+        return self.stop
+
+    @property
+    def cleanup_s(self) -> float:
+        """How long one cleanup step may take; short once the run is killed."""
+        killed = self.stop is not None and self.stop.mode is StopMode.KILL
+        return KILL_S if killed else self._run.record.options.cleanup_s
+
+    def request(self, request: StopRequest) -> None:
+        """Take a stop request for the run and everything below it. Not a checkpoint.
+
+        Raises:
+            RunEnded: there is nothing left to stop.
+        """
+        run = self._run
+        if run.record.status.is_terminal:
+            raise RunEnded(run.id, run.record.status)
+        until = trio.current_time() + request.grace_s
+        below = _from_parent(request)
+        for each in run.subtree():
+            each.ladder.take(request if each is run else below, until)
+        run.scope.cancel(reason=f"stopped by {request.source}: {request.reason}")
+
+    def take(self, request: StopRequest, until: float) -> None:
+        """Take a request for this one run of the subtree that it is for."""
+        status = self._run.record.status
+        if status is RunStatus.QUEUED:
+            self._withdraw(request)
+        elif self.stop is not None:
+            self._tighten(request, until)
+        else:
+            self._enter(request, until)
+
+    def _enter(self, request: StopRequest, until: float) -> None:
+        run = self._run
+        self.stop = Stop(
+            request=request,
+            previous_status=run.record.status,
+            until=until,
+            runs_stopped=len(run.subtree()),
+            mode=request.mode,
+            detached=list(run.detached),
+        )
+        self._close_gate()
+        run.change(
+            Move.STOP,
+            RunStopping(
+                request.mode,
+                request.grace_s,
+                request.source,
+                request.requested_by,
+                request.reason,
+            ),
+            stop=self.stop.receipt(),
+        )
+        self.rearm()
+
+    def section_ended(self, section: Section, *, cut: bool) -> None:
+        """Count an operation or critical section that ended under the stop."""
+        for run in self._run.stopping_lineage():
+            stop = run.ladder.account
+            if section.holds:
+                held = trio.current_time() - max(stop.began, section.started)
+                stop.critical_s = max(stop.critical_s, held)
+            elif cut:
+                stop.cut += 1
+                if stop.cut == 1 and stop.mode is StopMode.GRACEFUL:
+                    run.tell(RunEscalated(StopMode.NOW, "grace", "the grace is over"))
+            else:
+                stop.finished += 1
+        self.rearm()
+
+    def child_ended(self, *, stuck: bool) -> None:
+        """Note that a child has ended; ``stuck`` if its code was let go and still stands."""
+        self._stuck_child |= stuck
+        if self.stop is None:
+            return
+        if self._stuck_child and not self._run.children and not self.letting_go:
+            # The child's code stands in our nursery, so ours can never exit either.
+            self._start_letting_go(patience_s=0)
+        else:
+            self.rearm()
+
+    def rearm(self, step_s: float | None = None) -> None:
+        """Say anew when the cleanup has run out.
+
+        Args:
+            step_s: a cleanup step of that bound begins; None while the agent's code unwinds.
+        """
+        if self.stop is None or self.letting_go:
+            return
+        self._steps += 1
+        if self._kill is None:
+            self._kill = self._run.services.timers.timer(self._time_is_up)
+        now = trio.current_time()
+        if self.stop.mode is StopMode.KILL:
+            self._kill.set(min(now + (step_s or 0), self._kill.when))
+        elif step_s is not None:
+            # The step's own bound comes first; this is for a step that swallows it.
+            self._kill.set(now + step_s + KILL_S)
+        elif self._run.children:
+            self._kill.unset()
+        else:
+            self._kill.set(self._run.gate.bound() + self.cleanup_s)
+
+    def disarm(self) -> None:
+        """Forget the alarm: the run has ended."""
+        if self._kill is not None:
+            self._kill.unset()
+
+    def _withdraw(self, request: StopRequest) -> None:
+        """Stop a queued run: its agent's code never runs."""
+        self.stop = Stop(
+            request=request,
+            previous_status=RunStatus.QUEUED,
+            until=-inf,
+            runs_stopped=1,
+            mode=request.mode,
+        )
+        self._run.gate.close(-inf)
+        self._run.scope.cancel(reason="stopped before it began")
+        self._run.end(Move.STOP)
+
+    def _tighten(self, request: StopRequest, until: float) -> None:
+        stop = self.account
+        if not stop.tighten(request, until):
+            self._run.save(stop=stop.receipt())
+            return
+        self._close_gate()
+        self._run.change(
+            Move.STOP,
+            RunEscalated(stop.mode, request.source, request.reason),
+            stop=stop.receipt(),
+        )
+        self.rearm()
+
+    def _close_gate(self) -> None:
+        if self.account.mode is StopMode.KILL:
+            self._run.gate.revoke()
+        else:
+            self._run.gate.close(self.account.until)
+
+    def _time_is_up(self) -> None:
+        self._start_letting_go(patience_s=KILL_S)
+
+    def _start_letting_go(self, patience_s: float) -> None:
+        self._run.services.spawn(self._let_go, patience_s)
+
+    async def _let_go(self, patience_s: float) -> None:
+        """The last rung: close everything from outside, and let go of code that still stands."""
+        run = self._run
+        step = self._steps
+        run.gate.revoke()
+        run.sever()
+        with trio.move_on_after(patience_s):
+            await run.exited.wait()
+        if run.exited.is_set() or self.letting_go or self._steps != step:
+            return
+        self.letting_go = True
+        run.tell(RunEscalated(StopMode.KILL, "cleanup", "its code does not exit"))
+        standing = run.standing()
+        await compensate(run)
+        run.context.flush()
+        run.end(Move.ABANDON, still_running=standing)
+
+
+def _from_parent(request: StopRequest) -> StopRequest:
+    return replace(request, source=StopSource.PARENT)

@@ -1,0 +1,88 @@
+"""What becomes of the runs that the last process left over, settled before anything else.
+
+The store can be open in one process only, so whatever ran in-process is gone: that is the proof
+for a run whose stop was on record. Nothing that was asked to stop is ever started again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import InvalidInput, UnknownAgent
+from orchestrator.feed import Feed
+from orchestrator.lifecycle import Move, advance
+from orchestrator.model import RunRecord, RunStatus, StopOutcome
+from orchestrator.run import Run
+from orchestrator.stopping import ending_of
+from orchestrator.store.protocol import AppendEvent, SaveRun
+
+if TYPE_CHECKING:
+    from orchestrator.model import RunId
+    from orchestrator.services import Services
+    from orchestrator.store.protocol import Store
+
+_log = logging.getLogger("quiesce.recovery")
+
+
+async def recover(store: Store, services: Services) -> None:
+    """Settle every run that is not terminal, or start it again. Durable when this returns."""
+    feeds: dict[RunId, Feed] = {}
+    stopped: set[RunId] = set()
+    again: list[RunRecord] = []
+    left = await store.unfinished()
+    # Children before parents, as their events always are; a stop is inherited downwards.
+    for record in left:
+        if record.stop is not None or record.parent_id in stopped:
+            stopped.add(record.id)
+    for record in reversed(left):
+        if record.root_id not in feeds:
+            feeds[record.root_id] = Feed(record.root_id, await store.last_seq(record.root_id))
+        if record.id not in stopped and _may_restart(record):
+            again.append(record)
+        else:
+            _settle(record, record.id in stopped, feeds[record.root_id], services)
+    for record in reversed(again):
+        _restart(record, feeds[record.root_id], services)
+    if left:
+        _log.warning("the last process left %d runs: %d start again", len(left), len(again))
+        await services.journal.durable(services.journal.append([], urgent=True))
+
+
+def _may_restart(record: RunRecord) -> bool:
+    if record.parent_id is not None:
+        return False
+    if record.status is RunStatus.QUEUED:
+        return True
+    options = record.options
+    return options.on_crash == "restart" and record.attempt < options.max_attempts
+
+
+def _settle(record: RunRecord, was_stopped: bool, feed: Feed, services: Services) -> None:
+    """End a run whose process is gone."""
+    at = services.now(0)
+    receipt = record.stop
+    if receipt is not None:
+        receipt = replace(receipt, outcome=StopOutcome.STOPPED, settled_at=at)
+    status = RunStatus.STOPPED if was_stopped else advance(record.status, Move.LOSE)
+    ended = replace(record, status=status, ended_at=at, stop=receipt, version=record.version + 1)
+    event = feed.number(record.id, ending_of(ended), at)
+    services.journal.append([SaveRun(ended), AppendEvent(event)], urgent=True)
+
+
+def _restart(record: RunRecord, feed: Feed, services: Services) -> None:
+    """Start a run again: one that never began, or whose starter wanted it."""
+    attempt = record.attempt + (record.status is not RunStatus.QUEUED)
+    try:
+        agent = services.catalog.get(record.agent)
+        arguments, _ = agent.parse(record.input)
+    except (UnknownAgent, InvalidInput) as error:
+        _log.error("run %s cannot start again: %s", record.id, error)
+        _settle(replace(record, status=RunStatus.RUNNING), False, feed, services)
+        return
+    restarted = replace(record, attempt=attempt, version=record.version + 1)
+    run = Run(services, agent, arguments, restarted, feed=feed)
+    services.registry.add(run)
+    run.save(urgent=True)
+    services.spawn(run.supervise)

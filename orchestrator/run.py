@@ -1,0 +1,400 @@
+"""The living run: its state, its place in the tree, and its execution as a pipeline of steps.
+
+``record`` is what has been decided; ``shown`` is what is durable, and so what anybody may see.
+Every change goes through ``change`` or ``save``, which hand record and event to the journal in
+one step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from orchestrator.context import Context, running_in
+from orchestrator.errors import AgentFailed, AgentStopped
+from orchestrator.events import RunQueued
+from orchestrator.feed import Feed
+from orchestrator.http import RunClient
+from orchestrator.ladder import Ladder
+from orchestrator.lifecycle import Move, advance
+from orchestrator.limits import Limits
+from orchestrator.model import (
+    RunError,
+    RunRecord,
+    RunStatus,
+    Standing,
+    StopMode,
+    StopRequest,
+    StopSource,
+)
+from orchestrator.operations import Gate
+from orchestrator.stack import TaskStack, frames_of, task_tree
+from orchestrator.stopping import ending_of, outcome_of
+from orchestrator.store.protocol import AppendEvent, Discard, SaveRun
+from orchestrator.subagents import SubAgents
+from orchestrator.supervise import supervise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from orchestrator.agent import Agent
+    from orchestrator.events import Event, Payload
+    from orchestrator.journal import Journal
+    from orchestrator.model import Receipt, RunId
+    from orchestrator.operations import Section
+    from orchestrator.services import Services
+    from orchestrator.store.protocol import Write
+    from orchestrator.timers import Timer
+
+
+class Run:
+    """A live run; also the handle that starters and embedders hold.
+
+    Attributes:
+        children: sub-agents that have not ended.
+        exited: set when the run's task has left it, whatever became of the run.
+        ended: set once the final event is durable and the run has left the registry.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        agent: Agent,
+        arguments: dict[str, Any],
+        record: RunRecord,
+        *,
+        parent: Run | None = None,
+        feed: Feed | None = None,
+    ) -> None:
+        self.services = services
+        self.agent = agent
+        self.arguments = arguments
+        self.record = record
+        self.shown: RunRecord | None = None
+        self.parent = parent
+        self.children: set[Run] = set()
+        self.detached: list[RunId] = []
+        self.feed: Feed = parent.feed if parent is not None else feed or Feed(record.id)
+        self.gate = Gate(self)
+        self.ladder = Ladder(self)
+        self.scope = trio.CancelScope()
+        self.exited = trio.Event()
+        self.ended = trio.Event()
+        self.ticket = 0
+        self.context = Context(self)
+        self.value: Any = None
+        self.failure: BaseException | None = None
+        self.compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self.nursery: trio.Nursery | None = None
+        self.task: trio.lowlevel.Task | None = None
+        self._client: RunClient | None = None
+        self.limits = Limits(self)
+        self.subagents = SubAgents(self)
+
+    # What it is
+
+    @property
+    def id(self) -> RunId:
+        """The run's id."""
+        return self.record.id
+
+    @property
+    def status(self) -> str:
+        """The status that is durable, and so the one to show."""
+        return (self.shown or self.record).status
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The account of the stop so far, or the settled one; None if no stop was asked for."""
+        stop = self.ladder.stop
+        if self.record.status.is_terminal or stop is None:
+            return self.record.stop
+        return stop.receipt()
+
+    @property
+    def client(self) -> RunClient:
+        """The run's own HTTP client, made when it is first needed."""
+        if self._client is None:
+            self._client = RunClient(self.gate, self.agent.http_concurrency)
+        return self._client
+
+    @property
+    def client_if_made(self) -> RunClient | None:
+        """The run's HTTP client, if it ever needed one."""
+        return self._client
+
+    @property
+    def journal(self) -> Journal:
+        """Where the run's events go."""
+        return self.services.journal
+
+    @property
+    def cleanup_s(self) -> float:
+        """How long one cleanup step may take."""
+        return self.ladder.cleanup_s
+
+    @property
+    def deadline(self) -> float:
+        """When the deadline is, on Trio's clock; ``inf`` for never."""
+        return self.limits.deadline
+
+    def timer(self, ring: Callable[[], None]) -> Timer:
+        """Return a timer that is not set yet."""
+        return self.services.timers.timer(ring)
+
+    def lineage(self) -> Iterator[Run]:
+        """Yield the run, its parent, and so on up to the root."""
+        run: Run | None = self
+        while run is not None:
+            yield run
+            run = run.parent
+
+    def stopping_lineage(self) -> list[Run]:
+        """Return those of the lineage for which a stop was asked."""
+        return [run for run in self.lineage() if run.ladder.stop is not None]
+
+    def subtree(self) -> list[Run]:
+        """Return the run and everything live below it, parents before children."""
+        found = [self]
+        for run in found:
+            found.extend(run.children)
+        return found
+
+    # What others may ask of it
+
+    def request_stop(
+        self,
+        *,
+        mode: StopMode | str = StopMode.GRACEFUL,
+        grace_s: float | None = None,
+        reason: str = "",
+        source: StopSource = StopSource.USER,
+        requested_by: str = "",
+        discard: bool = False,
+    ) -> int:
+        """Ask the run and everything below it to stop; takes effect before it returns.
+
+        Not a checkpoint. May be called again: a later request can only tighten the stop.
+
+        Args:
+            grace_s: seconds that operations in flight may still take; the run's own ``grace_s``
+                if None; ignored unless the mode is graceful.
+            discard: remove the tree's partial results and artifacts once it has stopped.
+
+        Returns:
+            the journal's ticket: once it is durable the stop may be acknowledged.
+
+        Raises:
+            RunEnded: the run has ended already.
+        """
+        mode = StopMode(mode)
+        grace = self.record.options.grace_s if grace_s is None else grace_s
+        self.ladder.request(
+            StopRequest(
+                mode=mode,
+                grace_s=grace if mode is StopMode.GRACEFUL else 0,
+                source=source,
+                requested_by=requested_by,
+                requested_at=self.services.now(0),
+                reason=reason,
+                discard=discard,
+            )
+        )
+        return self.ticket
+
+    async def stop(
+        self,
+        *,
+        mode: StopMode | str = StopMode.GRACEFUL,
+        grace_s: float | None = None,
+        reason: str = "",
+        source: StopSource = StopSource.USER,
+        requested_by: str = "",
+        discard: bool = False,
+    ) -> Receipt:
+        """Stop the run and return its receipt once it is torn down, or honestly abandoned.
+
+        Arguments and errors as in ``request_stop``. The wait is bounded by the grace and the
+        cleanup time of the tree, and by the store.
+        """
+        self.request_stop(
+            mode=mode,
+            grace_s=grace_s,
+            reason=reason,
+            source=source,
+            requested_by=requested_by,
+            discard=discard,
+        )
+        await self.ended.wait()
+        assert self.record.stop is not None
+        return self.record.stop
+
+    async def wait(self) -> RunRecord:
+        """Wait until the run has ended, and return its final record. A checkpoint."""
+        await self.ended.wait()
+        return self.record
+
+    def stack(self) -> list[TaskStack]:
+        """Return the await stack of each live task of the run and its sub-agents."""
+        return [
+            TaskStack(run.id, run.agent.name, operation, frames_of(task))
+            for task in self._tasks()
+            for run, operation in [running_in(task)]
+            # Also of sub-agents that were let go, and so are no children any more.
+            if isinstance(run, Run) and self in run.lineage()
+        ]
+
+    def standing(self) -> tuple[Standing, ...]:
+        """Return where each task of the run still stands."""
+        return tuple(
+            Standing(run_id=s.run_id, agent=s.agent, file=f.file, line=f.line, function=f.function)
+            for s in self.stack()
+            for f in [s.standing]
+        )
+
+    # How it changes
+
+    def change(self, move: Move, payload: Payload, **fields: Any) -> None:
+        """Move to another status, by the table, with the event that says so."""
+        status = advance(self.record.status, move)
+        self.save(status=status, payload=payload, urgent=True, **fields)
+
+    def save(
+        self,
+        *,
+        payload: Payload | None = None,
+        urgent: bool = False,
+        more: tuple[Write, ...] = (),
+        **fields: Any,
+    ) -> None:
+        """Change the record, with an event and further writes if there are any."""
+        self.record = replace(self.record, version=self.record.version + 1, **fields)
+        event = self._number(payload) if payload is not None else None
+        self._append([SaveRun(self.record), *more], event, self.record, urgent=urgent)
+
+    def tell(self, payload: Payload, *more: Write) -> None:
+        """Append an event to the feed. Refused, silently, once the run has ended."""
+        if not self.record.status.is_terminal:
+            self._append(list(more), self._number(payload), None, urgent=False)
+
+    def enqueue(self) -> None:
+        """Register the run and write its first event."""
+        self.services.registry.add(self)
+        if self.parent is not None:
+            self.parent.children.add(self)
+        event = self._number(RunQueued(self.agent.name, self.record.parent_id))
+        self._append([SaveRun(self.record)], event, self.record, urgent=True)
+
+    def end(
+        self,
+        move: Move,
+        *,
+        error: RunError | None = None,
+        still_running: tuple[Standing, ...] = (),
+    ) -> None:
+        """Write the run's last status and event, once; whoever comes later changes nothing.
+
+        Args:
+            error: what the agent raised; it goes onto the receipt if the run was being stopped.
+        """
+        if self.record.status.is_terminal:
+            return
+        status, at = advance(self.record.status, move), self.services.now(0)
+        stop, receipt = self.ladder.stop, None
+        if stop is not None:
+            receipt = stop.receipt(
+                outcome_of(status), settled_at=at, error=error, still_running=still_running
+            )
+        self.ladder.disarm()
+        self.limits.disarm()
+        self.record = replace(
+            self.record,
+            status=status,
+            version=self.record.version + 1,
+            ended_at=at,
+            result=self.value if move is Move.SUCCEED else None,
+            error=error if stop is None else None,
+            stop=receipt,
+        )
+        event = self._number(ending_of(self.record))
+        writes: list[Write] = [SaveRun(self.record), AppendEvent(event)]
+        if stop is not None and stop.discard and move is not Move.SUCCEED:
+            writes.append(Discard(self.id))
+        self.ticket = self.services.journal.append(writes, partial(self._leave, event), urgent=True)
+        if move is Move.ABANDON:
+            self.services.stuck.add(self)
+        if self.parent is not None:
+            self.parent.children.discard(self)
+            self.parent.ladder.child_ended(stuck=move is Move.ABANDON)
+
+    def cleanup_failed(self, what: str) -> None:
+        """Note a cleanup step that failed on the receipts that it belongs to."""
+        for run in self.stopping_lineage():
+            run.ladder.account.cleanup_errors.append(
+                what if run is self else f"{self.agent.name} {self.id}: {what}"
+            )
+
+    def _number(self, payload: Payload) -> Event:
+        for run in self.lineage():
+            run.limits.note_activity()
+        return self.feed.number(self.id, payload, self.services.now(0))
+
+    def _append(
+        self, writes: list[Write], event: Event | None, record: RunRecord | None, *, urgent: bool
+    ) -> None:
+        if event is not None:
+            writes.append(AppendEvent(event))
+        shown = partial(self._show, event, record)
+        self.ticket = self.services.journal.append(writes, shown, urgent=urgent)
+
+    def _show(self, event: Event | None, record: RunRecord | None) -> None:
+        if record is not None:
+            self.shown = record
+        if event is not None:
+            self.feed.show(event)
+
+    def _leave(self, event: Event) -> None:
+        self._show(event, self.record)
+        self.services.registry.remove(self)
+        self.ended.set()
+
+    async def supervise(self) -> None:
+        """Run the agent to its end and settle the run. Raises nothing but ``Cancelled``."""
+        await supervise(self)
+
+    def outcome(self) -> Any:
+        """Return what the agent returned, once the run has ended.
+
+        Raises:
+            AgentFailed: it raised.
+            AgentStopped: it was stopped.
+        """
+        match self.record.status:
+            case RunStatus.SUCCEEDED:
+                return self.value
+            case RunStatus.FAILED:
+                assert self.record.error is not None
+                raise AgentFailed(self.agent.name, self.id, self.record.error) from self.failure
+            case _:
+                assert self.record.stop is not None
+                raise AgentStopped(self.agent.name, self.id, self.record.stop)
+
+    def sever(self) -> None:
+        """Close the run's sockets from outside. Not a checkpoint."""
+        if self._client is not None:
+            self._client.sever()
+
+    def section_ended(self, section: Section, *, cut: bool) -> None:
+        """An operation or critical section is over (the gate's report)."""
+        self.ladder.section_ended(section, cut=cut)
+
+    def operation_refused(self) -> None:
+        """An operation was refused (the gate's report)."""
+        for run in self.stopping_lineage():
+            run.ladder.account.refused += 1
+
+    def _tasks(self) -> Iterator[trio.lowlevel.Task]:
+        return iter(()) if self.task is None else task_tree(self.task)

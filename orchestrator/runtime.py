@@ -1,0 +1,354 @@
+"""The orchestrator: starts runs, finds them, stops them, and outlives whatever asks for them.
+
+Nesting is the shutdown order: the store is around the journal, the journal and the timers around
+the runs. Runs live in the orchestrator's own nursery, never in that of a server or a request.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import secrets
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from orchestrator.agent import Catalog, parse_options
+from orchestrator.cleanup import bounded
+from orchestrator.errors import RunEnded, StartsRefused, StoreUnavailable, UnknownRun
+from orchestrator.feed import Subscription
+from orchestrator.journal import Journal
+from orchestrator.model import RunId, RunRecord, RunStatus, StopMode, StopSource
+from orchestrator.recovery import recover
+from orchestrator.registry import Registry
+from orchestrator.run import Run
+from orchestrator.services import Services
+from orchestrator.store import open_store
+from orchestrator.store.protocol import RunFilter
+from orchestrator.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+    from orchestrator.agent import Agent
+    from orchestrator.model import Json, Receipt
+    from orchestrator.store.protocol import ArtifactInfo, RunPage, Store
+
+# How long the journal may still write once everything else is over.
+FLUSH_S = 10.0
+
+
+class Orchestrator:
+    """Runs and everything one may ask about them. Made by ``open_orchestrator``.
+
+    Attributes:
+        agents: the registered agents.
+        registry: the live runs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        nursery: trio.Nursery,
+        agents: Iterable[Agent],
+        now: Callable[[float], str],
+    ) -> None:
+        self.store = store
+        self.agents = Catalog(agents)
+        self.registry = Registry()
+        self._nursery = nursery
+        self._refusing = ""
+        self._services = Services(
+            journal=Journal(store),
+            registry=self.registry,
+            timers=Timers(),
+            catalog=self.agents,
+            now=now,
+            new_id=new_run_id,
+            spawn=self._spawn,
+            start=self.start,
+            stuck=set(),
+        )
+
+    @property
+    def stuck(self) -> frozenset[Run]:
+        """Runs that were let go while their code still stands. Only the end of the process ends
+        them, and until then the orchestrator cannot be left."""
+        return frozenset(self._services.stuck)
+
+    @property
+    def store_error(self) -> StoreUnavailable | None:
+        """Why the store does not take writes at present; None while it does."""
+        return self._services.journal.failing
+
+    async def start(
+        self,
+        agent: Agent | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        owner: str = "",
+        **more_options: Any,
+    ) -> Run:
+        """Start a run; it is durable when this returns.
+
+        Args:
+            agent: an agent, which is registered on the way, or the name of one that is.
+            options: the fields of ``RunOptions``; they may be given by keyword too.
+
+        Raises:
+            UnknownAgent, InvalidInput: nothing was started.
+            StartsRefused: the orchestrator is shutting down.
+            StoreUnavailable: the run was not started, since its start cannot be made durable.
+        """
+        run = self.admit(agent, input, options={**(options or {}), **more_options}, owner=owner)
+        try:
+            await self._services.journal.durable(run.ticket)
+        except StoreUnavailable:
+            if not run.record.status.is_terminal:
+                run.request_stop(
+                    mode=StopMode.NOW, source=StopSource.ADMIN, reason="its start was not stored"
+                )
+            raise
+        return run
+
+    def admit(
+        self,
+        agent: Agent | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        owner: str = "",
+    ) -> Run:
+        """Start a run without waiting until that is durable. Not a checkpoint.
+
+        Raises:
+            UnknownAgent, InvalidInput, StartsRefused: as for ``start``.
+        """
+        if self._refusing:
+            raise StartsRefused(self._refusing)
+        agent = self.agents.get(agent)
+        arguments, given = agent.parse(dict(input) if input is not None else {})
+        run_id = new_run_id()
+        record = RunRecord(
+            id=run_id,
+            root_id=run_id,
+            agent=agent.name,
+            status=RunStatus.QUEUED,
+            created_at=self._services.now(0),
+            owner=owner,
+            input=given,
+            options=parse_options(options or {}, agent.options),
+        )
+        run = Run(self._services, agent, arguments, record)
+        run.enqueue()
+        self._spawn(run.supervise)
+        return run
+
+    @property
+    def refusing(self) -> str:
+        """Why nothing is started any more; empty while starts are welcome."""
+        return self._refusing
+
+    def live(self, run_id: str) -> Run | None:
+        """Return a run that has not ended, or None. Not a checkpoint."""
+        return self.registry.get(run_id)
+
+    async def get(self, run_id: str) -> RunRecord:
+        """Return a run's record as it is durable.
+
+        Raises:
+            UnknownRun: no run has that id.
+        """
+        run = self.registry.get(run_id)
+        record = run.shown if run is not None else None
+        record = record or await self.store.get(run_id)
+        if record is None:
+            raise UnknownRun(run_id)
+        return record
+
+    async def runs(
+        self, where: RunFilter | None = None, *, after: str | None = None, limit: int = 50
+    ) -> RunPage:
+        """Return a page of runs, newest first. Arguments and errors as for ``Store.page``."""
+        return await self.store.page(where or RunFilter(), after=after, limit=limit)
+
+    async def tree(self, run_id: str) -> list[RunRecord]:
+        """Return the run and its sub-agents, parents before children.
+
+        Raises:
+            UnknownRun: no run has that id.
+        """
+        top = await self.get(run_id)
+        members = {top.id}
+        found = []
+        for record in await self.store.tree(top.root_id):
+            if record.id in members or record.parent_id in members:
+                members.add(record.id)
+                found.append(record)
+        return found
+
+    async def events(self, run_id: str, *, after: int = 0, follow: bool = True) -> Subscription:
+        """Return a subscription to a run and its sub-agents.
+
+        Args:
+            after: events up to this number are left out.
+            follow: wait for what is still to come, rather than end with what there is.
+
+        Raises:
+            UnknownRun: no run has that id.
+        """
+        tree = await self.tree(run_id)
+        # Looked up after the wait: whatever ended in the meantime is whole in the store.
+        root = self.registry.get(tree[0].root_id)
+        return Subscription(
+            self.store,
+            RunId(run_id),
+            tree[0].root_id,
+            feed=root.feed if root is not None and follow else None,
+            members=[record.id for record in tree],
+            after=after,
+        )
+
+    async def partial(self, run_id: str) -> Json:
+        """Return a run's latest partial result; None if it has none."""
+        return await self.store.partial(run_id)
+
+    async def artifacts(self, run_id: str) -> list[ArtifactInfo]:
+        """Return what files were kept with a run."""
+        return await self.store.artifacts(run_id)
+
+    async def artifact(self, run_id: str, name: str) -> bytes | None:
+        """Return one of those files, or None."""
+        return await self.store.artifact(run_id, name)
+
+    async def stop(
+        self, run_id: str, *, mode: StopMode | str = StopMode.GRACEFUL, **request: Any
+    ) -> Receipt:
+        """Stop a run and return its receipt once it is torn down; see ``Run.stop``.
+
+        Raises:
+            UnknownRun: no run has that id.
+            RunEnded: it had ended without a stop.
+        """
+        run = self.registry.get(run_id)
+        if run is not None and not run.record.status.is_terminal:
+            return await run.stop(mode=mode, **request)
+        if run is not None:
+            await run.ended.wait()
+        record = await self.get(run_id)
+        if record.stop is None:
+            raise RunEnded(record.id, record.status)
+        return record.stop
+
+    async def durable(self, ticket: int) -> None:
+        """Wait until what a ``request_stop`` returned the ticket of is durable.
+
+        Raises:
+            StoreUnavailable: not yet; it will be as soon as the store takes it.
+        """
+        await self._services.journal.durable(ticket)
+
+    def refuse_starts(self, why: str) -> None:
+        """Start nothing any more; runs that are live go on. May be called twice."""
+        self._refusing = why
+
+    def stop_all(self, *, mode: StopMode, grace_s: float | None, source: StopSource) -> None:
+        """Ask every live root to stop. Not a checkpoint; a repeated call only tightens."""
+        for run in self.registry.roots():
+            if not run.record.status.is_terminal:
+                own_s = run.record.options.grace_s
+                run.request_stop(
+                    mode=mode,
+                    grace_s=own_s if grace_s is None else min(own_s, grace_s),
+                    source=source,
+                    reason=self._refusing,
+                )
+
+    async def drain(self, grace_s: float | None = None) -> None:
+        """Refuse starts, stop every run gracefully, and wait until all have ended.
+
+        The wait is bounded by the graces and cleanup times, and by the store.
+
+        Args:
+            grace_s: at most this grace for each run; None for each run's own.
+        """
+        self.refuse_starts("the orchestrator is shutting down")
+        self.stop_all(mode=StopMode.GRACEFUL, grace_s=grace_s, source=StopSource.SHUTDOWN)
+        await self._wait_for_all()
+
+    def _spawn(self, function: Callable[..., Any], *args: Any) -> None:
+        # A fresh context: a run must not inherit what a request or a test has in its own.
+        contextvars.Context().run(self._nursery.start_soon, function, *args)
+
+    async def _open(self) -> None:
+        self._nursery.start_soon(self._services.journal.run)
+        self._nursery.start_soon(self._services.timers.run)
+        await recover(self.store, self._services)
+
+    async def _close(self, mode: StopMode) -> None:
+        """Stop what still runs, and end the services that the runs needed."""
+        self.refuse_starts("the orchestrator is closed")
+        self.stop_all(mode=mode, grace_s=None, source=StopSource.SHUTDOWN)
+        with bounded(inf):
+            await self._wait_for_all()
+        self._services.timers.close()
+        self._services.journal.close(FLUSH_S)
+
+    async def _wait_for_all(self) -> None:
+        """Wait until every run has ended; give up on a store that takes nothing for long."""
+        given_up = inf
+        while self.registry and trio.current_time() < given_up:
+            with trio.move_on_after(1):
+                for run in self.registry:
+                    await run.ended.wait()
+            failing = self._services.journal.failing is not None
+            given_up = min(given_up, trio.current_time() + FLUSH_S) if failing else inf
+
+
+@asynccontextmanager
+async def open_orchestrator(
+    url: str = "memory://",
+    *,
+    agents: Iterable[Agent] = (),
+    now: Callable[[float], str] | None = None,
+) -> AsyncIterator[Orchestrator]:
+    """Open a store and an orchestrator on it.
+
+    Runs that a crash left over are settled, or started again if their starter wanted that,
+    before this yields. Leaving the block stops what still runs: gracefully when it is left
+    normally, at once when it is left by an exception or a cancellation. In-process code that
+    swallows or shields cancellation for ever cannot be ended by anybody: its run is recorded as
+    abandoned in bounded time, but the block is left only with the process (see ``stuck``).
+
+    Args:
+        url: ``memory://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+        agents: what can be started by name, and restarted after a crash.
+        now: the wall clock, for tests: the RFC 3339 UTC time, so many seconds from now.
+
+    Raises:
+        InvalidInput, StoreInUse, StoreDamaged: the store cannot be opened.
+    """
+    async with open_store(url) as store, trio.open_nursery() as nursery:
+        orchestrator = Orchestrator(store, nursery, agents, now or utc_now)
+        await orchestrator._open()
+        mode = StopMode.NOW
+        try:
+            yield orchestrator
+            mode = StopMode.GRACEFUL
+        finally:
+            await orchestrator._close(mode)
+
+
+def utc_now(seconds: float) -> str:
+    """Return the RFC 3339 UTC time so many seconds from now, to the millisecond."""
+    at = datetime.fromtimestamp(time.time() + seconds, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_run_id() -> RunId:
+    """Return an id that nobody can guess: 80 random bits."""
+    return RunId("run_" + secrets.token_hex(10))

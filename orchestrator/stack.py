@@ -1,0 +1,69 @@
+"""Where tasks stand: their await stacks, read from outside while they sleep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.model import RunId
+
+# Frames of Trio and of this package say how something waits; the agent's own say what for.
+_OURS = (str(Path(trio.__file__).parent), str(Path(__file__).parent))
+_AGENTS = str(Path(__file__).parent / "agents")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One level of an await stack."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def is_agents(self) -> bool:
+        """Whether it is code of an agent rather than of the machinery around it."""
+        return self.file.startswith(_AGENTS) or not self.file.startswith(_OURS)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStack:
+    """One live task of a run.
+
+    Attributes:
+        operation: what it is in, such as ``http GET https://…``; empty if nothing.
+        frames: outermost first, innermost last.
+    """
+
+    run_id: RunId
+    agent: str
+    operation: str
+    frames: tuple[Frame, ...]
+
+    @property
+    def standing(self) -> Frame:
+        """The innermost frame of the agent's own code, or the innermost of all."""
+        own = [frame for frame in self.frames if frame.is_agents]
+        return (own or list(self.frames) or [Frame("unknown", 0, "unknown")])[-1]
+
+
+def task_tree(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    """Yield the task and every task in its nurseries, parents first."""
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from task_tree(child)
+
+
+def frames_of(task: trio.lowlevel.Task) -> tuple[Frame, ...]:
+    """Return the await stack of a task, outermost frame first."""
+    return tuple(
+        Frame(frame.f_code.co_filename, line, frame.f_code.co_qualname)
+        for frame, line in task.iter_await_frames()
+    )

@@ -1,0 +1,131 @@
+"""The account of one run's stop while it is under way, and the receipt that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import trio
+
+from orchestrator.events import RunEnded
+from orchestrator.model import (
+    OperationCounts,
+    Receipt,
+    RunError,
+    RunId,
+    RunRecord,
+    RunStatus,
+    Standing,
+    StopMode,
+    StopOutcome,
+    StopRequest,
+)
+
+# What an in-process run gets to exit once it is killed: its sockets are closed from outside, and
+# code that waited on one ends by that. Then it is let go. Also what cleanup steps get then.
+KILL_S = 0.5
+
+
+@dataclass(slots=True, kw_only=True)
+class Stop:
+    """One run's stop: what was asked for, and what has been seen of it so far.
+
+    Attributes:
+        request: the first request; its source and reason stay.
+        mode: the strictest mode that was asked for.
+        until: the end of the grace, on Trio's clock.
+        began: when it was asked for, on Trio's clock.
+    """
+
+    request: StopRequest
+    previous_status: RunStatus
+    until: float
+    runs_stopped: int
+    began: float = field(default_factory=trio.current_time)
+    mode: StopMode = StopMode.GRACEFUL
+    finished: int = 0
+    cut: int = 0
+    refused: int = 0
+    clients_closed: int = 0
+    critical_s: float = 0.0
+    cleanup_errors: list[str] = field(default_factory=list)
+    detached: list[RunId] = field(default_factory=list)
+    also: list[StopRequest] = field(default_factory=list)
+
+    @property
+    def discard(self) -> bool:
+        """Whether any request wants the partial results gone."""
+        return self.request.discard or any(later.discard for later in self.also)
+
+    def tighten(self, request: StopRequest, until: float) -> bool:
+        """Take a later request. It may raise the mode and shorten the grace, never the reverse.
+
+        Returns:
+            whether it changed anything.
+        """
+        self.also.append(request)
+        stricter = request.mode.rank > self.mode.rank or until < self.until
+        self.mode = max(self.mode, request.mode, key=lambda mode: mode.rank)
+        self.until = min(self.until, until)
+        return stricter
+
+    def receipt(
+        self,
+        outcome: StopOutcome = StopOutcome.STOPPING,
+        *,
+        settled_at: str | None = None,
+        error: RunError | None = None,
+        still_running: tuple[Standing, ...] = (),
+    ) -> Receipt:
+        """Return the account as it stands now."""
+        seconds = None if settled_at is None else round(trio.current_time() - self.began, 6)
+        return Receipt(
+            mode=self.mode,
+            reached=self._reached(outcome),
+            requested_at=self.request.requested_at,
+            requested_by=self.request.requested_by,
+            source=self.request.source,
+            reason=self.request.reason,
+            previous_status=self.previous_status,
+            settled_at=settled_at,
+            seconds=seconds,
+            outcome=outcome,
+            runs_stopped=self.runs_stopped,
+            operations=OperationCounts(finished=self.finished, cut=self.cut, refused=self.refused),
+            clients_closed=self.clients_closed,
+            cleanup_errors=tuple(self.cleanup_errors),
+            critical_s=round(self.critical_s, 6),
+            still_running=still_running,
+            error=error,
+            detached=tuple(self.detached),
+            also=tuple(self.also),
+        )
+
+    def _reached(self, outcome: StopOutcome) -> StopMode:
+        if outcome is StopOutcome.ABANDONED:
+            return StopMode.KILL
+        return StopMode.NOW if self.cut else StopMode.GRACEFUL
+
+
+def outcome_of(status: RunStatus) -> StopOutcome:
+    """Return what a stop came to, given the status in which its run is or ended."""
+    match status:
+        case RunStatus.SUCCEEDED | RunStatus.FAILED:
+            return StopOutcome.FINISHED_FIRST
+        case RunStatus.STOPPED | RunStatus.TIMED_OUT:
+            return StopOutcome.STOPPED
+        case RunStatus.ABANDONED:
+            return StopOutcome.ABANDONED
+        case RunStatus.LOST:
+            return StopOutcome.LOST
+        case _:
+            return StopOutcome.STOPPING
+
+
+def ending_of(record: RunRecord) -> RunEnded:
+    """Return the last event of a run with that record."""
+    return RunEnded(
+        record.status,
+        record.result,
+        None if record.error is None else asdict(record.error),
+        None if record.stop is None else asdict(record.stop),
+    )

@@ -1,0 +1,180 @@
+"""A store in plain dicts: as exact as the one on disk, and gone with its owner.
+
+What a write brings is kept as it is, and handed out as it is: records are frozen, and the JSON
+values in them (input, result, an event's data) are given away by whoever writes them and only
+looked at by whoever reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, assert_never
+
+import trio
+
+from orchestrator.store.protocol import (
+    AppendEvent,
+    ArtifactInfo,
+    Discard,
+    RunPage,
+    SaveArtifact,
+    SavePartial,
+    SaveRun,
+)
+from orchestrator.store.query import read_cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.events import Event
+    from orchestrator.model import Json, RunId, RunRecord
+    from orchestrator.store.protocol import RunFilter, Write
+
+_seq = attrgetter("seq")
+
+
+@dataclass(slots=True)
+class _Artifact:
+    media_type: str
+    chunks: list[bytes] = field(default_factory=list)
+
+
+class MemoryStore:
+    """The ``Store`` of tests and of embedded programs that need nothing on disk.
+
+    Every method begins with a checkpoint and does the rest in one step, so that nothing, a batch
+    of writes least of all, can be cancelled half-way or seen half done.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[str, RunRecord] = {}
+        # The ids by age; a run's number, which is what cursors are made of, is its place + 1.
+        self._order: list[RunId] = []
+        # Each feed is sorted by seq.
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._partials: dict[str, bytes] = {}
+        self._artifacts: defaultdict[str, dict[str, _Artifact]] = defaultdict(dict)
+
+    async def write(self, batch: Sequence[Write]) -> None:
+        """Take the whole batch; see ``Store.write``.
+
+        Raises:
+            ValueError: an event's (root_id, seq) is not new; nothing of the batch was taken.
+        """
+        await trio.lowlevel.checkpoint()
+        self._refuse_duplicates(batch)
+        for write in batch:
+            self._apply(write)
+
+    async def get(self, run_id: str) -> RunRecord | None:
+        """See ``Store.get``."""
+        await trio.lowlevel.checkpoint()
+        return self._runs.get(run_id)
+
+    async def page(self, where: RunFilter, *, after: str | None, limit: int) -> RunPage:
+        """See ``Store.page``."""
+        await trio.lowlevel.checkpoint()
+        newest = len(self._order) if after is None else read_cursor(after) - 1
+        numbers = range(min(newest, len(self._order)), 0, -1)
+        matching = (n for n in numbers if _matches(self._nth(n), where))
+        found = list(islice(matching, limit + 1))
+        more = str(found[limit - 1]) if len(found) > limit else None
+        return RunPage(tuple(map(self._nth, found[:limit])), more)
+
+    async def unfinished(self) -> list[RunRecord]:
+        """See ``Store.unfinished``."""
+        await trio.lowlevel.checkpoint()
+        return [run for run in self._runs.values() if not run.status.is_terminal]
+
+    async def tree(self, root_id: str) -> list[RunRecord]:
+        """See ``Store.tree``."""
+        await trio.lowlevel.checkpoint()
+        return [run for run in self._runs.values() if run.root_id == root_id]
+
+    async def events(self, root_id: str, *, after: int, limit: int) -> list[Event]:
+        """See ``Store.events``."""
+        await trio.lowlevel.checkpoint()
+        feed = self._events.get(root_id, [])
+        first = bisect_right(feed, after, key=_seq)
+        return feed[first : first + limit]
+
+    async def last_seq(self, root_id: str) -> int:
+        """See ``Store.last_seq``."""
+        await trio.lowlevel.checkpoint()
+        feed = self._events.get(root_id)
+        return feed[-1].seq if feed else 0
+
+    async def partial(self, run_id: str) -> Json:
+        """See ``Store.partial``."""
+        await trio.lowlevel.checkpoint()
+        value = self._partials.get(run_id)
+        return None if value is None else json.loads(value)
+
+    async def artifacts(self, run_id: str) -> list[ArtifactInfo]:
+        """See ``Store.artifacts``."""
+        await trio.lowlevel.checkpoint()
+        return [
+            ArtifactInfo(name, artifact.media_type, sum(map(len, artifact.chunks)))
+            for name, artifact in sorted(self._artifacts.get(run_id, {}).items())
+        ]
+
+    async def artifact(self, run_id: str, name: str) -> bytes | None:
+        """See ``Store.artifact``."""
+        await trio.lowlevel.checkpoint()
+        artifact = self._artifacts.get(run_id, {}).get(name)
+        return None if artifact is None else b"".join(artifact.chunks)
+
+    def _nth(self, number: int) -> RunRecord:
+        return self._runs[self._order[number - 1]]
+
+    def _refuse_duplicates(self, batch: Sequence[Write]) -> None:
+        new: set[tuple[str, int]] = set()
+        for event in (write.event for write in batch if isinstance(write, AppendEvent)):
+            key = (event.root_id, event.seq)
+            feed = self._events.get(event.root_id, [])
+            place = bisect_left(feed, event.seq, key=_seq)
+            if key in new or (place < len(feed) and feed[place].seq == event.seq):
+                raise ValueError(f"event {event.seq} of tree {event.root_id} is stored already")
+            new.add(key)
+
+    def _apply(self, write: Write) -> None:
+        match write:
+            case SaveRun(record):
+                self._save(record)
+            case AppendEvent(event):
+                insort(self._events[event.root_id], event, key=_seq)
+            case SavePartial(run_id, value):
+                self._partials[run_id] = value
+            case SaveArtifact(run_id, name, media_type, data, append):
+                kept = self._artifacts[run_id]
+                if not append or name not in kept:
+                    kept[name] = _Artifact(media_type)
+                kept[name].chunks.append(data)
+            case Discard(run_id):
+                self._partials.pop(run_id, None)
+                self._artifacts.pop(run_id, None)
+            case _:
+                assert_never(write)
+
+    def _save(self, record: RunRecord) -> None:
+        stored = self._runs.get(record.id)
+        if stored is None:
+            self._order.append(record.id)
+        if stored is None or not stored.status.is_terminal:
+            self._runs[record.id] = record
+
+
+def _matches(run: RunRecord, where: RunFilter) -> bool:
+    return (
+        (where.statuses is None or run.status in where.statuses)
+        and where.agent in (None, run.agent)
+        and where.owner in (None, run.owner)
+        and (where.tag is None or where.tag in run.tags)
+        and where.root in (None, run.root_id)
+        and where.parent in (None, run.parent_id or "")
+    )

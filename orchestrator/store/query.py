@@ -1,0 +1,95 @@
+"""A page of runs as SQL whose cost does not grow with the pages before it.
+
+The condition that probably leaves the fewest runs picks the index, and the page is read along
+it, newest first, from the cursor on. SQLite would rather sort than do that as soon as it has
+several conditions to choose from, or several statuses to accept; so the other conditions are
+written such that no index fits them (``+column``), and several statuses are several selects, each
+in order, which SQLite merges.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from orchestrator.store.protocol import RunFilter
+
+# In the order in which ``codec.read_run`` takes them.
+RUN_COLUMNS = (
+    "number, id, root_id, parent_id, agent, owner, created_at, status, version, options, state,"
+    " result, (SELECT input FROM inputs WHERE inputs.number = runs.number)"
+)
+
+_BEYOND_ALL = 2**63 - 1
+
+# A column, and the values of which a run must have one.
+_Condition = tuple[str, tuple[str, ...]]
+
+
+def read_cursor(after: str) -> int:
+    """Return the number in a cursor; the page after it holds smaller numbers only.
+
+    Raises:
+        InvalidInput: it is not a cursor of ours.
+    """
+    if not (after.isascii() and after.isdigit() and len(after) < len(str(_BEYOND_ALL))):
+        raise InvalidInput(
+            [("after", f"{after!r} is not a cursor; pass the `next` of the page before")]
+        )
+    return int(after)
+
+
+def page_query(where: RunFilter, after: str | None, limit: int) -> tuple[str, list[str | int]]:
+    """Return the SQL for up to ``limit`` runs after the cursor, and the values to bind.
+
+    Raises:
+        InvalidInput: ``after`` is not a cursor of ours.
+    """
+    conditions = _conditions(where)
+    column, values = conditions[0] if conditions else ("", ())
+    source = "run_tags CROSS JOIN runs USING (number)" if column == "tag" else "runs"
+    rest = "".join(map(_unindexed, conditions[1:]))
+    select = f"SELECT {RUN_COLUMNS} FROM {source} WHERE number < ?{rest}"
+    bound: list[str | int] = [_BEYOND_ALL if after is None else read_cursor(after)]
+    bound += [value for _, accepted in conditions[1:] for value in accepted]
+    if conditions:
+        # To accept no status at all is to ask for the status that no run has.
+        either = values or ("",)
+        select = " UNION ALL ".join([f"{select} AND {column} = ?"] * len(either))
+        bound = [item for value in either for item in (*bound, value)]
+    return f"{select} ORDER BY number DESC LIMIT ?", [*bound, limit]
+
+
+def _conditions(where: RunFilter) -> list[_Condition]:
+    """Return what the filter asks for, the most selective first.
+
+    Few runs are live at any time; most have ended, and most are roots.
+    """
+    statuses = None if where.statuses is None else tuple(dict.fromkeys(where.statuses))
+    live = statuses is not None and not any(status.is_terminal for status in statuses)
+    wanted = (
+        ("root_id", _one(where.root)),
+        ("parent_id", _one(where.parent or None)),
+        ("status", statuses if live else None),
+        ("tag", _one(where.tag)),
+        ("owner", _one(where.owner)),
+        ("agent", _one(where.agent)),
+        ("status", None if live else statuses),
+        ("parent_id", ("",) if where.parent == "" else None),
+    )
+    return [(column, values) for column, values in wanted if values is not None]
+
+
+def _one(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else (value,)
+
+
+def _unindexed(condition: _Condition) -> str:
+    column, values = condition
+    if column == "tag":
+        return (
+            " AND EXISTS (SELECT 1 FROM run_tags AS t WHERE t.tag = ? AND t.number = runs.number)"
+        )
+    return f" AND +{column} IN ({', '.join('?' * len(values))})"

@@ -1,0 +1,103 @@
+"""The tables of a store in SQLite, and the check that a file holds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import apsw
+
+from orchestrator.errors import StoreDamaged, StoreUnavailable
+from orchestrator.store.connection import transaction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = 1
+# "QSCE": tells our files from those of other programs.
+APPLICATION_ID = 0x51534345
+
+# What of a run never changes is written once. SQLite writes a whole row to change any of it, so
+# the input, which may be large, is apart from the state, which changes often. An index on a
+# column is an index on (column, number) as well, which is the order of the pages.
+_DDL = """
+CREATE TABLE runs(
+    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with age and is never used again: cursors
+    id TEXT NOT NULL UNIQUE,
+    root_id TEXT NOT NULL,
+    parent_id TEXT NOT NULL,                   -- '' for a root
+    agent TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    status TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    options TEXT NOT NULL,
+    state TEXT NOT NULL,                       -- a JSON object: what else changes
+    result TEXT NOT NULL
+);
+CREATE INDEX runs_root ON runs(root_id);
+CREATE INDEX runs_parent ON runs(parent_id);
+CREATE INDEX runs_agent ON runs(agent);
+CREATE INDEX runs_owner ON runs(owner);
+CREATE INDEX runs_status ON runs(status);
+CREATE TABLE inputs(number INTEGER PRIMARY KEY, input TEXT NOT NULL);
+CREATE TABLE run_tags(
+    tag TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY(tag, number)
+) WITHOUT ROWID;
+CREATE TABLE events(
+    root_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    at TEXT NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY(root_id, seq)
+) WITHOUT ROWID;
+CREATE TABLE partials(run_id TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE artifacts(
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    chunk INTEGER NOT NULL,                    -- 0, 1, 2, …: an append adds one
+    media_type TEXT NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY(run_id, name, chunk)
+);
+"""
+
+
+def prepare(db: apsw.Connection, path: Path) -> None:
+    """Make the tables in an empty file, or check that those of this version are there.
+
+    Raises:
+        StoreDamaged: the file is something else; nothing in it was changed.
+        StoreUnavailable: it is on a file system on which SQLite cannot share memory.
+    """
+    # Until the file is known to be ours, closing it must not move its log into it.
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    version = _version(db, path)
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+    if (mode := db.pragma("journal_mode", "wal")) != "wal":
+        raise StoreUnavailable(
+            f"{path}: its file system does not allow a write-ahead log (the journal is {mode!r});"
+            " put it on a local disk"
+        )
+    if version == 0:
+        with transaction(db):
+            db.execute(_DDL)
+            db.pragma("application_id", APPLICATION_ID)
+            db.pragma("user_version", VERSION)
+
+
+def _version(db: apsw.Connection, path: Path) -> int:
+    """Return the version of the tables in the file, 0 if it is empty. Only reads."""
+    tables = db.execute("SELECT COUNT(*) FROM sqlite_schema").get
+    version, owner = db.pragma("user_version"), db.pragma("application_id")
+    if tables == 0 and owner == 0:
+        return 0
+    if owner != APPLICATION_ID:
+        raise StoreDamaged(f"{path} is a database of another program; choose another file")
+    if version != VERSION:
+        raise StoreDamaged(
+            f"{path} has tables of version {version}, but this version of Quiesce knows version"
+            f" {VERSION}; use the version that wrote it, or choose another file"
+        )
+    return VERSION

@@ -1,0 +1,129 @@
+"""A run's sub-agents: runs of their own, whose nurseries are nested in their parent's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from orchestrator.model import RunRecord, RunStatus, StopSource
+from orchestrator.operations import forbid_inside_operation
+from orchestrator.supervise import supervise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.agent import Agent
+    from orchestrator.model import Receipt, RunId
+    from orchestrator.run import Run
+
+
+class SubAgents:
+    """How one run starts others below it."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def adopt(self, agent: Agent | str, given: dict[str, Any]) -> Run:
+        """Pass the gate and make a sub-agent's run below this one. A checkpoint.
+
+        Raises:
+            OperationRefused: a stop was asked for, where ``Cancelled`` cannot arrive.
+            OperationsAreLeaves: the code at hand runs in an operation.
+            InvalidInput, UnknownAgent: as for ``Orchestrator.start``.
+        """
+        agent = self._run.services.catalog.get(agent)
+        forbid_inside_operation(f"sub-agent {agent.name}")
+        arguments, given = agent.parse(given)
+        await self._run.gate.admit("agent", agent.name)
+        record = RunRecord(
+            id=self._run.services.new_id(),
+            agent=agent.name,
+            root_id=self._run.record.root_id,
+            parent_id=self._run.id,
+            status=RunStatus.QUEUED,
+            created_at=self._run.services.now(0),
+            owner=self._run.record.owner,
+            input=given,
+            options=agent.options,
+            node=self._run.record.node,
+        )
+        child = type(self._run)(self._run.services, agent, arguments, record, parent=self._run)
+        child.enqueue()
+        return child
+
+    async def call(self, agent: Agent | str, given: dict[str, Any]) -> Any:
+        """Run a sub-agent in the calling task; see ``Context.call``."""
+        child = await self.adopt(agent, given)
+        await supervise(child)
+        return child.outcome()
+
+    async def map(
+        self, agent: Agent | str, inputs: Sequence[Mapping[str, Any]], limit: int | None
+    ) -> list[Any]:
+        """Run a sub-agent for each input; see ``Context.map``."""
+        results: list[Any] = [None] * len(inputs)
+        failures: list[Exception] = []
+        waiting = iter(enumerate(inputs))
+
+        async def work() -> None:
+            for index, given in waiting:
+                try:
+                    results[index] = await self.call(agent, dict(given))
+                except Exception as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(limit or len(inputs), len(inputs))):
+                nursery.start_soon(work)
+        if failures:
+            raise failures[0]
+        return results
+
+    async def start(self, agent: Agent | str, given: dict[str, Any]) -> StartedChild:
+        """Start a sub-agent in a task of its own; see ``Context.start``."""
+        child = await self.adopt(agent, given)
+        assert self._run.nursery is not None
+        self._run.nursery.start_soon(supervise, child)
+        return StartedChild(child)
+
+    async def start_detached(self, agent: Agent | str, given: dict[str, Any]) -> RunId:
+        """Start a root run that a stop of this tree does not touch."""
+        forbid_inside_operation("a detached run")
+        await self._run.gate.admit("agent", str(agent))
+        run = await self._run.services.start(agent, given, owner=self._run.record.owner)
+        for each in self._run.lineage():
+            each.detached.append(run.id)
+        return run.id
+
+
+class StartedChild:
+    """A sub-agent that was started and not waited for."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def id(self) -> RunId:
+        """Its run id."""
+        return self._run.id
+
+    async def wait(self) -> Any:
+        """Wait for it and return what it returned; may be called many times. A checkpoint.
+
+        Raises:
+            AgentFailed, AgentStopped: as it ended.
+        """
+        await self._run.ended.wait()
+        return self._run.outcome()
+
+    async def stop(self, *, grace_s: float | None = None, reason: str = "") -> Receipt:
+        """Stop it, and return the receipt once it is torn down.
+
+        Raises:
+            RunEnded: it has ended already.
+        """
+        return await self._run.stop(grace_s=grace_s, reason=reason, source=StopSource.PARENT)

@@ -1,0 +1,276 @@
+"""The calls about runs, over a real socket."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+if TYPE_CHECKING:
+    import httpx
+
+    from orchestrator import Orchestrator
+
+
+async def start(client: httpx.AsyncClient, agent: str, **input: Any) -> dict[str, Any]:
+    response = await client.post("/runs", json={"agent": agent, "input": input})
+    assert response.status_code == 201, response.text
+    run: dict[str, Any] = response.json()
+    assert response.headers["Location"] == f"/runs/{run['id']}"
+    return run
+
+
+async def test_agents_are_listed_with_their_schema(client: httpx.AsyncClient) -> None:
+    listed = {each["name"]: each for each in (await client.get("/agents")).json()["agents"]}
+
+    assert list(listed) == ["busy", "echo", "failing", "family", "shielded", "sleeper"]
+    assert listed["echo"]["description"] == "Return the text."
+    assert listed["echo"]["input_schema"]["required"] == ["text"]
+    assert listed["echo"]["isolation"] == "task"
+    assert listed["echo"]["options"]["grace_s"] == 30
+
+
+async def test_a_run_is_started_watched_and_kept(client: httpx.AsyncClient) -> None:
+    run = await start(client, "echo", text="hello")
+
+    ended = (await client.get(f"/runs/{run['id']}", params={"wait_s": 5})).json()
+
+    assert ended["status"] == "succeeded"
+    assert ended["result"] == "hello"
+    assert ended["partial"] == {"text": "h"}
+    assert ended["progress"] == {"percent": 50, "message": "half"}
+    assert ended["available_actions"] == []
+    kept = (await client.get(f"/runs/{run['id']}/artifacts")).json()["artifacts"]
+    assert kept == [{"name": "text.txt", "media_type": "text/plain", "size": 5}]
+    file = await client.get(f"/runs/{run['id']}/artifacts/text.txt")
+    assert (file.content, file.headers["Content-Type"]) == (b"hello", "text/plain")
+
+
+async def test_a_failure_says_what_happened(client: httpx.AsyncClient) -> None:
+    run = await start(client, "failing")
+
+    ended = (await client.get(f"/runs/{run['id']}", params={"wait_s": 5})).json()
+
+    assert ended["status"] == "failed"
+    assert ended["error"]["type"] == "ValueError"
+    assert ended["error"]["message"] == "as asked"
+    assert "test" in ended["error"]["traceback"]
+
+
+async def test_a_stop_answers_202_and_then_200(client: httpx.AsyncClient) -> None:
+    run = await start(client, "busy", seconds=0.5)
+    path = f"/runs/{run['id']}/stop"
+
+    first = await client.post(path, json={"reason": "enough"})
+    waited = await client.post(path, json={"wait_s": 5})
+    again = await client.post(path)
+
+    assert [first.status_code, waited.status_code, again.status_code] == [202, 200, 200]
+    assert first.json()["run"]["status"] == "stopping"
+    assert first.json()["run"]["available_actions"] == ["stop"]
+    assert first.json()["receipt"]["outcome"] == "stopping"
+    receipt = again.json()["receipt"]
+    assert receipt["outcome"] == "stopped"
+    assert receipt["reason"] == "enough"
+    assert receipt["reached"] == "graceful"
+    assert receipt["operations"] == {"finished": 1, "cut": 0, "refused": 0}
+    assert len(receipt["also"]) == 1
+    assert (await client.get(path)).json() == receipt
+
+
+async def test_a_stop_now_cuts_what_is_in_flight(client: httpx.AsyncClient) -> None:
+    run = await start(client, "busy")
+
+    answer = await client.post(f"/runs/{run['id']}/stop", json={"mode": "now", "wait_s": 5})
+
+    assert answer.status_code == 200
+    assert answer.json()["receipt"]["reached"] == "now"
+    assert answer.json()["run"]["status"] == "stopped"
+
+
+async def test_a_run_that_ended_by_itself_cannot_be_stopped(client: httpx.AsyncClient) -> None:
+    run = await start(client, "echo", text="x")
+    await client.get(f"/runs/{run['id']}", params={"wait_s": 5})
+
+    answer = await client.post(f"/runs/{run['id']}/stop")
+
+    assert answer.status_code == 409
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["run_id"] == run["id"]
+    assert answer.json()["run_status"] == "succeeded"
+    assert (await client.get(f"/runs/{run['id']}/stop")).status_code == 404
+
+
+async def test_discard_removes_what_the_run_had(client: httpx.AsyncClient) -> None:
+    run = await start(client, "sleeper")
+    await client.post(f"/runs/{run['id']}/stop", json={"discard": True, "wait_s": 5})
+    assert (await client.get(f"/runs/{run['id']}/partial")).json() is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field"),
+    [
+        ("POST", "/runs", {"agent": "nobody"}, 422, "agent"),
+        ("POST", "/runs", {"agent": "echo"}, 422, "input.text"),
+        ("POST", "/runs", {"agent": "echo", "input": {"text": "x", "y": 1}}, 422, "input.y"),
+        ("POST", "/runs", {"agent": "sleeper", "options": {"grace": 1}}, 422, "options.grace"),
+        (
+            "POST",
+            "/runs",
+            {"agent": "sleeper", "options": {"deadline_s": -1}},
+            422,
+            "options.deadline_s",
+        ),
+        ("POST", "/runs", {"agent": "sleeper", "inputs": {}}, 422, "inputs"),
+        ("POST", "/runs", {}, 422, "agent"),
+        ("POST", "/runs", [], 422, "body"),
+        ("GET", "/runs?status=happy", None, 422, "status"),
+        ("GET", "/runs?statuses=running", None, 422, "statuses"),
+        ("GET", "/runs?limit=0", None, 422, "limit"),
+        ("GET", "/runs?limit=1&limit=2", None, 422, "limit"),
+        ("GET", "/runs?after=elsewhere", None, 422, "after"),
+        ("GET", "/runs/x?wait_s=-1", None, 422, "wait_s"),
+        ("POST", "/runs/x/stop", {"mode": "gently"}, 422, "mode"),
+        ("POST", "/runs/x/stop", {"grace_s": -1}, 422, "grace_s"),
+        ("POST", "/runs/x/stop", {"because": "x"}, 422, "because"),
+        ("GET", "/runs/x/events?after=-1", None, 422, "after"),
+        ("GET", "/runs/x", None, 404, None),
+        ("GET", "/runs/x/tree", None, 404, None),
+        ("GET", "/runs/x/events", None, 404, None),
+        ("GET", "/runs/x/stop", None, 404, None),
+        ("POST", "/runs/x/stop", None, 404, None),
+        ("GET", "/runs/x/stack", None, 404, None),
+        ("GET", "/nowhere", None, 404, None),
+        ("PUT", "/runs", {}, 405, None),
+    ],
+)
+async def test_bad_requests_name_the_field(
+    client: httpx.AsyncClient, method: str, path: str, body: Any, status: int, field: str | None
+) -> None:
+    response = await client.request(method, path, json=body)
+
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["detail"]
+    if field is not None:
+        assert [error["field"] for error in problem["errors"]] == [field]
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"agent": "\xff"}', b"[" * 100_000])
+async def test_a_body_that_is_not_json_is_a_400(client: httpx.AsyncClient, body: bytes) -> None:
+    response = await client.post("/runs", content=body)
+    assert response.status_code == 400
+    assert response.json()["type"] == "urn:quiesce:malformed-json"
+
+
+async def test_a_body_beyond_the_limit_is_a_413(url: str, client: httpx.AsyncClient) -> None:
+    port = int(url.rpartition(":")[2])
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(
+            b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8388609\r\n\r\n"
+        )
+        with trio.fail_after(5):
+            answer = await stream.receive_some()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert (await client.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://localhost:1"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "localhost:80", "Origin": "http://localhost:80"}, 200),
+    ],
+)
+async def test_foreign_origins_and_hosts_are_refused(
+    client: httpx.AsyncClient, headers: dict[str, str], status: int
+) -> None:
+    assert (await client.get("/runs", headers=headers)).status_code == status
+
+
+async def test_an_etag_saves_the_body_until_the_run_changes(client: httpx.AsyncClient) -> None:
+    run = await start(client, "sleeper")
+    path = f"/runs/{run['id']}"
+    with trio.fail_after(5):
+        while (first := await client.get(path)).json()["status"] != "running":
+            pass
+    etag = first.headers["ETag"]
+
+    same = await client.get(path, headers={"If-None-Match": etag})
+    await client.post(f"{path}/stop", json={"wait_s": 5})
+    changed = await client.get(path, headers={"If-None-Match": etag})
+
+    assert (same.status_code, same.content) == (304, b"")
+    assert same.headers["ETag"] == etag
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != etag
+
+
+async def test_runs_are_listed_newest_first_by_filter_and_cursor(
+    client: httpx.AsyncClient,
+) -> None:
+    ids = [(await start(client, "echo", text=str(n)))["id"] for n in range(5)]
+    stopped = await start(client, "sleeper")
+    await client.post(f"/runs/{stopped['id']}/stop", json={"wait_s": 5})
+    for each in ids:
+        await client.get(f"/runs/{each}", params={"wait_s": 5})
+
+    one = (await client.get("/runs", params={"agent": "echo", "limit": 2})).json()
+    two = (
+        await client.get("/runs", params={"agent": "echo", "limit": 2, "after": one["next"]})
+    ).json()
+    rest = (
+        await client.get("/runs", params={"agent": "echo", "limit": 2, "after": two["next"]})
+    ).json()
+
+    assert [run["id"] for page in (one, two, rest) for run in page["runs"]] == ids[::-1]
+    assert rest["next"] is None
+    found = (await client.get("/runs", params={"status": "stopped,failed"})).json()["runs"]
+    assert [run["id"] for run in found] == [stopped["id"]]
+
+
+async def test_the_tree_is_nested_and_stops_as_a_whole(client: httpx.AsyncClient) -> None:
+    run = await start(client, "family", children=3)
+    path = f"/runs/{run['id']}"
+    with trio.fail_after(5):
+        while len((tree := (await client.get(f"{path}/tree")).json())["children"]) < 3:
+            pass
+    assert {child["agent"] for child in tree["children"]} == {"sleeper"}
+    tasks = (await client.get(f"{path}/stack")).json()["tasks"]
+    places = [f"{frame['file']} {frame['function']}" for task in tasks for frame in task["frames"]]
+    assert sum(place.endswith("agents.py sleeper") for place in places) == 3
+
+    answer = await client.post(f"{path}/stop", json={"wait_s": 5})
+
+    assert answer.json()["receipt"]["runs_stopped"] == 4
+    tree = (await client.get(f"{path}/tree")).json()
+    assert {child["status"] for child in tree["children"]} == {"stopped"}
+    assert {child["stop"]["source"] for child in tree["children"]} == {"parent"}
+
+
+async def test_wait_s_waits_no_longer_than_it_says(client: httpx.AsyncClient) -> None:
+    run = await start(client, "sleeper")
+    with trio.fail_after(5):
+        answer = await client.get(f"/runs/{run['id']}", params={"wait_s": 0.05})
+    assert answer.json()["status"] == "running"
+
+
+async def test_health_and_readiness(client: httpx.AsyncClient, served: Orchestrator) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+    assert (await client.get("/readyz")).json() == {"status": "ready", "reasons": []}
+
+    served.refuse_starts("closing")
+
+    assert (await client.get("/readyz")).status_code == 503
+    refused = await client.post("/runs", json={"agent": "sleeper"})
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"]
+    assert json.loads(refused.content)["type"] == "urn:quiesce:starts-refused"

@@ -1,0 +1,210 @@
+"""Feeds over server-sent events, on a real socket."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import h11
+import trio
+
+from api import stream
+from api.service import open_server
+from orchestrator import Context, Orchestrator, agent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+    import pytest
+
+
+class Reader:
+    """Reads the frames of an event stream one by one, straight from the socket.
+
+    (Leaving a stream of httpx before its end leaves generators to the collector.)
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._http = h11.Connection(h11.CLIENT)
+        self._text = ""
+
+    async def open(self, path: str, headers: dict[str, str]) -> None:
+        """Ask for the stream."""
+        fields = [("Host", "localhost"), *headers.items()]
+        request = h11.Request(method="GET", target=path, headers=fields)
+        await self._stream.send_all(self._http.send(request) or b"")
+        await self._stream.send_all(self._http.send(h11.EndOfMessage()) or b"")
+        response = await self._next()
+        assert isinstance(response, h11.Response)
+        assert response.status_code == 200
+        assert (b"content-type", b"text/event-stream") in response.headers
+
+    async def _next(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._stream.receive_some())
+        return event
+
+    async def frame(self) -> str | None:
+        """Return the next frame, or None at the proper end of the stream."""
+        while "\n\n" not in self._text:
+            match await self._next():
+                case h11.Data(data=data):
+                    self._text += bytes(data).decode()
+                case h11.EndOfMessage():
+                    return None
+                case other:
+                    raise AssertionError(f"the stream was cut: {other!r}")
+        frame, _, self._text = self._text.partition("\n\n")
+        return frame
+
+    async def event(self) -> dict[str, Any] | None:
+        """Return the next event, or None at the end."""
+        while (frame := await self.frame()) is not None:
+            fields = dict(line.split(": ", 1) for line in frame.splitlines())
+            if "data" in fields:
+                event: dict[str, Any] = json.loads(fields["data"])
+                assert (fields["id"], fields["event"]) == (str(event["seq"]), event["type"])
+                return event
+        return None
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """Return all events up to the end."""
+        events = []
+        while (event := await self.event()) is not None:
+            events.append(event)
+        return events
+
+
+@asynccontextmanager
+async def reading(url: str, path: str, **headers: str) -> AsyncIterator[Reader]:
+    async with await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2])) as stream:
+        reader = Reader(stream)
+        await reader.open(path, headers)
+        yield reader
+
+
+async def test_a_feed_is_live_gapless_and_ends_with_the_run(url: str, served: Orchestrator) -> None:
+    run = await served.start("family", {"children": 2})
+
+    with trio.fail_after(10):
+        async with reading(url, f"/runs/{run.id}/events") as reader:
+            first = [await reader.event() for _ in range(6)]
+            run.request_stop(reason="seen enough")
+            events = [event for event in first if event] + await reader.rest()
+
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {event["root_id"] for event in events} == {run.id}
+    assert events[-1]["type"] == "run.stopped"
+    assert events[-1]["run_id"] == run.id
+    assert events[-1]["data"]["receipt"]["reason"] == "seen enough"
+    ended = [event["run_id"] for event in events if event["type"] == "run.stopped"]
+    assert len(ended) == 3
+
+
+async def test_a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice(
+    url: str, served: Orchestrator
+) -> None:
+    @agent
+    async def counter(ctx: Context) -> None:
+        for n in range(40):
+            await ctx.emit("test.count", {"n": n})
+        await ctx.sleep(1000)
+
+    run = await served.start(counter)
+    path = f"/runs/{run.id}/events"
+    seen: list[int] = []
+
+    with trio.fail_after(10):
+        while len(seen) < 42:
+            last = {"Last-Event-Id": str(seen[-1])} if seen else {}
+            async with reading(url, path, **last) as reader:
+                for _ in range(5):
+                    event = await reader.event()
+                    assert event is not None
+                    seen.append(event["seq"])
+                    if len(seen) == 42:
+                        break
+        await run.stop()
+        async with reading(url, f"{path}?after=42") as reader:
+            rest = await reader.rest()
+
+    assert seen == list(range(1, 43))
+    assert [event["type"] for event in rest] == ["run.stopping", "run.stopped"]
+
+
+async def test_the_feed_of_a_child_holds_the_child_alone(url: str, served: Orchestrator) -> None:
+    run = await served.start("family", {"children": 2})
+    with trio.fail_after(10):
+        while not run.children:
+            await trio.lowlevel.checkpoint()
+        child = next(iter(run.children))
+        await run.stop()
+        async with reading(url, f"/runs/{child.id}/events") as reader:
+            events = await reader.rest()
+
+    assert {event["run_id"] for event in events} == {child.id}
+    assert [event["type"] for event in events] == [
+        "run.queued",
+        "run.started",
+        "run.stopping",
+        "run.stopped",
+    ]
+
+
+async def test_a_page_of_events_as_json(client: httpx.AsyncClient, served: Orchestrator) -> None:
+    run = await served.start("echo", {"text": "x"})
+    await run.wait()
+    accept = {"Accept": "application/json"}
+
+    one = (await client.get(f"/runs/{run.id}/events?limit=2", headers=accept)).json()
+    two = (await client.get(f"/runs/{run.id}/events?after={one['next']}", headers=accept)).json()
+
+    assert [event["seq"] for event in one["events"]] == [1, 2]
+    assert [event["type"] for event in two["events"]] == [
+        "run.progress",
+        "run.partial",
+        "run.artifact",
+        "run.succeeded",
+    ]
+    assert two["next"] is None
+
+
+async def test_silence_is_filled_with_comments(
+    url: str, served: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "KEEP_ALIVE_S", 0.02)
+    run = await served.start("sleeper")
+
+    with trio.fail_after(10):
+        async with reading(url, f"/runs/{run.id}/events") as reader:
+            frames = [await reader.frame() for _ in range(6)]
+
+    assert frames[-2:] == [": keep-alive", ": keep-alive"]
+
+
+async def test_streams_end_before_the_server_and_runs_go_on(served: Orchestrator) -> None:
+    run = await served.start("sleeper")
+    with trio.fail_after(5):
+        async with AsyncExitStack() as later:
+            async with open_server(served) as url:
+                path = f"/runs/{run.id}/events"
+                reader = await later.enter_async_context(reading(url, path))
+            events = await reader.rest()
+
+    assert [event["type"] for event in events] == ["run.queued", "run.started"]
+    assert run.status == "running"
+
+
+async def test_a_reader_that_leaves_is_forgotten(
+    url: str, client: httpx.AsyncClient, served: Orchestrator
+) -> None:
+    run = await served.start("sleeper")
+    with trio.fail_after(5):
+        for _ in range(20):
+            async with reading(url, f"/runs/{run.id}/events") as reader:
+                await reader.event()
+        await run.stop()
+        assert (await client.get("/healthz")).status_code == 200

@@ -1,0 +1,492 @@
+"""The stop ladder, under virtual time: what each rung does, and exactly when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from orchestrator import (
+    AgentStopped,
+    Context,
+    Orchestrator,
+    Run,
+    RunEnded,
+    RunStatus,
+    StopMode,
+    StopOutcome,
+    StopSource,
+    agent,
+)
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+@agent
+async def sleeper(ctx: Context) -> None:
+    await ctx.sleep(1000)
+
+
+async def event_types(orchestrator: Orchestrator, run_id: str) -> list[str]:
+    return [event.type async for event in await orchestrator.events(run_id)]
+
+
+async def test_a_run_that_sleeps_is_stopped_at_once(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    run = await orchestrator.start(sleeper)
+    await trio.sleep(3)
+
+    receipt = await run.stop(reason="enough", requested_by="ada")
+
+    assert trio.current_time() == pytest.approx(3, abs=0.05)
+    assert run.status == RunStatus.STOPPED
+    assert receipt.outcome is StopOutcome.STOPPED
+    assert receipt.source is StopSource.USER
+    assert (receipt.reason, receipt.requested_by) == ("enough", "ada")
+    assert receipt.previous_status is RunStatus.RUNNING
+    assert receipt.runs_stopped == 1
+    assert run.id not in orchestrator.registry
+    assert await event_types(orchestrator, run.id) == [
+        "run.queued",
+        "run.started",
+        "run.stopping",
+        "run.stopped",
+    ]
+
+
+async def test_a_graceful_stop_lets_the_operation_in_flight_finish(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    done: list[str] = []
+
+    @agent
+    async def worker(ctx: Context) -> None:
+        for n in range(5):
+            async with ctx.operation("step", str(n)):
+                await trio.sleep(10)
+                done.append(str(n))
+
+    run = await orchestrator.start(worker)
+    await trio.sleep(12)
+    receipt = await run.stop(grace_s=30)
+
+    assert done == ["0", "1"]
+    assert receipt.reached is StopMode.GRACEFUL
+    assert receipt.seconds == pytest.approx(8, abs=0.05)
+    assert (receipt.operations.finished, receipt.operations.cut) == (1, 0)
+
+
+async def test_the_grace_runs_out_and_the_operation_is_cut(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def worker(ctx: Context) -> None:
+        async with ctx.operation("step", "long"):
+            await trio.sleep(1000)
+
+    run = await orchestrator.start(worker)
+    await trio.sleep(1)
+    receipt = await run.stop(grace_s=7)
+
+    assert receipt.reached is StopMode.NOW
+    assert receipt.mode is StopMode.GRACEFUL
+    assert receipt.seconds == pytest.approx(7, abs=0.05)
+    assert receipt.operations.cut == 1
+    assert await event_types(orchestrator, run.id) == [
+        "run.queued",
+        "run.started",
+        "operation.started",
+        "run.stopping",
+        "operation.cut",
+        "run.escalated",
+        "run.stopped",
+    ]
+
+
+async def test_a_limit_of_the_agents_own_works_in_an_operation(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def worker(ctx: Context) -> str:
+        with trio.move_on_after(2) as limit:
+            async with ctx.operation("step"):
+                await trio.sleep(1000)
+        return "limited" if limit.cancelled_caught else "not limited"
+
+    run = await orchestrator.start(worker)
+    record = await run.wait()
+
+    assert record.result == "limited"
+    assert trio.current_time() == pytest.approx(2, abs=0.05)
+
+
+async def test_a_second_stop_only_tightens(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def worker(ctx: Context) -> None:
+        async with ctx.operation("step"):
+            await trio.sleep(1000)
+
+    run = await orchestrator.start(worker)
+    await trio.sleep(0.1)
+    run.request_stop(grace_s=20, reason="first")
+    run.request_stop(grace_s=500, reason="looser")
+    run.request_stop(grace_s=5, reason="tighter")
+    record = await run.wait()
+
+    assert record.stop is not None
+    assert record.stop.seconds == pytest.approx(5, abs=0.05)
+    assert record.stop.reason == "first"
+    assert [later.reason for later in record.stop.also] == ["looser", "tighter"]
+
+
+async def test_code_that_swallows_one_cancellation_is_cancelled_again(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    swallowed: list[str] = []
+
+    @agent
+    async def swallower(ctx: Context) -> None:
+        try:
+            await ctx.sleep(1000)
+        except BaseException as error:
+            swallowed.append(type(error).__name__)
+        await ctx.sleep(1000)
+
+    run = await orchestrator.start(swallower)
+    await trio.sleep(1)
+    receipt = await run.stop()
+
+    assert swallowed == ["Cancelled"]
+    assert receipt.outcome is StopOutcome.STOPPED
+    assert receipt.seconds == pytest.approx(0, abs=0.05)
+
+
+async def test_code_in_an_endless_shield_is_abandoned_and_named(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    release = trio.Event()
+
+    @agent
+    async def shielder(ctx: Context) -> None:
+        with trio.CancelScope(shield=True):
+            await release.wait()
+
+    run = await orchestrator.start(shielder, cleanup_s=5)
+    bystander = await orchestrator.start(sleeper)
+    await trio.sleep(1)
+    receipt = await run.stop()
+
+    assert run.status == RunStatus.ABANDONED
+    assert receipt.outcome is StopOutcome.ABANDONED
+    assert receipt.reached is StopMode.KILL
+    assert receipt.seconds == pytest.approx(5.5, abs=0.05)
+    assert [(s.function.rpartition(".")[2], s.agent) for s in receipt.still_running] == [
+        ("shielder", "shielder")
+    ]
+    assert receipt.still_running[0].file == __file__
+    assert orchestrator.stuck == {run}
+    assert bystander.status == RunStatus.RUNNING
+
+    release.set()
+    await run.exited.wait()
+    assert orchestrator.stuck == frozenset()
+    assert (await orchestrator.get(run.id)).status == RunStatus.ABANDONED
+
+
+async def test_a_kill_does_not_wait_for_the_cleanup_time(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    release = trio.Event()
+
+    @agent
+    async def shielder(ctx: Context) -> None:
+        with trio.CancelScope(shield=True):
+            await release.wait()
+
+    run = await orchestrator.start(shielder)
+    await trio.sleep(1)
+    receipt = await run.stop(mode="kill")
+    release.set()
+
+    assert receipt.outcome is StopOutcome.ABANDONED
+    assert receipt.seconds == pytest.approx(0.5, abs=0.05)
+
+
+async def test_compensations_run_last_first_and_one_failure_prevents_none(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    ran: list[str] = []
+
+    async def refund(name: str) -> None:
+        await trio.sleep(1)
+        ran.append(name)
+
+    def fail() -> None:
+        ran.append("fail")
+        raise ValueError("no money")
+
+    async def hang() -> None:
+        await trio.sleep(1000)
+
+    @agent
+    async def buyer(ctx: Context) -> None:
+        ctx.on_stop(refund, "first")
+        ctx.on_stop(hang)
+        ctx.on_stop(fail)
+        ctx.on_stop(refund, "last")
+        await ctx.sleep(1000)
+
+    run = await orchestrator.start(buyer, cleanup_s=5)
+    await trio.sleep(1)
+    receipt = await run.stop()
+
+    assert ran == ["last", "fail", "first"]
+    assert receipt.outcome is StopOutcome.STOPPED
+    assert receipt.seconds == pytest.approx(7, abs=0.05)
+    assert [error.rpartition(".")[2] for error in receipt.cleanup_errors] == [
+        "fail: ValueError: no money",
+        "hang: not done within 5 s",
+    ]
+
+
+async def test_compensations_do_not_run_when_the_run_is_not_stopped(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    ran: list[str] = []
+
+    @agent
+    async def buyer(ctx: Context) -> None:
+        ctx.on_stop(ran.append, "refunded")
+
+    await (await orchestrator.start(buyer)).wait()
+    assert ran == []
+
+
+async def test_a_critical_section_holds_a_stop_back(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    done: list[str] = []
+
+    @agent
+    async def committer(ctx: Context) -> None:
+        with ctx.critical("commit", max_seconds=10):
+            async with ctx.operation("db", "one"):
+                await trio.sleep(2)
+            async with ctx.operation("db", "two"):
+                await trio.sleep(2)
+            done.append("committed")
+        await ctx.sleep(1000)
+        done.append("not reached")
+
+    run = await orchestrator.start(committer)
+    await trio.sleep(1)
+    receipt = await run.stop(mode="now")
+
+    assert done == ["committed"]
+    assert receipt.critical_s == pytest.approx(3, abs=0.05)
+    assert receipt.seconds == pytest.approx(3, abs=0.05)
+    assert receipt.operations.cut == 0
+
+
+async def test_a_critical_section_is_cut_at_the_bound_that_it_named(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def committer(ctx: Context) -> None:
+        with ctx.critical("commit", max_seconds=4):
+            await trio.sleep(1000)
+
+    run = await orchestrator.start(committer)
+    await trio.sleep(1)
+    receipt = await run.stop(mode="now")
+
+    assert receipt.seconds == pytest.approx(3, abs=0.05)
+    assert receipt.outcome is StopOutcome.STOPPED
+    assert receipt.error is not None
+    assert receipt.error.type == "OperationCut"
+
+
+async def test_nothing_starts_after_the_stop_not_even_in_a_shielded_finally(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    started: list[str] = []
+
+    @agent
+    async def stubborn(ctx: Context) -> None:
+        try:
+            await ctx.sleep(1000)
+        finally:
+            with trio.CancelScope(shield=True):
+                async with ctx.operation("late"):
+                    started.append("late")
+
+    run = await orchestrator.start(stubborn)
+    await trio.sleep(1)
+    receipt = await run.stop()
+
+    assert started == []
+    assert receipt.operations.refused == 1
+    assert receipt.error is not None
+    assert receipt.error.type == "OperationRefused"
+    assert "operation.refused" in await event_types(orchestrator, run.id)
+
+
+async def test_a_deadline_is_the_same_stop_with_another_source(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    run = await orchestrator.start(sleeper, deadline_s=60)
+    record = await run.wait()
+
+    assert record.status is RunStatus.TIMED_OUT
+    assert trio.current_time() == pytest.approx(60, abs=0.05)
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DEADLINE
+
+
+async def test_an_idle_limit_counts_from_the_last_event(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def slowing(ctx: Context) -> None:
+        for n in range(1, 100):
+            await ctx.sleep(n)
+            await ctx.progress(n)
+
+    run = await orchestrator.start(slowing, idle_timeout_s=5.5)
+    record = await run.wait()
+
+    assert record.stop is not None
+    assert record.stop.source is StopSource.IDLE
+    assert record.progress.percent == 5
+    assert trio.current_time() == pytest.approx(1 + 2 + 3 + 4 + 5 + 5.5, abs=0.05)
+
+
+async def test_stop_then_natural_finish_is_a_success(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    runs: list[Run] = []
+
+    @agent
+    async def finisher(ctx: Context) -> str:
+        await ctx.sleep(1)
+        runs[0].request_stop()
+        return "done all the same"
+
+    runs.append(await orchestrator.start(finisher))
+    record = await runs[0].wait()
+
+    assert record.status is RunStatus.SUCCEEDED
+    assert record.result == "done all the same"
+    assert record.stop is not None
+    assert record.stop.outcome is StopOutcome.FINISHED_FIRST
+
+
+async def test_an_error_while_stopping_is_a_stop_with_the_error_on_the_receipt(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def clumsy(ctx: Context) -> None:
+        try:
+            await ctx.sleep(1000)
+        finally:
+            raise ValueError("in finally")
+
+    run = await orchestrator.start(clumsy)
+    await trio.sleep(1)
+    receipt = await run.stop()
+
+    assert run.status == RunStatus.STOPPED
+    assert receipt.error is not None
+    assert (receipt.error.type, receipt.error.message) == ("ValueError", "in finally")
+    assert run.record.error is None
+
+
+async def test_a_queued_run_is_stopped_and_its_code_never_runs(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    ran: list[str] = []
+
+    @agent
+    async def never(ctx: Context) -> None:
+        ran.append("ran")
+
+    # Interleaving: the stop comes between the admission and the first step of the run's task.
+    run = orchestrator.admit(never)
+    run.request_stop()
+    record = await run.wait()
+
+    assert record.status is RunStatus.STOPPED
+    assert record.stop is not None
+    assert record.stop.previous_status is RunStatus.QUEUED
+    assert ran == []
+    assert await event_types(orchestrator, run.id) == ["run.queued", "run.stopped"]
+
+
+async def test_a_stop_of_a_run_that_has_ended_is_an_error(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def quick(ctx: Context) -> None:
+        pass
+
+    run = await orchestrator.start(quick)
+    await run.wait()
+
+    with pytest.raises(RunEnded, match="succeeded"):
+        run.request_stop()
+
+
+async def test_a_child_stopped_alone_leaves_its_parent_going(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def parent(ctx: Context) -> str:
+        child = await ctx.start(sleeper)
+        await ctx.sleep(1)
+        receipt = await child.stop(reason="not needed")
+        try:
+            await child.wait()
+        except AgentStopped as stopped:
+            return f"{stopped.receipt.source} {receipt.reason}"
+        return "not stopped"
+
+    record = await (await orchestrator.start(parent)).wait()
+
+    assert record.status is RunStatus.SUCCEEDED
+    assert record.result == "parent not needed"
+
+
+async def test_a_stuck_leaf_lets_its_ancestors_be_abandoned_with_it(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    release = trio.Event()
+
+    @agent
+    async def leaf(ctx: Context) -> None:
+        with trio.CancelScope(shield=True):
+            await release.wait()
+
+    @agent
+    async def middle(ctx: Context) -> None:
+        await ctx.call(leaf)
+
+    @agent
+    async def top(ctx: Context) -> None:
+        await ctx.map(middle, [{}, {}])
+
+    run = await orchestrator.start(top)
+    await trio.sleep(1)
+    receipt = await run.stop()
+    release.set()
+
+    assert receipt.outcome is StopOutcome.ABANDONED
+    assert receipt.seconds == pytest.approx(5.5, abs=0.05)
+    assert receipt.runs_stopped == 5
+    assert {s.agent for s in receipt.still_running} == {"leaf", "top"}
+    statuses = {record.agent: record.status for record in await orchestrator.tree(run.id)}
+    assert set(statuses.values()) == {RunStatus.ABANDONED}
