@@ -14,7 +14,7 @@ from hypercorn.config import Config, Sockets
 from hypercorn.trio.run import worker_serve
 
 from api.connection import install
-from orchestrator.errors import InvalidInput, OrchestratorError
+from orchestrator import InvalidInput, OrchestratorError
 
 if TYPE_CHECKING:
     from hypercorn.typing import (

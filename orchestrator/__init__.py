@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from orchestrator.agent import Agent as Agent
 from orchestrator.agent import agent as agent
-from orchestrator.context import Child as Child
 from orchestrator.context import Context as Context
 from orchestrator.context import current_context as current_context
 from orchestrator.errors import AgentFailed as AgentFailed
@@ -52,6 +51,7 @@ from orchestrator.model import RunStatus as RunStatus
 from orchestrator.model import StopMode as StopMode
 from orchestrator.model import StopOutcome as StopOutcome
 from orchestrator.model import StopSource as StopSource
+from orchestrator.ports import Child as Child
 from orchestrator.run import Run as Run
 from orchestrator.runtime import Orchestrator as Orchestrator
 from orchestrator.runtime import open_orchestrator as open_orchestrator

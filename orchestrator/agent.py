@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -78,7 +79,7 @@ class Agent:
             raise InvalidInput(_problems("input", error, self._model)) from None
         arguments = {name: getattr(model, name) for name in self._model.model_fields}
         arguments |= model.model_extra or {}
-        return arguments, model.model_dump(mode="json", exclude_unset=True)
+        return arguments, as_json(model.model_dump(mode="json", exclude_unset=True), "input")
 
 
 @overload
@@ -192,9 +193,11 @@ def as_json(value: Any, what: str) -> Json:
         InvalidInput: it has no JSON form; ``what`` names it.
     """
     try:
-        return to_jsonable_python(value)
-    except (PydanticSerializationError, ValueError) as error:
+        plain = to_jsonable_python(value)
+        json.dumps(plain, allow_nan=False)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise InvalidInput([(what, f"is not JSON: {error}")]) from None
+    return plain
 
 
 def _input_model(name: str, function: AgentFunction) -> type[pydantic.BaseModel]:

@@ -6,18 +6,18 @@ import inspect
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import pydantic_core
 import trio
 
 from orchestrator.agent import as_json
 from orchestrator.cleanup import bounded
 from orchestrator.errors import InvalidInput
-from orchestrator.events import RunArtifact, RunLog, RunPartial, RunProgress, UserEvent
+from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent
 from orchestrator.model import Progress
 from orchestrator.operations import section_in
-from orchestrator.store.protocol import SaveArtifact, SavePartial
+from orchestrator.partials import PartialResult
+from orchestrator.store.protocol import SaveArtifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,13 +26,8 @@ if TYPE_CHECKING:
     import httpx
 
     from orchestrator.agent import Agent
-    from orchestrator.events import Payload
-    from orchestrator.http import RunClient
-    from orchestrator.journal import Journal
-    from orchestrator.model import Json, Receipt, RunId, RunRecord
-    from orchestrator.operations import Gate
-    from orchestrator.store.protocol import Write
-    from orchestrator.timers import Timer
+    from orchestrator.model import Json, RunId
+    from orchestrator.ports import Child, RunPort
 
 _current: ContextVar[Context | None] = ContextVar("quiesce_context", default=None)
 
@@ -40,62 +35,6 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+")
 _OWN_FAMILIES = ("run.", "operation.", "step.")
 _ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}")
-# Of the time between two encodings of a partial result, the share that encoding may take.
-_PARTIAL_SHARE = 0.05
-
-
-class RunPort(Protocol):
-    """What a context needs of its run."""
-
-    gate: Gate
-    compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]]
-
-    @property
-    def id(self) -> RunId: ...
-    @property
-    def record(self) -> RunRecord: ...
-    @property
-    def client(self) -> RunClient: ...
-    @property
-    def journal(self) -> Journal: ...
-    @property
-    def cleanup_s(self) -> float: ...
-    @property
-    def deadline(self) -> float: ...
-    @property
-    def subagents(self) -> SubAgentsPort: ...
-    def timer(self, ring: Callable[[], None]) -> Timer: ...
-    def tell(self, payload: Payload, *more: Write) -> None: ...
-    def save(self, *, payload: Payload | None = None, **fields: Any) -> None: ...
-
-
-class SubAgentsPort(Protocol):
-    """How a run starts others below it."""
-
-    async def call(self, agent: Agent | str, given: dict[str, Any]) -> Any: ...
-    async def map(
-        self, agent: Agent | str, inputs: Sequence[Mapping[str, Any]], limit: int | None
-    ) -> list[Any]: ...
-    async def start(self, agent: Agent | str, given: dict[str, Any]) -> Child: ...
-    async def start_detached(self, agent: Agent | str, given: dict[str, Any]) -> RunId: ...
-
-
-class Child(Protocol):
-    """A sub-agent that was started and not waited for."""
-
-    @property
-    def id(self) -> RunId:
-        """Its run id."""
-
-    async def wait(self) -> Any:
-        """Wait for it and return what it returned; may be called many times.
-
-        Raises:
-            AgentFailed, AgentStopped: as it ended.
-        """
-
-    async def stop(self, *, grace_s: float | None = None, reason: str = "") -> Receipt:
-        """Stop it and wait until it is torn down."""
 
 
 class Context:
@@ -109,7 +48,7 @@ class Context:
 
     def __init__(self, run: RunPort) -> None:
         self._run = run
-        self._partial: _PartialResult | None = None
+        self._partial: PartialResult | None = None
 
     @property
     def run_id(self) -> RunId:
@@ -233,7 +172,7 @@ class Context:
         """
         await self._run.journal.room()
         if self._partial is None:
-            self._partial = _PartialResult(self._run)
+            self._partial = PartialResult(self._run)
         self._partial.set(value)
 
     async def artifact(
@@ -310,37 +249,6 @@ class Context:
     def deadline(self) -> float:
         """When the run's deadline is, on Trio's clock; ``inf`` for never."""
         return self._run.deadline
-
-
-class _PartialResult:
-    """The latest partial result: encoded as often as its size allows, and at the end."""
-
-    __slots__ = ("_not_before", "_run", "_timer", "_value", "_waiting")
-
-    def __init__(self, run: RunPort) -> None:
-        self._run = run
-        self._timer = run.timer(self.write)
-        self._value: Json = None
-        self._waiting = False
-        self._not_before = 0.0
-
-    def set(self, value: Json) -> None:
-        self._value = value
-        self._waiting = True
-        if trio.current_time() >= self._not_before:
-            self.write()
-        else:
-            self._timer.set(self._not_before)
-
-    def write(self) -> None:
-        if not self._waiting:
-            return
-        began = trio.current_time()
-        encoded = pydantic_core.to_json(self._value)
-        ended = trio.current_time()
-        self._not_before = ended + (ended - began) / _PARTIAL_SHARE
-        self._waiting = False
-        self._run.tell(RunPartial(len(encoded)), SavePartial(self._run.id, encoded))
 
 
 def current_context() -> Context:

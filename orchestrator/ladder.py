@@ -96,7 +96,7 @@ class Ladder:
             detached=list(run.detached),
         )
         self._close_gate()
-        run.change(
+        run.ledger.change(
             Move.STOP,
             RunStopping(
                 request.mode,
@@ -181,7 +181,7 @@ class Ladder:
             self._run.save(stop=stop.receipt())
             return
         self._close_gate()
-        self._run.change(
+        self._run.ledger.change(
             Move.STOP,
             RunEscalated(stop.mode, request.source, request.reason),
             stop=stop.receipt(),

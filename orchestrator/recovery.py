@@ -84,5 +84,5 @@ def _restart(record: RunRecord, feed: Feed, services: Services) -> None:
     restarted = replace(record, attempt=attempt, version=record.version + 1)
     run = Run(services, agent, arguments, restarted, feed=feed)
     services.registry.add(run)
-    run.save(urgent=True)
+    run.ledger.save(urgent=True)
     services.spawn(run.supervise)

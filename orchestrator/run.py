@@ -7,45 +7,42 @@ one step.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from orchestrator.context import Context, running_in
-from orchestrator.errors import AgentFailed, AgentStopped
 from orchestrator.events import RunQueued
 from orchestrator.feed import Feed
 from orchestrator.http import RunClient
 from orchestrator.ladder import Ladder
+from orchestrator.ledger import Ledger
 from orchestrator.lifecycle import Move, advance
 from orchestrator.limits import Limits
-from orchestrator.model import (
-    RunError,
-    RunRecord,
-    RunStatus,
-    Standing,
-    StopMode,
-    StopRequest,
-    StopSource,
-)
 from orchestrator.operations import Gate
 from orchestrator.stack import TaskStack, frames_of, task_tree
-from orchestrator.stopping import ending_of, outcome_of
-from orchestrator.store.protocol import AppendEvent, Discard, SaveRun
+from orchestrator.stopping import ending_of, outcome_of, stop_request
+from orchestrator.store.protocol import Discard
 from orchestrator.subagents import SubAgents
 from orchestrator.supervise import supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Unpack
 
     from orchestrator.agent import Agent
-    from orchestrator.events import Event, Payload
+    from orchestrator.events import Payload
     from orchestrator.journal import Journal
-    from orchestrator.model import Receipt, RunId
+    from orchestrator.model import (
+        Receipt,
+        RunError,
+        RunId,
+        RunRecord,
+        Standing,
+    )
     from orchestrator.operations import Section
     from orchestrator.services import Services
+    from orchestrator.stopping import StopArguments
     from orchestrator.store.protocol import Write
     from orchestrator.timers import Timer
 
@@ -72,18 +69,16 @@ class Run:
         self.services = services
         self.agent = agent
         self.arguments = arguments
-        self.record = record
-        self.shown: RunRecord | None = None
         self.parent = parent
         self.children: set[Run] = set()
         self.detached: list[RunId] = []
         self.feed: Feed = parent.feed if parent is not None else feed or Feed(record.id)
+        self.ledger = Ledger(services, record, self.feed)
         self.gate = Gate(self)
         self.ladder = Ladder(self)
         self.scope = trio.CancelScope()
         self.exited = trio.Event()
         self.ended = trio.Event()
-        self.ticket = 0
         self.context = Context(self)
         self.value: Any = None
         self.failure: BaseException | None = None
@@ -95,6 +90,21 @@ class Run:
         self.subagents = SubAgents(self)
 
     # What it is
+
+    @property
+    def record(self) -> RunRecord:
+        """What has been decided about the run; ``shown`` is what is durable of it."""
+        return self.ledger.record
+
+    @property
+    def shown(self) -> RunRecord | None:
+        """The record as it is durable, and so the one to show; None before the start is."""
+        return self.ledger.shown
+
+    @property
+    def ticket(self) -> int:
+        """The journal's ticket of the last change."""
+        return self.ledger.ticket
 
     @property
     def id(self) -> RunId:
@@ -165,69 +175,29 @@ class Run:
 
     # What others may ask of it
 
-    def request_stop(
-        self,
-        *,
-        mode: StopMode | str = StopMode.GRACEFUL,
-        grace_s: float | None = None,
-        reason: str = "",
-        source: StopSource = StopSource.USER,
-        requested_by: str = "",
-        discard: bool = False,
-    ) -> int:
+    def request_stop(self, **asked: Unpack[StopArguments]) -> int:
         """Ask the run and everything below it to stop; takes effect before it returns.
 
         Not a checkpoint. May be called again: a later request can only tighten the stop.
-
-        Args:
-            grace_s: seconds that operations in flight may still take; the run's own ``grace_s``
-                if None; ignored unless the mode is graceful.
-            discard: remove the tree's partial results and artifacts once it has stopped.
 
         Returns:
             the journal's ticket: once it is durable the stop may be acknowledged.
 
         Raises:
             RunEnded: the run has ended already.
+            ValueError: an argument is out of its range.
         """
-        mode = StopMode(mode)
-        grace = self.record.options.grace_s if grace_s is None else grace_s
-        self.ladder.request(
-            StopRequest(
-                mode=mode,
-                grace_s=grace if mode is StopMode.GRACEFUL else 0,
-                source=source,
-                requested_by=requested_by,
-                requested_at=self.services.now(0),
-                reason=reason,
-                discard=discard,
-            )
-        )
+        request = stop_request(asked, self.record.options.grace_s, self.services.now(0))
+        self.ladder.request(request)
         return self.ticket
 
-    async def stop(
-        self,
-        *,
-        mode: StopMode | str = StopMode.GRACEFUL,
-        grace_s: float | None = None,
-        reason: str = "",
-        source: StopSource = StopSource.USER,
-        requested_by: str = "",
-        discard: bool = False,
-    ) -> Receipt:
+    async def stop(self, **asked: Unpack[StopArguments]) -> Receipt:
         """Stop the run and return its receipt once it is torn down, or honestly abandoned.
 
         Arguments and errors as in ``request_stop``. The wait is bounded by the grace and the
         cleanup time of the tree, and by the store.
         """
-        self.request_stop(
-            mode=mode,
-            grace_s=grace_s,
-            reason=reason,
-            source=source,
-            requested_by=requested_by,
-            discard=discard,
-        )
+        self.request_stop(**asked)
         await self.ended.wait()
         assert self.record.stop is not None
         return self.record.stop
@@ -239,9 +209,11 @@ class Run:
 
     def stack(self) -> list[TaskStack]:
         """Return the await stack of each live task of the run and its sub-agents."""
+        if self.task is None:
+            return []
         return [
             TaskStack(run.id, run.agent.name, operation, frames_of(task))
-            for task in self._tasks()
+            for task in task_tree(self.task)
             for run, operation in [running_in(task)]
             # Also of sub-agents that were let go, and so are no children any more.
             if isinstance(run, Run) and self in run.lineage()
@@ -249,44 +221,31 @@ class Run:
 
     def standing(self) -> tuple[Standing, ...]:
         """Return where each task of the run still stands."""
-        return tuple(
-            Standing(run_id=s.run_id, agent=s.agent, file=f.file, line=f.line, function=f.function)
-            for s in self.stack()
-            for f in [s.standing]
-        )
+        return tuple(stack.standing for stack in self.stack())
 
     # How it changes
 
-    def change(self, move: Move, payload: Payload, **fields: Any) -> None:
-        """Move to another status, by the table, with the event that says so."""
-        status = advance(self.record.status, move)
-        self.save(status=status, payload=payload, urgent=True, **fields)
-
-    def save(
-        self,
-        *,
-        payload: Payload | None = None,
-        urgent: bool = False,
-        more: tuple[Write, ...] = (),
-        **fields: Any,
-    ) -> None:
-        """Change the record, with an event and further writes if there are any."""
-        self.record = replace(self.record, version=self.record.version + 1, **fields)
-        event = self._number(payload) if payload is not None else None
-        self._append([SaveRun(self.record), *more], event, self.record, urgent=urgent)
-
     def tell(self, payload: Payload, *more: Write) -> None:
         """Append an event to the feed. Refused, silently, once the run has ended."""
-        if not self.record.status.is_terminal:
-            self._append(list(more), self._number(payload), None, urgent=False)
+        self.note_activity()
+        self.ledger.tell(payload, *more)
+
+    def save(self, *, payload: Payload | None = None, **fields: Any) -> None:
+        """Change fields of the record, with an event if there is one."""
+        self.note_activity()
+        self.ledger.save(payload=payload, **fields)
 
     def enqueue(self) -> None:
         """Register the run and write its first event."""
         self.services.registry.add(self)
         if self.parent is not None:
             self.parent.children.add(self)
-        event = self._number(RunQueued(self.agent.name, self.record.parent_id))
-        self._append([SaveRun(self.record)], event, self.record, urgent=True)
+        self.ledger.begin(RunQueued(self.agent.name, self.record.parent_id))
+
+    def note_activity(self) -> None:
+        """Something happened in the run, and so in those above it."""
+        for run in self.lineage():
+            run.limits.note_activity()
 
     def end(
         self,
@@ -310,20 +269,17 @@ class Run:
             )
         self.ladder.disarm()
         self.limits.disarm()
-        self.record = replace(
-            self.record,
+        discards = stop is not None and stop.discard and move is not Move.SUCCEED
+        self.ledger.close(
+            ending_of,
+            self._leave,
+            *([Discard(self.id)] if discards else []),
             status=status,
-            version=self.record.version + 1,
             ended_at=at,
             result=self.value if move is Move.SUCCEED else None,
             error=error if stop is None else None,
             stop=receipt,
         )
-        event = self._number(ending_of(self.record))
-        writes: list[Write] = [SaveRun(self.record), AppendEvent(event)]
-        if stop is not None and stop.discard and move is not Move.SUCCEED:
-            writes.append(Discard(self.id))
-        self.ticket = self.services.journal.append(writes, partial(self._leave, event), urgent=True)
         if move is Move.ABANDON:
             self.services.stuck.add(self)
         if self.parent is not None:
@@ -337,50 +293,13 @@ class Run:
                 what if run is self else f"{self.agent.name} {self.id}: {what}"
             )
 
-    def _number(self, payload: Payload) -> Event:
-        for run in self.lineage():
-            run.limits.note_activity()
-        return self.feed.number(self.id, payload, self.services.now(0))
-
-    def _append(
-        self, writes: list[Write], event: Event | None, record: RunRecord | None, *, urgent: bool
-    ) -> None:
-        if event is not None:
-            writes.append(AppendEvent(event))
-        shown = partial(self._show, event, record)
-        self.ticket = self.services.journal.append(writes, shown, urgent=urgent)
-
-    def _show(self, event: Event | None, record: RunRecord | None) -> None:
-        if record is not None:
-            self.shown = record
-        if event is not None:
-            self.feed.show(event)
-
-    def _leave(self, event: Event) -> None:
-        self._show(event, self.record)
+    def _leave(self) -> None:
         self.services.registry.remove(self)
         self.ended.set()
 
     async def supervise(self) -> None:
-        """Run the agent to its end and settle the run. Raises nothing but ``Cancelled``."""
+        """Run the agent to its end and settle the run; errors as in ``supervise``."""
         await supervise(self)
-
-    def outcome(self) -> Any:
-        """Return what the agent returned, once the run has ended.
-
-        Raises:
-            AgentFailed: it raised.
-            AgentStopped: it was stopped.
-        """
-        match self.record.status:
-            case RunStatus.SUCCEEDED:
-                return self.value
-            case RunStatus.FAILED:
-                assert self.record.error is not None
-                raise AgentFailed(self.agent.name, self.id, self.record.error) from self.failure
-            case _:
-                assert self.record.stop is not None
-                raise AgentStopped(self.agent.name, self.id, self.record.stop)
 
     def sever(self) -> None:
         """Close the run's sockets from outside. Not a checkpoint."""
@@ -395,6 +314,3 @@ class Run:
         """An operation was refused (the gate's report)."""
         for run in self.stopping_lineage():
             run.ladder.account.refused += 1
-
-    def _tasks(self) -> Iterator[trio.lowlevel.Task]:
-        return iter(()) if self.task is None else task_tree(self.task)

@@ -18,31 +18,32 @@ import trio
 
 from orchestrator.agent import Catalog, parse_options
 from orchestrator.cleanup import bounded
-from orchestrator.errors import RunEnded, StartsRefused, StoreUnavailable, UnknownRun
-from orchestrator.feed import Subscription
+from orchestrator.errors import RunEnded, StartsRefused, StoreUnavailable
 from orchestrator.journal import Journal
 from orchestrator.model import RunId, RunRecord, RunStatus, StopMode, StopSource
+from orchestrator.reading import RunReader
 from orchestrator.recovery import recover
 from orchestrator.registry import Registry
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store import open_store
-from orchestrator.store.protocol import RunFilter
 from orchestrator.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from typing import Unpack
 
     from orchestrator.agent import Agent
-    from orchestrator.model import Json, Receipt
-    from orchestrator.store.protocol import ArtifactInfo, RunPage, Store
+    from orchestrator.model import Receipt
+    from orchestrator.stopping import StopArguments
+    from orchestrator.store.protocol import Store
 
 # How long the journal may still write once everything else is over.
 FLUSH_S = 10.0
 
 
-class Orchestrator:
-    """Runs and everything one may ask about them. Made by ``open_orchestrator``.
+class Orchestrator(RunReader):
+    """Runs and everything one may ask of them. Made by ``open_orchestrator``.
 
     Attributes:
         agents: the registered agents.
@@ -56,9 +57,8 @@ class Orchestrator:
         agents: Iterable[Agent],
         now: Callable[[float], str],
     ) -> None:
-        self.store = store
+        super().__init__(store, Registry())
         self.agents = Catalog(agents)
-        self.registry = Registry()
         self._nursery = nursery
         self._refusing = ""
         self._services = Services(
@@ -153,81 +153,7 @@ class Orchestrator:
         """Why nothing is started any more; empty while starts are welcome."""
         return self._refusing
 
-    def live(self, run_id: str) -> Run | None:
-        """Return a run that has not ended, or None. Not a checkpoint."""
-        return self.registry.get(run_id)
-
-    async def get(self, run_id: str) -> RunRecord:
-        """Return a run's record as it is durable.
-
-        Raises:
-            UnknownRun: no run has that id.
-        """
-        run = self.registry.get(run_id)
-        record = run.shown if run is not None else None
-        record = record or await self.store.get(run_id)
-        if record is None:
-            raise UnknownRun(run_id)
-        return record
-
-    async def runs(
-        self, where: RunFilter | None = None, *, after: str | None = None, limit: int = 50
-    ) -> RunPage:
-        """Return a page of runs, newest first. Arguments and errors as for ``Store.page``."""
-        return await self.store.page(where or RunFilter(), after=after, limit=limit)
-
-    async def tree(self, run_id: str) -> list[RunRecord]:
-        """Return the run and its sub-agents, parents before children.
-
-        Raises:
-            UnknownRun: no run has that id.
-        """
-        top = await self.get(run_id)
-        members = {top.id}
-        found = []
-        for record in await self.store.tree(top.root_id):
-            if record.id in members or record.parent_id in members:
-                members.add(record.id)
-                found.append(record)
-        return found
-
-    async def events(self, run_id: str, *, after: int = 0, follow: bool = True) -> Subscription:
-        """Return a subscription to a run and its sub-agents.
-
-        Args:
-            after: events up to this number are left out.
-            follow: wait for what is still to come, rather than end with what there is.
-
-        Raises:
-            UnknownRun: no run has that id.
-        """
-        tree = await self.tree(run_id)
-        # Looked up after the wait: whatever ended in the meantime is whole in the store.
-        root = self.registry.get(tree[0].root_id)
-        return Subscription(
-            self.store,
-            RunId(run_id),
-            tree[0].root_id,
-            feed=root.feed if root is not None and follow else None,
-            members=[record.id for record in tree],
-            after=after,
-        )
-
-    async def partial(self, run_id: str) -> Json:
-        """Return a run's latest partial result; None if it has none."""
-        return await self.store.partial(run_id)
-
-    async def artifacts(self, run_id: str) -> list[ArtifactInfo]:
-        """Return what files were kept with a run."""
-        return await self.store.artifacts(run_id)
-
-    async def artifact(self, run_id: str, name: str) -> bytes | None:
-        """Return one of those files, or None."""
-        return await self.store.artifact(run_id, name)
-
-    async def stop(
-        self, run_id: str, *, mode: StopMode | str = StopMode.GRACEFUL, **request: Any
-    ) -> Receipt:
+    async def stop(self, run_id: str, **asked: Unpack[StopArguments]) -> Receipt:
         """Stop a run and return its receipt once it is torn down; see ``Run.stop``.
 
         Raises:
@@ -236,7 +162,7 @@ class Orchestrator:
         """
         run = self.registry.get(run_id)
         if run is not None and not run.record.status.is_terminal:
-            return await run.stop(mode=mode, **request)
+            return await run.stop(**asked)
         if run is not None:
             await run.ended.wait()
         record = await self.get(run_id)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from orchestrator.model import Standing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,10 +49,17 @@ class TaskStack:
     frames: tuple[Frame, ...]
 
     @property
-    def standing(self) -> Frame:
+    def standing(self) -> Standing:
         """The innermost frame of the agent's own code, or the innermost of all."""
         own = [frame for frame in self.frames if frame.is_agents]
-        return (own or list(self.frames) or [Frame("unknown", 0, "unknown")])[-1]
+        at = (own or list(self.frames) or [Frame("unknown", 0, "unknown")])[-1]
+        return Standing(
+            run_id=self.run_id,
+            agent=self.agent,
+            file=at.file,
+            line=at.line,
+            function=at.function,
+        )
 
 
 def task_tree(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import TypedDict
 
 import trio
 
@@ -18,11 +19,55 @@ from orchestrator.model import (
     StopMode,
     StopOutcome,
     StopRequest,
+    StopSource,
 )
 
 # What an in-process run gets to exit once it is killed: its sockets are closed from outside, and
 # code that waited on one ends by that. Then it is let go. Also what cleanup steps get then.
 KILL_S = 0.5
+
+
+class StopArguments(TypedDict, total=False):
+    """What a stop request may say; all of it may be left out.
+
+    Attributes:
+        mode: ``graceful`` if left out.
+        grace_s: seconds that operations in flight may still take; the run's own ``grace_s`` if
+            None; ignored unless the mode is graceful.
+        discard: remove the tree's partial results and artifacts once it has stopped.
+    """
+
+    mode: StopMode | str
+    grace_s: float | None
+    reason: str
+    source: StopSource
+    requested_by: str
+    discard: bool
+
+
+def stop_request(asked: StopArguments, own_grace_s: float, now: str) -> StopRequest:
+    """Return the request that these arguments mean, made now.
+
+    Raises:
+        ValueError: there is no such mode, or the grace is not a duration.
+    """
+    mode = StopMode(asked.get("mode", StopMode.GRACEFUL))
+    grace_s = asked.get("grace_s")
+    if mode is not StopMode.GRACEFUL:
+        grace_s = 0
+    elif grace_s is None:
+        grace_s = own_grace_s
+    if not grace_s >= 0:
+        raise ValueError(f"grace_s must be 0 or more seconds, not {grace_s!r}")
+    return StopRequest(
+        mode=mode,
+        grace_s=grace_s,
+        source=asked.get("source", StopSource.USER),
+        requested_by=asked.get("requested_by", ""),
+        requested_at=now,
+        reason=asked.get("reason", ""),
+        discard=asked.get("discard", False),
+    )
 
 
 @dataclass(slots=True, kw_only=True)

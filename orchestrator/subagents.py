@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from orchestrator.errors import AgentFailed, AgentStopped
 from orchestrator.model import RunRecord, RunStatus, StopSource
 from orchestrator.operations import forbid_inside_operation
 from orchestrator.supervise import supervise
@@ -58,7 +59,7 @@ class SubAgents:
         """Run a sub-agent in the calling task; see ``Context.call``."""
         child = await self.adopt(agent, given)
         await supervise(child)
-        return child.outcome()
+        return outcome_of(child)
 
     async def map(
         self, agent: Agent | str, inputs: Sequence[Mapping[str, Any]], limit: int | None
@@ -118,7 +119,7 @@ class StartedChild:
             AgentFailed, AgentStopped: as it ended.
         """
         await self._run.ended.wait()
-        return self._run.outcome()
+        return outcome_of(self._run)
 
     async def stop(self, *, grace_s: float | None = None, reason: str = "") -> Receipt:
         """Stop it, and return the receipt once it is torn down.
@@ -127,3 +128,22 @@ class StartedChild:
             RunEnded: it has ended already.
         """
         return await self._run.stop(grace_s=grace_s, reason=reason, source=StopSource.PARENT)
+
+
+def outcome_of(child: Run) -> Any:
+    """Return what a sub-agent returned, once it has ended.
+
+    Raises:
+        AgentFailed: it raised.
+        AgentStopped: it was stopped.
+    """
+    record = child.record
+    match record.status:
+        case RunStatus.SUCCEEDED:
+            return child.value
+        case RunStatus.FAILED:
+            assert record.error is not None
+            raise AgentFailed(record.agent, record.id, record.error) from child.failure
+        case _:
+            assert record.stop is not None
+            raise AgentStopped(record.agent, record.id, record.stop)

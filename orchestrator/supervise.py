@@ -26,7 +26,12 @@ _log = logging.getLogger("quiesce.run")
 
 
 async def supervise(run: Run) -> None:
-    """Run the agent to its end and settle the run. Raises nothing but ``Cancelled``."""
+    """Run the agent to its end and settle the run.
+
+    Raises:
+        trio.Cancelled: whoever is around the run was cancelled.
+        KeyboardInterrupt: Python delivers it to whatever code runs; it is for the program.
+    """
     cancelled: BaseException | None = None
     try:
         ending = await _perform(run)
@@ -36,6 +41,8 @@ async def supervise(run: Run) -> None:
     await _unwind(run, ending)
     run.exited.set()
     run.services.stuck.discard(run)
+    if isinstance(run.failure, KeyboardInterrupt):
+        raise run.failure
     if cancelled is not None:
         raise cancelled
 
@@ -66,9 +73,9 @@ async def _begin(run: Run) -> None:
         "deadline_at": None if deadline_s is None else services.now(deadline_s),
     }
     if run.record.status is RunStatus.QUEUED:
-        run.change(Move.START, started, **times)
+        run.ledger.change(Move.START, started, **times)
     else:  # started again after a crash
-        run.save(payload=started, urgent=True, **times)
+        run.ledger.save(payload=started, urgent=True, **times)
     run.limits.arm()
     if run.parent is None:
         await services.journal.durable(run.ticket)
@@ -147,10 +154,12 @@ def split_cancelled(
 
 def describe(error: BaseException) -> RunError:
     """Put an exception into words."""
+    try:
+        message = str(error) or repr(error)
+    except Exception:
+        message = "(it cannot be put into words)"
     lines = traceback.format_exception(error)
-    return RunError(
-        type=type(error).__name__, message=str(error) or repr(error), traceback="".join(lines)
-    )
+    return RunError(type=type(error).__name__, message=message, traceback="".join(lines))
 
 
 def _canceller(run: Run) -> StopSource:

@@ -40,7 +40,7 @@ def encode(value: Json) -> str:
     except PydanticSerializationError:
         # A lone surrogate (in the name of a file that is not UTF-8, say) has no UTF-8 form, but
         # an escape. One such string must not keep everybody's batch out of the store.
-        return json.dumps(to_jsonable_python(value, inf_nan_mode="constants"))
+        return json.dumps(value, default=to_jsonable_python)
 
 
 def run_row(run: RunRecord) -> Row:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 if TYPE_CHECKING:
     from orchestrator.agents._crawl.frontier import Frontier
     from orchestrator.context import Context
@@ -26,6 +28,7 @@ class Book:
         self._ctx = ctx
         self._frontier = frontier
         self._percent = 0.0
+        self._turn = trio.Lock()
         self.result: dict[str, Any] = {"pages": [], "known": 0, "done": 0}
         self.site_is_known = False
 
@@ -40,9 +43,11 @@ class Book:
 
     async def tell(self) -> None:
         """Tell how far the crawl is; the percentage never falls."""
-        done, total = self._frontier.done, self._frontier.total
-        self.result.update(known=self._frontier.known, done=done)
-        if self.site_is_known:
-            self._percent = max(self._percent, min(99.0, 100.0 * done / max(total, 1)))
-        await self._ctx.partial(self.result)
-        await self._ctx.progress(self._percent, f"{done} of {total} pages")
+        # In turns, since what is told after a wait would else be older than what was told before.
+        async with self._turn:
+            done, total = self._frontier.done, self._frontier.total
+            self.result.update(known=self._frontier.known, done=done)
+            if self.site_is_known:
+                self._percent = max(self._percent, min(99.0, 100.0 * done / max(total, 1)))
+            await self._ctx.partial(self.result)
+            await self._ctx.progress(self._percent, f"{done} of {total} pages")

@@ -101,8 +101,6 @@ async def fetch(
             reply = await _exchange(http, url, html_only, max_bytes)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reply = Reply(url=url, failure=_in_words(error), transient=_is_transient(error))
-        except zlib.error:
-            reply = Reply(url=url, failure="the answer's gzip encoding is broken")
     return reply
 
 
@@ -153,21 +151,51 @@ async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise httpx.DecodingError(f"the answer is encoded as {encoding}, which was not asked for")
-    gzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding != "identity" else None
-    body = bytearray()
+    intake = _Intake(max_bytes, gzip=encoding != "identity")
     try:
         async for chunk in response.aiter_raw():
-            room = max_bytes + 1 - len(body)
-            if room > 0:
-                body += gzip.decompress(chunk, room) if gzip else chunk
-            if len(body) > max_bytes:
+            if not intake.take(chunk):
                 # Makes the next read fail, which winds up the generators below this loop in
                 # order; leaving the loop would leave them to the garbage collector.
                 await response.aclose()
     except (httpx.TransportError, httpx.StreamError):
-        if len(body) <= max_bytes:
+        if not intake.full and not intake.broken:
             raise
-    return bytes(body[:max_bytes]), len(body) > max_bytes
+    if intake.broken:
+        raise httpx.DecodingError("the answer's gzip encoding is broken")
+    return bytes(intake.body[:max_bytes]), intake.full
+
+
+class _Intake:
+    """Takes in a body up to its bound, and undoes its compression.
+
+    Attributes:
+        full: there was more than the bound.
+        broken: it could not be decompressed.
+    """
+
+    def __init__(self, max_bytes: int, *, gzip: bool) -> None:
+        self._room = max_bytes + 1
+        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
+        self.body = bytearray()
+        self.broken = False
+
+    @property
+    def full(self) -> bool:
+        return self._room == 0
+
+    def take(self, chunk: bytes) -> bool:
+        """Take in a piece; False if no more is wanted."""
+        if self.full or self.broken:
+            return False
+        try:
+            piece = self._gzip.decompress(chunk, self._room) if self._gzip else chunk[: self._room]
+        except zlib.error:
+            self.broken = True
+            return False
+        self.body += piece
+        self._room -= len(piece)
+        return not self.full
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -181,8 +209,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield from _causes(cause)
 
 
+def _is_bad_redirect(error: Exception) -> bool:
+    # httpx looks at where a redirect leads although it is told not to follow it. Addresses of
+    # our own are never invalid.
+    return isinstance(error, httpx.InvalidURL) or "location header" in str(error)
+
+
 def _is_transient(error: Exception) -> bool:
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+    if _is_bad_redirect(error) or any(
+        isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
+    ):
         return False
     return isinstance(
         error, httpx.NetworkError | httpx.TimeoutException | httpx.RemoteProtocolError
@@ -190,6 +226,8 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _in_words(error: Exception) -> str:
+    if _is_bad_redirect(error):
+        return "it redirects to what is no address"
     for cause in _causes(error):
         match cause:
             case socket.gaierror():

@@ -1,0 +1,105 @@
+"""What has been decided about one run, and what of it is durable.
+
+``record`` is the decision; ``shown`` is what is durable, and so what anybody may see. Record and
+event go to the journal in one step, so that no event tells of a record that is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.lifecycle import advance
+from orchestrator.store.protocol import AppendEvent, SaveRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.events import Event, Payload
+    from orchestrator.feed import Feed
+    from orchestrator.lifecycle import Move
+    from orchestrator.model import RunRecord
+    from orchestrator.services import Services
+    from orchestrator.store.protocol import Write
+
+
+class Ledger:
+    """One run's record and its place in the feed. Nothing here is a checkpoint.
+
+    Attributes:
+        ticket: the journal's ticket of the last change.
+    """
+
+    __slots__ = ("_feed", "_services", "record", "shown", "ticket")
+
+    def __init__(self, services: Services, record: RunRecord, feed: Feed) -> None:
+        self._services = services
+        self._feed = feed
+        self.record = record
+        self.shown: RunRecord | None = None
+        self.ticket = 0
+
+    def begin(self, payload: Payload) -> None:
+        """Write the record for the first time."""
+        self._append([SaveRun(self.record)], self._number(payload), self.record, urgent=True)
+
+    def change(self, move: Move, payload: Payload, **fields: Any) -> None:
+        """Move to another status, by the table, with the event that says so.
+
+        Raises:
+            IllegalTransition: the lifecycle has no such arrow; nothing was changed.
+        """
+        status = advance(self.record.status, move)
+        self.save(status=status, payload=payload, urgent=True, **fields)
+
+    def save(self, *, payload: Payload | None = None, urgent: bool = False, **fields: Any) -> None:
+        """Change fields of the record, with an event. Refused, silently, once the run has ended."""
+        if self.record.status.is_terminal:
+            return
+        self._update(fields)
+        event = None if payload is None else self._number(payload)
+        self._append([SaveRun(self.record)], event, self.record, urgent=urgent)
+
+    def tell(self, payload: Payload, *more: Write) -> None:
+        """Append an event to the feed. Refused, silently, once the run has ended."""
+        if not self.record.status.is_terminal:
+            self._append(list(more), self._number(payload), None, urgent=False)
+
+    def close(
+        self,
+        payload_of: Callable[[RunRecord], Payload],
+        stored: Callable[[], None],
+        *more: Write,
+        **fields: Any,
+    ) -> None:
+        """Write the last record and the last event; ``stored`` is called when they are durable."""
+        self._update(fields)
+        event = self._number(payload_of(self.record))
+
+        def shown() -> None:
+            self._show(event, self.record)
+            stored()
+
+        writes = [SaveRun(self.record), AppendEvent(event), *more]
+        self.ticket = self._services.journal.append(writes, shown, urgent=True)
+
+    def _update(self, fields: dict[str, Any]) -> None:
+        self.record = replace(self.record, version=self.record.version + 1, **fields)
+
+    def _number(self, payload: Payload) -> Event:
+        return self._feed.number(self.record.id, payload, self._services.now(0))
+
+    def _append(
+        self, writes: list[Write], event: Event | None, record: RunRecord | None, *, urgent: bool
+    ) -> None:
+        if event is not None:
+            writes.append(AppendEvent(event))
+        shown = partial(self._show, event, record)
+        self.ticket = self._services.journal.append(writes, shown, urgent=urgent)
+
+    def _show(self, event: Event | None, record: RunRecord | None) -> None:
+        if record is not None:
+            self.shown = record
+        if event is not None:
+            self._feed.show(event)

@@ -1,0 +1,71 @@
+"""What a context sees of its run: as much as it needs, and nothing that it could misuse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from orchestrator.agent import Agent
+    from orchestrator.events import Payload
+    from orchestrator.http import RunClient
+    from orchestrator.journal import Journal
+    from orchestrator.model import Receipt, RunId, RunRecord
+    from orchestrator.operations import Gate
+    from orchestrator.store.protocol import Write
+    from orchestrator.timers import Timer
+
+
+class RunPort(Protocol):
+    """What a context needs of its run."""
+
+    gate: Gate
+    compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]]
+
+    @property
+    def id(self) -> RunId: ...
+    @property
+    def record(self) -> RunRecord: ...
+    @property
+    def client(self) -> RunClient: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def cleanup_s(self) -> float: ...
+    @property
+    def deadline(self) -> float: ...
+    @property
+    def subagents(self) -> SubAgentsPort: ...
+    def timer(self, ring: Callable[[], None]) -> Timer: ...
+    def tell(self, payload: Payload, *more: Write) -> None: ...
+    def save(self, *, payload: Payload | None = None, **fields: Any) -> None: ...
+
+
+class SubAgentsPort(Protocol):
+    """How a run starts others below it."""
+
+    async def call(self, agent: Agent | str, given: dict[str, Any]) -> Any: ...
+    async def map(
+        self, agent: Agent | str, inputs: Sequence[Mapping[str, Any]], limit: int | None
+    ) -> list[Any]: ...
+    async def start(self, agent: Agent | str, given: dict[str, Any]) -> Child: ...
+    async def start_detached(self, agent: Agent | str, given: dict[str, Any]) -> RunId: ...
+
+
+class Child(Protocol):
+    """A sub-agent that was started and not waited for."""
+
+    @property
+    def id(self) -> RunId:
+        """Its run id."""
+
+    async def wait(self) -> Any:
+        """Wait for it and return what it returned; may be called many times.
+
+        Raises:
+            AgentFailed, AgentStopped: as it ended.
+        """
+
+    async def stop(self, *, grace_s: float | None = None, reason: str = "") -> Receipt:
+        """Stop it and wait until it is torn down."""
