@@ -224,9 +224,9 @@ class Context:
         return self._run.gate.critical(label, max_seconds)
 
     def cleanup(self) -> trio.CancelScope:
-        """Return a scope for ``with`` in a ``finally``: the body may await although the run is
-        being stopped, within the run's cleanup time."""
-        return bounded(self._run.cleanup_s)
+        """Return a scope for ``with`` in a ``finally``, whose body may await although the run is
+        being stopped. All of a run's ``finally`` blocks share its cleanup time."""
+        return bounded(self._run.cleanup_left_s)
 
     def on_stop(self, callback: Callable[..., Any], *args: Any) -> None:
         """Register a compensation, sync or async, for the case that the run is stopped.

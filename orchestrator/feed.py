@@ -143,9 +143,10 @@ class Subscription:
 
     async def _read(self) -> list[Event]:
         if self._feed is not None:
+            # Before the look, so that nothing can be shown between the look and the decision.
+            await trio.lowlevel.checkpoint()
             recent = self._feed.after(self.cursor)
             if recent is not None:
-                await trio.lowlevel.checkpoint()
                 return recent[:PAGE]
         return await self._store.events(self._root_id, after=self.cursor, limit=PAGE)
 

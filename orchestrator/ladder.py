@@ -60,6 +60,13 @@ class Ladder:
         killed = self.stop is not None and self.stop.mode is StopMode.KILL
         return KILL_S if killed else self._run.record.options.cleanup_s
 
+    @property
+    def cleanup_left_s(self) -> float:
+        """How long the agent's own cleanup may still take."""
+        if self._kill is None or self._kill.when == inf:
+            return self.cleanup_s
+        return max(0.0, self._kill.when - trio.current_time())
+
     def request(self, request: StopRequest) -> None:
         """Take a stop request for the run and everything below it. Not a checkpoint.
 

@@ -142,9 +142,9 @@ class Run:
         return self.services.journal
 
     @property
-    def cleanup_s(self) -> float:
-        """How long one cleanup step may take."""
-        return self.ladder.cleanup_s
+    def cleanup_left_s(self) -> float:
+        """How long the agent's own cleanup may still take."""
+        return self.ladder.cleanup_left_s
 
     @property
     def deadline(self) -> float:

@@ -27,6 +27,7 @@ from orchestrator.registry import Registry
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store import open_store
+from orchestrator.supervise import refuse_unstored
 from orchestrator.timers import Timers
 
 if TYPE_CHECKING:
@@ -108,10 +109,7 @@ class Orchestrator(RunReader):
         try:
             await self._services.journal.durable(run.ticket)
         except StoreUnavailable:
-            if not run.record.status.is_terminal:
-                run.request_stop(
-                    mode=StopMode.NOW, source=StopSource.ADMIN, reason="its start was not stored"
-                )
+            refuse_unstored(run)
             raise
         return run
 

@@ -15,6 +15,7 @@ import trio
 from orchestrator.agent import as_json
 from orchestrator.cleanup import bounded
 from orchestrator.context import within
+from orchestrator.errors import StoreUnavailable
 from orchestrator.events import RunStarted
 from orchestrator.lifecycle import Ending, Move, settle
 from orchestrator.model import RunError, RunStatus, StopMode, StopSource
@@ -78,7 +79,18 @@ async def _begin(run: Run) -> None:
         run.ledger.save(payload=started, urgent=True, **times)
     run.limits.arm()
     if run.parent is None:
-        await services.journal.durable(run.ticket)
+        try:
+            await services.journal.durable(run.ticket)
+        except StoreUnavailable:
+            refuse_unstored(run)
+            await trio.lowlevel.checkpoint()
+
+
+def refuse_unstored(run: Run) -> None:
+    """Stop a run before its code begins, since its start cannot be made durable."""
+    if run.ladder.stop is None:
+        reason = "its start was not stored"
+        run.request_stop(mode=StopMode.NOW, source=StopSource.ADMIN, reason=reason)
 
 
 async def _unwind(run: Run, ending: Ending) -> None:

@@ -23,6 +23,8 @@ MAX_LINKS = 10_000
 # A parser of HTML looks through all open elements at every tag, so a page of nothing but deeper
 # and deeper elements takes it hours. Browsers stop at 512.
 MAX_NESTING = 1_000
+# Not even a page of this length that is all nesting takes a second.
+SHORT_CHARS = 64 * 1024
 
 _INVISIBLE = "script, style, template, iframe, noframes, svg, math, [hidden]"
 _BLOCKS = frozenset(
@@ -35,7 +37,8 @@ _BLOCKS = frozenset(
         """,
     )
 )
-_SPACE = re.compile(r"\s+")
+# Parts the lines of the text while its own line breaks are still in it.
+_EDGE = "\x1e"
 _TOKEN = re.compile(
     r"<!--.*?(?:-->|\Z)"
     r"|<(script|style)\b.*?(?:</\1|\Z)"
@@ -84,7 +87,7 @@ def read_page(url: str, body: bytes, content_type: str = "", robots_tag: str = "
         robots_tag: the ``X-Robots-Tag`` header.
     """
     source = decode(body, content_type)
-    shallow = source[: end_of_shallow(source)]
+    shallow = source if len(source) <= SHORT_CHARS else source[: end_of_shallow(source)]
     tree = LexborHTMLParser(shallow)
     directives = _directives(tree, robots_tag)
     base = _base(tree, url)
@@ -179,20 +182,25 @@ def _visible_text(tree: LexborHTMLParser) -> str:
         length += len(piece)
         if length > 2 * TEXT_CHARS:
             break
-    lines = (squeeze(line) for line in "".join(pieces).split("\n"))
+    lines = (squeeze(line) for line in "".join(pieces).split(_EDGE))
     return "\n".join(line for line in lines if line)
 
 
 def _pieces(body: LexborNode) -> Iterator[str]:
-    """Yield the text nodes in order, and a line break at each edge of a block."""
-    ahead: list[LexborNode | str | None] = [body.first_child]
-    while ahead:
-        node = ahead.pop()
-        if node is None:
-            continue
-        if isinstance(node, str):
-            yield node
-            continue
-        edge = "\n" if node.tag in _BLOCKS else ""
-        ahead += (node.next, edge, node.first_child)
-        yield _SPACE.sub(" ", node.text_content or "") if node.tag == "-text" else edge
+    """Yield the text nodes in order, and a mark wherever another block begins or goes on."""
+    # The innermost block around what is in each element, by the elements' ids.
+    block_in = {body.mem_id: body.mem_id}
+    current = body.mem_id
+    for node in body.traverse(include_text=True):
+        parent = node.parent
+        block = block_in.get(parent.mem_id, current) if parent is not None else current
+        if node.tag == "-text":
+            if block != current:
+                yield _EDGE
+            current = block
+            yield node.text_content or ""
+        elif node.tag in _BLOCKS:
+            block_in[node.mem_id] = node.mem_id
+            yield _EDGE
+        else:
+            block_in[node.mem_id] = block

@@ -1,0 +1,270 @@
+"""The journal and the feed, against a store that can be made to fail."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from orchestrator import (
+    Context,
+    Orchestrator,
+    RunStatus,
+    StartsRefused,
+    StoreUnavailable,
+    agent,
+    open_orchestrator,
+)
+from orchestrator.events import RunLog
+from orchestrator.feed import TAIL
+from orchestrator.journal import GATHER_S, Journal
+from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import AppendEvent
+from orchestrator.timers import Timers
+from tests.orchestrator.test_stop import sleeper
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from orchestrator.store.protocol import Write
+
+
+class FailingStore(MemoryStore):
+    """A store that refuses writes while ``failing``, and counts its transactions."""
+
+    failing = False
+    transactions = 0
+
+    async def write(self, batch: Sequence[Write]) -> None:
+        if self.failing:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailable("the disk is full")
+        self.transactions += 1
+        await super().write(batch)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FailingStore:
+    """The store that ``open_orchestrator`` opens in this test."""
+    made = FailingStore()
+
+    @asynccontextmanager
+    async def open_store(url: str) -> AsyncIterator[FailingStore]:
+        yield made
+
+    monkeypatch.setattr("orchestrator.runtime.open_store", open_store)
+    return made
+
+
+async def test_a_stop_works_while_the_store_does_not(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    cancelled = trio.Event()
+
+    @agent
+    async def watched(ctx: Context) -> None:
+        try:
+            await ctx.sleep(1000)
+        finally:
+            cancelled.set()
+
+    async with open_orchestrator() as orchestrator:
+        run = await orchestrator.start(watched)
+        await trio.sleep(1)
+        store.failing = True
+        ticket = run.request_stop()
+        await cancelled.wait()
+        with pytest.raises(StoreUnavailable, match="the disk is full"):
+            await orchestrator.durable(ticket)
+        # It has stopped, and nobody is told so yet: a crash now would forget it.
+        assert run.record.status is RunStatus.STOPPED
+        assert run.status == RunStatus.RUNNING
+        assert (await orchestrator.get(run.id)).status is RunStatus.RUNNING
+        assert not run.ended.is_set()
+        assert orchestrator.store_error is not None
+
+        store.failing = False
+        await run.ended.wait()
+        assert (await orchestrator.get(run.id)).status is RunStatus.STOPPED
+        assert orchestrator.store_error is None
+
+
+async def test_a_start_that_cannot_be_stored_never_runs(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    ran: list[str] = []
+
+    @agent
+    async def never(ctx: Context) -> None:
+        ran.append("ran")
+
+    async with open_orchestrator() as orchestrator:
+        store.failing = True
+        with pytest.raises(StoreUnavailable):
+            await orchestrator.start(never)
+        store.failing = False
+        await trio.sleep(2)
+        (record,) = (await orchestrator.runs()).runs
+
+    assert ran == []
+    assert record.status is RunStatus.STOPPED
+    assert record.stop is not None
+    assert record.stop.reason == "its start was not stored"
+
+
+async def test_closing_gives_up_on_a_store_that_takes_nothing(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    async with open_orchestrator() as orchestrator:
+        await orchestrator.start(sleeper)
+        store.failing = True
+    assert trio.current_time() == pytest.approx(21, abs=2)
+    (left,) = await store.unfinished()
+    assert left.status is RunStatus.RUNNING
+
+
+async def test_what_nobody_waits_for_shares_a_commit(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def talker(ctx: Context) -> None:
+        for n in range(100):
+            await ctx.log(str(n))
+        await ctx.sleep(1)
+
+    async with open_orchestrator() as orchestrator:
+        run = await orchestrator.start(talker)
+        await trio.sleep(GATHER_S / 2)
+        assert store.transactions <= 3
+        before = store.transactions
+        await trio.sleep(2 * GATHER_S)
+        assert store.transactions == before + 1
+        assert await store.last_seq(run.id) == 102
+        await run.stop()
+
+
+async def test_tickets_are_durable_in_order(autojump_clock: MockClock) -> None:
+    store = FailingStore()
+    journal = Journal(store)
+    shown: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run)
+        tickets = [journal.append([], lambda n=n: shown.append(n)) for n in range(2500)]  # type: ignore[misc]
+        await journal.durable(tickets[0])
+        assert shown[:1] == [0]
+        await journal.durable(tickets[-1])
+        assert shown == list(range(2500))
+        journal.close(1)
+
+
+async def test_the_room_of_the_journal_is_bounded(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    told = 0
+
+    @agent
+    async def chatterbox(ctx: Context) -> None:
+        nonlocal told
+        while True:
+            await ctx.log("chatter")
+            told += 1
+
+    async with open_orchestrator() as orchestrator:
+        run = await orchestrator.start(chatterbox)
+        store.failing = True
+        with trio.move_on_after(1):
+            await run.ended.wait()
+        await wait_all_tasks_blocked()
+        stuck_at = told
+        await trio.sleep(1)
+        assert told == stuck_at
+        store.failing = False
+        await run.stop()
+        assert run.record.status is RunStatus.STOPPED
+
+
+async def test_a_slow_reader_reads_the_store_where_the_tail_has_gone(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def talker(ctx: Context) -> None:
+        for n in range(3 * TAIL):
+            await ctx.log(str(n))
+        await ctx.sleep(1000)
+
+    run = await orchestrator.start(talker)
+    reader = await orchestrator.events(run.id)
+    await trio.sleep(1)
+    assert len(run.feed.tail) == TAIL
+    seqs = [event.seq for event in await reader.at_most(3 * TAIL + 2)]
+    assert seqs == list(range(1, 3 * TAIL + 3))
+    await run.stop()
+    assert [event.type async for event in reader] == ["run.stopping", "run.stopped"]
+    assert await reader.next_batch() == []
+
+
+async def test_readers_see_nothing_that_is_not_durable(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    async with open_orchestrator() as orchestrator:
+        run = await orchestrator.start(sleeper)
+        reader = await orchestrator.events(run.id, after=2)
+        store.failing = True
+        run.request_stop()
+        with trio.move_on_after(5) as waited:
+            await reader.next_batch()
+        assert waited.cancelled_caught
+        store.failing = False
+        assert [event.type async for event in reader] == ["run.stopping", "run.stopped"]
+
+
+async def test_timers_ring_in_order_and_survive_one_that_fails(autojump_clock: MockClock) -> None:
+    timers = Timers()
+    rung: list[tuple[str, float]] = []
+
+    def ring(name: str) -> None:
+        rung.append((name, trio.current_time()))
+        if name == "bad":
+            raise ValueError(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timers.run)
+        late, bad, soon, never = (
+            timers.timer(lambda name=name: ring(name))  # type: ignore[misc]
+            for name in ("late", "bad", "soon", "never")
+        )
+        late.set(30)
+        bad.set(2)
+        never.set(5)
+        await trio.sleep(1)
+        soon.set(1.5)
+        late.set(10)
+        never.unset()
+        assert (late.when, never.when) == (10, float("inf"))
+        await trio.sleep(50)
+        timers.close()
+
+    assert rung == [("soon", 1.5), ("bad", 2), ("late", 10)]
+
+
+async def test_a_closed_orchestrator_starts_nothing(orchestrator: Orchestrator) -> None:
+    await orchestrator.drain()
+    with pytest.raises(StartsRefused, match="shutting down"):
+        await orchestrator.start(sleeper)
+
+
+def test_an_event_that_was_numbered_twice_is_a_bug_that_shows() -> None:
+    async def main() -> None:
+        async with open_orchestrator() as orchestrator:
+            run = await orchestrator.start(sleeper)
+            event = run.feed.number(run.id, RunLog("info", "x"), "")
+            for _ in range(2):
+                run.services.journal.append([AppendEvent(event)], urgent=True)
+            await run.ended.wait()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert caught.group_contains(ValueError, depth=1)
