@@ -109,7 +109,7 @@ def parse(order: type[_AnyOrder], given: object) -> _AnyOrder:
                     ".".join(map(str, each["loc"])),
                     f"is not known; known are: {known}"
                     if each["type"] == "extra_forbidden"
-                    else each["msg"],
+                    else each["msg"].removeprefix("Value error, "),
                 )
                 for each in error.errors(include_url=False, include_context=False)
             ]

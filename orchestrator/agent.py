@@ -238,7 +238,7 @@ def _problems(
             ".".join([prefix, *map(str, problem["loc"])]),
             f"is not known; known are: {known}"
             if problem["type"] == "extra_forbidden"
-            else problem["msg"],
+            else problem["msg"].removeprefix("Value error, "),
         )
         for problem in error.errors(include_url=False, include_context=False)
     ]

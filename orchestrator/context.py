@@ -12,7 +12,7 @@ import trio
 
 from orchestrator.agent import as_json
 from orchestrator.cleanup import bounded
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, check_text
 from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent
 from orchestrator.model import Progress
 from orchestrator.operations import section_in
@@ -134,6 +134,7 @@ class Context:
         """
         if not 0 <= percent <= 100:
             raise InvalidInput([("percent", f"{percent!r} is not within 0 and 100")])
+        check_text("message", message)
         await self._run.journal.room()
         percent = round(float(percent), 3)
         self._run.save(
@@ -145,6 +146,7 @@ class Context:
         """Append a line to the run's log; ``level`` is debug, info, warning or error."""
         if level not in LOG_LEVELS:
             raise InvalidInput([("level", f"{level!r} is not one of {', '.join(LOG_LEVELS)}")])
+        check_text("message", message)
         await self._run.journal.room()
         self._run.tell(RunLog(level, message))
 
@@ -156,7 +158,7 @@ class Context:
                 ``operation.`` and ``step.`` are taken.
             data: a JSON object.
         """
-        if not _EVENT_TYPE.fullmatch(type) or type.startswith(_OWN_FAMILIES):
+        if not _EVENT_TYPE.fullmatch(check_text("type", type)) or type.startswith(_OWN_FAMILIES):
             raise InvalidInput(
                 [("type", f"{type!r} is not dotted lower case like `order.paid`, or is taken")]
             )
@@ -188,10 +190,11 @@ class Context:
         Args:
             append: add to the end of what is there, at a cost that does not grow with it.
         """
-        if not _ARTIFACT_NAME.fullmatch(name):
+        if not _ARTIFACT_NAME.fullmatch(check_text("name", name)):
             raise InvalidInput(
                 [("name", f"{name!r} is not a plain file name of at most 200 characters")]
             )
+        check_text("media_type", media_type)
         await self._run.journal.room()
         self._run.tell(
             RunArtifact(name, len(data)),

@@ -144,3 +144,22 @@ class StoreInUse(OrchestratorError):
 
 class StoreDamaged(OrchestratorError):
     """The store cannot be read; restore it from a backup, or move it away to begin a new one."""
+
+
+def in_words(error: BaseException) -> str:
+    """Return what an exception says, even one that cannot be printed."""
+    try:
+        return str(error) or repr(error)
+    except Exception:
+        return "(it cannot be put into words)"
+
+
+def check_text(field: str, value: object) -> str:
+    """Return a text that is given from outside.
+
+    Raises:
+        InvalidInput: it is no string; written as it is, it would be refused by the store.
+    """
+    if not isinstance(value, str):
+        raise InvalidInput([(field, f"must be a string, not {type(value).__name__}")])
+    return value

@@ -16,7 +16,6 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store.protocol import SaveRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +125,7 @@ class Journal:
         return batch
 
     async def _store_batch(self, batch: list[_Entry]) -> None:
-        writes = _squash([write for entry in batch for write in entry.writes])
+        writes = [write for entry in batch for write in entry.writes]
         while True:
             try:
                 await self._store.write(writes)
@@ -155,9 +154,3 @@ class Journal:
     def _turn(self) -> None:
         self._turned.set()
         self._turned = trio.Event()
-
-
-def _squash(writes: list[Write]) -> list[Write]:
-    """Leave out every save of a run that a later one in the same transaction replaces."""
-    last = {w.record.id: w for w in writes if isinstance(w, SaveRun)}
-    return [w for w in writes if not isinstance(w, SaveRun) or last[w.record.id] is w]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from orchestrator.cleanup import bounded
 from orchestrator.errors import RunEnded
 from orchestrator.events import RunEscalated, RunStopping
 from orchestrator.lifecycle import Move
@@ -34,10 +35,9 @@ class Ladder:
 
     Attributes:
         stop: the account of the stop; None until one is asked for.
-        letting_go: the run's fate is sealed: whatever its code still does changes nothing.
     """
 
-    __slots__ = ("_kill", "_run", "_steps", "_stuck_child", "letting_go", "stop")
+    __slots__ = ("_gone", "_kill", "_run", "_steps", "_stuck_child", "_unwinding", "stop")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -46,7 +46,10 @@ class Ladder:
         # Grows with every step of the unwinding, so that patience is with a step, not with all.
         self._steps = 0
         self.stop: Stop | None = None
-        self.letting_go = False
+        # Set when the letting go is over; None while it has not begun.
+        self._gone: trio.Event | None = None
+        # The agent's code has exited.
+        self._unwinding = False
 
     @property
     def account(self) -> Stop:
@@ -82,6 +85,14 @@ class Ladder:
             each.ladder.take(request if each is run else below, until)
         run.scope.cancel(reason=f"stopped by {request.source}: {request.reason}")
 
+    def follow(self, above: Ladder) -> None:
+        """Take over a stop of the parent's that was asked for before this run began.
+
+        Only a critical section or a compensation starts a sub-agent then.
+        """
+        if above.stop is not None and self.stop is None:
+            self.take(_from_parent(above.stop.request), above.stop.until)
+
     def take(self, request: StopRequest, until: float) -> None:
         """Take a request for this one run of the subtree that it is for."""
         status = self._run.record.status
@@ -100,7 +111,7 @@ class Ladder:
             until=until,
             runs_stopped=len(run.subtree()),
             mode=request.mode,
-            detached=list(run.detached),
+            detached=run.detached,
         )
         self._close_gate()
         run.ledger.change(
@@ -136,7 +147,7 @@ class Ladder:
         self._stuck_child |= stuck
         if self.stop is None:
             return
-        if self._stuck_child and not self._run.children and not self.letting_go:
+        if self._stuck_child and not self._run.children and self._gone is None:
             # The child's code stands in our nursery, so ours can never exit either.
             self._start_letting_go(patience_s=0)
         else:
@@ -148,7 +159,7 @@ class Ladder:
         Args:
             step_s: a cleanup step of that bound begins; None while the agent's code unwinds.
         """
-        if self.stop is None or self.letting_go:
+        if self.stop is None or self._gone is not None:
             return
         self._steps += 1
         if self._kill is None:
@@ -209,20 +220,50 @@ class Ladder:
 
     async def _let_go(self, patience_s: float) -> None:
         """The last rung: close everything from outside, and let go of code that still stands."""
-        run = self._run
-        step = self._steps
-        run.gate.revoke()
-        run.sever()
-        with trio.move_on_after(patience_s):
-            await run.exited.wait()
-        if run.exited.is_set() or self.letting_go or self._steps != step:
-            return
-        self.letting_go = True
-        run.tell(RunEscalated(StopMode.KILL, "cleanup", "its code does not exit"))
-        standing = run.standing()
-        await compensate(run)
-        run.context.flush()
-        run.end(Move.ABANDON, still_running=standing)
+        run, step = self._run, self._steps
+        # Shielded: it must come to its end when the whole orchestrator is being cancelled.
+        with bounded(inf):
+            run.gate.revoke()
+            run.sever()
+            with trio.move_on_after(patience_s):
+                await run.exited.wait()
+            # Live children come first: the last one to end begins this anew.
+            if run.children or run.exited.is_set():
+                return
+            if self._gone is not None or self._steps != step:
+                return
+            self._gone = trio.Event()
+            standing = run.standing()
+            run.tell(RunEscalated(StopMode.KILL, "cleanup", "its code does not exit"))
+            await self._compensate_from_outside()
+            if not self._unwinding:
+                run.context.flush()
+                run.end(Move.ABANDON, still_running=standing)
+            self._gone.set()
+
+    async def _compensate_from_outside(self) -> None:
+        """Run the compensations in a task of their own, which may get stuck as well."""
+        done = trio.Event()
+
+        async def work() -> None:
+            with bounded(inf):
+                await compensate(self._run)
+            done.set()
+
+        bound_s = len(self._run.compensations) * (self.cleanup_s + KILL_S)
+        self._run.services.spawn(work)
+        with trio.move_on_after(bound_s) as patience:
+            await done.wait()
+        if patience.cancelled_caught:
+            self._run.cleanup_failed("a compensation does not exit either")
+
+    async def let_go_first(self) -> None:
+        """Let the letting go come to its end, if it has begun: the code has exited after all,
+        and if that came in time the run goes on to its ordinary end."""
+        self._unwinding = True
+        if self._gone is not None:
+            with bounded(inf):
+                await self._gone.wait()
 
 
 def _from_parent(request: StopRequest) -> StopRequest:

@@ -10,13 +10,19 @@ of those deadlines, and nothing else.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from orchestrator.errors import OperationCut, OperationRefused, OperationsAreLeaves
+from orchestrator.errors import (
+    OperationCut,
+    OperationRefused,
+    OperationsAreLeaves,
+    check_text,
+    in_words,
+)
 from orchestrator.events import (
     OperationCut as OperationWasCut,
 )
@@ -27,7 +33,7 @@ from orchestrator.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextvars import Context
 
     from orchestrator.events import Payload
@@ -50,7 +56,7 @@ class Section:
         own_bound: the end of the innermost section around (or of this one) that holds the stop
             back; no grace shortens it. None if there is none.
         bound: when a stop ends this at the latest, on Trio's clock; ``inf`` before the stop.
-        open: False once it has been left.
+        open: False once it has been left or revoked.
     """
 
     __slots__ = (
@@ -75,7 +81,8 @@ class Section:
         self.holds = holds_s is not None
         self.own_bound: float | None = outer.own_bound if outer is not None else None
         if holds_s is not None:
-            self.own_bound = self.started + holds_s
+            # Within another one that holds the stop back, this one can end before it only.
+            self.own_bound = min(self.started + holds_s, self.own_bound or inf)
         self.bound = inf
         self.open = True
 
@@ -105,12 +112,15 @@ class Gate:
     Attributes:
         closed: a stop was asked for. Never opens again.
         sections: operations and critical sections in flight.
+        outer: the section of the parent's that the run is called in, if any: it holds the stop
+            back for whatever runs in it.
     """
 
-    __slots__ = ("_number", "_owner", "_refusals", "closed", "sections", "until")
+    __slots__ = ("_number", "_owner", "_refusals", "closed", "outer", "sections", "until")
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
+        self.outer: Section | None = None
         self._number = 0
         self._refusals = 0
         self.closed = False
@@ -129,15 +139,20 @@ class Gate:
             section.hold(self.until if section.own_bound is None else section.own_bound)
 
     def revoke(self) -> None:
-        """End all that is in flight now, critical sections too."""
+        """End all that is in flight now, critical sections too; nothing may start in them."""
         self.closed = True
         self.until = trio.current_time()
         for section in self.sections:
             section.hold(self.until)
+            section.open = False
 
     def bound(self) -> float:
         """Return when the last of what is in flight ends at the latest; now if nothing is."""
-        return max((s.bound for s in self.sections), default=trio.current_time())
+        bound = max((s.bound for s in self.sections), default=trio.current_time())
+        outer = self.outer
+        if outer is not None and outer.open and outer.own_bound is not None:
+            bound = max(bound, outer.own_bound)
+        return bound
 
     @property
     def may_send(self) -> bool:
@@ -164,7 +179,8 @@ class Gate:
     @asynccontextmanager
     async def operation(self, kind: str, label: str) -> AsyncIterator[None]:
         """Guard the awaits in the body as one operation; see ``Context.operation``."""
-        forbid_inside_operation(f"{kind} {label}".rstrip())
+        check_text("kind", kind)
+        forbid_inside_operation(f"{kind} {check_text('label', label)}".rstrip())
         await self.admit(kind, label)
         section = self._begin(kind, label)
         self._owner.tell(OperationStarted(section.number, kind, label))
@@ -185,7 +201,7 @@ class Gate:
     @contextmanager
     def critical(self, label: str, max_seconds: float) -> Iterator[None]:
         """Hold a stop back for the body; see ``Context.critical``."""
-        forbid_inside_operation(f"critical section {label!r}")
+        forbid_inside_operation(f"critical section {check_text('label', label)!r}")
         if self.closed and not _in_holding_section():
             self._refuse("critical", label)
             raise OperationRefused("critical", label)
@@ -226,7 +242,7 @@ class Gate:
         self.sections.discard(section)
         seconds = round(trio.current_time() - section.started, 6)
         cut = section.scope.cancelled_caught or _is_cancelled(error)
-        words = None if error is None or cut else f"{type(error).__name__}: {error}"
+        words = None if error is None or cut else f"{type(error).__name__}: {in_words(error)}"
         told = (section.number, section.kind, section.label, seconds)
         self._owner.tell(OperationWasCut(*told) if cut else OperationFinished(*told, words))
         self._owner.section_ended(section, cut=cut)
@@ -253,6 +269,13 @@ def current_section() -> Section | None:
     """Return the section that the code at hand runs in, if it is still open."""
     section = _section.get()
     return section if section is not None and section.open else None
+
+
+def outside_sections(call: Callable[..., None], *args: object) -> None:
+    """Make a call that starts a task which is not to be part of the section at hand."""
+    context = copy_context()
+    context.run(_section.set, None)
+    context.run(call, *args)
 
 
 def section_in(context: Context) -> Section | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-import pydantic_core
 import trio
 
+from orchestrator.agent import as_json
 from orchestrator.errors import InvalidInput
 from orchestrator.events import RunLog, RunPartial
 from orchestrator.store.protocol import SavePartial
@@ -57,10 +58,7 @@ class PartialResult:
 
     def _encode(self) -> None:
         began = trio.current_time()
-        try:
-            encoded = pydantic_core.to_json(self._value, inf_nan_mode="null")
-        except (pydantic_core.PydanticSerializationError, ValueError) as error:
-            raise InvalidInput([("partial", f"is not JSON: {error}")]) from None
+        encoded = json.dumps(as_json(self._value, "partial")).encode()
         ended = trio.current_time()
         self._not_before = ended + (ended - began) / _SHARE
         self._run.tell(RunPartial(len(encoded)), SavePartial(self._run.id, encoded))

@@ -131,10 +131,10 @@ class Run:
             self._client = RunClient(self.gate, self.agent.http_concurrency)
         return self._client
 
-    @property
-    def client_if_made(self) -> RunClient | None:
-        """The run's HTTP client, if it ever needed one."""
-        return self._client
+    def take_client(self) -> RunClient | None:
+        """Take the HTTP client away to close it, if the run ever needed one."""
+        client, self._client = self._client, None
+        return client
 
     @property
     def journal(self) -> Journal:
@@ -185,7 +185,7 @@ class Run:
 
         Raises:
             RunEnded: the run has ended already.
-            ValueError: an argument is out of its range.
+            InvalidInput: an argument is out of its range.
         """
         request = stop_request(asked, self.record.options.grace_s, self.services.now(0))
         self.ladder.request(request)
@@ -280,7 +280,7 @@ class Run:
             error=error if stop is None else None,
             stop=receipt,
         )
-        if move is Move.ABANDON:
+        if move is Move.ABANDON and not self.exited.is_set():
             self.services.stuck.add(self)
         if self.parent is not None:
             self.parent.children.discard(self)

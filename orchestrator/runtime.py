@@ -7,6 +7,7 @@ the runs. Runs live in the orchestrator's own nursery, never in that of a server
 from __future__ import annotations
 
 import contextvars
+import logging
 import secrets
 import time
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ import trio
 
 from orchestrator.agent import Catalog, parse_options
 from orchestrator.cleanup import bounded
-from orchestrator.errors import RunEnded, StartsRefused, StoreUnavailable
+from orchestrator.errors import RunEnded, StartsRefused, StoreUnavailable, check_text
 from orchestrator.journal import Journal
 from orchestrator.model import RunId, RunRecord, RunStatus, StopMode, StopSource
 from orchestrator.reading import RunReader
@@ -27,7 +28,7 @@ from orchestrator.registry import Registry
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store import open_store
-from orchestrator.supervise import refuse_unstored
+from orchestrator.supervise import refuse_unstored, split_cancelled
 from orchestrator.timers import Timers
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from orchestrator.model import Receipt
     from orchestrator.stopping import StopArguments
     from orchestrator.store.protocol import Store
+
+_log = logging.getLogger("quiesce.runtime")
 
 # How long the journal may still write once everything else is over.
 FLUSH_S = 10.0
@@ -70,7 +73,7 @@ class Orchestrator(RunReader):
             now=now,
             new_id=new_run_id,
             spawn=self._spawn,
-            start=self.start,
+            admit=self.admit,
             stuck=set(),
         )
 
@@ -131,6 +134,7 @@ class Orchestrator(RunReader):
         agent = self.agents.get(agent)
         arguments, given = agent.parse(dict(input) if input is not None else {})
         run_id = new_run_id()
+        check_text("owner", owner)
         record = RunRecord(
             id=run_id,
             root_id=run_id,
@@ -221,6 +225,14 @@ class Orchestrator(RunReader):
             await self._wait_for_all()
         self._services.timers.close()
         self._services.journal.close(FLUSH_S)
+        for run in self.stuck:
+            places = ", ".join(f"{at.file}:{at.line}" for at in run.standing())
+            _log.error(
+                "run %s (%s) is abandoned, and its code keeps the process: it stands at %s",
+                run.id,
+                run.agent.name,
+                places,
+            )
 
     async def _wait_for_all(self) -> None:
         """Wait until every run has ended; give up on a store that takes nothing for long."""
@@ -256,15 +268,24 @@ async def open_orchestrator(
     Raises:
         InvalidInput, StoreInUse, StoreDamaged: the store cannot be opened.
     """
+    failure: BaseException | None = None
     async with open_store(url) as store, trio.open_nursery() as nursery:
         orchestrator = Orchestrator(store, nursery, agents, now or utc_now)
-        await orchestrator._open()
         mode = StopMode.NOW
         try:
+            await orchestrator._open()
             yield orchestrator
             mode = StopMode.GRACEFUL
+        except BaseException as error:
+            # Raised outside the nursery, which would wrap it; but a cancellation must go
+            # through the nursery, since it may be the nursery's own.
+            if split_cancelled(error)[0] is not None:
+                raise
+            failure = error
         finally:
             await orchestrator._close(mode)
+    if failure is not None:
+        raise failure
 
 
 def utc_now(seconds: float) -> str:

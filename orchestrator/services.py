@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from orchestrator.agent import Catalog
     from orchestrator.journal import Journal
@@ -24,7 +24,7 @@ class Services:
         now: the wall clock, as an RFC 3339 UTC string; takes seconds to add.
         new_id: a run id that was never given out before.
         spawn: starts a task in the orchestrator's nursery, in a fresh context.
-        start: starts a root run, as ``Orchestrator.start``.
+        admit: starts a root run, as ``Orchestrator.admit``.
         stuck: runs that were let go while their code still stands.
     """
 
@@ -35,5 +35,5 @@ class Services:
     now: Callable[[float], str]
     new_id: Callable[[], RunId]
     spawn: Callable[..., None]
-    start: Callable[..., Awaitable[Run]]
+    admit: Callable[..., Run]
     stuck: set[Run]

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import trio
 
+from orchestrator.errors import InvalidInput, check_text
 from orchestrator.events import RunEnded
 from orchestrator.model import (
     OperationCounts,
@@ -49,9 +50,12 @@ def stop_request(asked: StopArguments, own_grace_s: float, now: str) -> StopRequ
     """Return the request that these arguments mean, made now.
 
     Raises:
-        ValueError: there is no such mode, or the grace is not a duration.
+        InvalidInput: there is no such mode, or the grace is not a duration.
     """
-    mode = StopMode(asked.get("mode", StopMode.GRACEFUL))
+    given = asked.get("mode", StopMode.GRACEFUL)
+    if given not in list(StopMode):
+        raise InvalidInput([("mode", f"{given!r} is not one of {', '.join(StopMode)}")])
+    mode = StopMode(given)
     grace_s = asked.get("grace_s")
     if mode is not StopMode.GRACEFUL:
         grace_s = 0
@@ -63,9 +67,9 @@ def stop_request(asked: StopArguments, own_grace_s: float, now: str) -> StopRequ
         mode=mode,
         grace_s=grace_s,
         source=asked.get("source", StopSource.USER),
-        requested_by=asked.get("requested_by", ""),
+        requested_by=check_text("requested_by", asked.get("requested_by", "")),
         requested_at=now,
-        reason=asked.get("reason", ""),
+        reason=check_text("reason", asked.get("reason", "")),
         discard=asked.get("discard", False),
     )
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.errors import AgentFailed, AgentStopped
+from orchestrator.errors import AgentFailed, AgentStopped, OrchestratorError
 from orchestrator.model import RunRecord, RunStatus, StopSource
-from orchestrator.operations import forbid_inside_operation
+from orchestrator.operations import forbid_inside_operation, outside_sections
 from orchestrator.supervise import supervise
 
 if TYPE_CHECKING:
@@ -86,18 +86,22 @@ class SubAgents:
 
     async def start(self, agent: Agent | str, given: dict[str, Any]) -> StartedChild:
         """Start a sub-agent in a task of its own; see ``Context.start``."""
+        if self._run.nursery is None:
+            raise OrchestratorError("the agent's code has ended; use ctx.call in a compensation")
         child = await self.adopt(agent, given)
-        assert self._run.nursery is not None
-        self._run.nursery.start_soon(supervise, child)
+        outside_sections(self._run.nursery.start_soon, supervise, child)
         return StartedChild(child)
 
     async def start_detached(self, agent: Agent | str, given: dict[str, Any]) -> RunId:
         """Start a root run that a stop of this tree does not touch."""
         forbid_inside_operation("a detached run")
         await self._run.gate.admit("agent", str(agent))
-        run = await self._run.services.start(agent, given, owner=self._run.record.owner)
+        services = self._run.services
+        run = services.admit(agent, given, owner=self._run.record.owner)
+        # Before the wait: a stop that comes during it must have the id on its receipt.
         for each in self._run.lineage():
             each.detached.append(run.id)
+        await services.journal.durable(run.ticket)
         return run.id
 
 

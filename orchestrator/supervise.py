@@ -6,7 +6,6 @@ One run's exception is caught at its own boundary and never reaches a nursery th
 from __future__ import annotations
 
 import inspect
-import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,14 @@ import trio
 from orchestrator.agent import as_json
 from orchestrator.cleanup import bounded
 from orchestrator.context import within
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreUnavailable, in_words
 from orchestrator.events import RunStarted
 from orchestrator.lifecycle import Ending, Move, settle
 from orchestrator.model import RunError, RunStatus, StopMode, StopSource
+from orchestrator.operations import current_section
 
 if TYPE_CHECKING:
     from orchestrator.run import Run
-
-_log = logging.getLogger("quiesce.run")
 
 
 async def supervise(run: Run) -> None:
@@ -53,15 +51,31 @@ async def _perform(run: Run) -> Ending:
     ending = Ending.CANCELLED
     with run.scope, within(run.context):
         run.task = trio.lowlevel.current_task()
+        run.gate.outer = current_section()
         if run.record.status.is_terminal:
             return ending
         await _begin(run)
-        async with trio.open_nursery() as run.nursery:
-            value = await run.agent.function(run.context, **run.arguments)
-            run.value = as_json(value, "result")
-            # From here on a stop finds an agent that had already returned.
-            ending = Ending.RETURNED
+        try:
+            async with trio.open_nursery() as run.nursery:
+                value = await _call_agent(run)
+                run.value = as_json(value, "result")
+                # From here on a stop finds an agent that had already returned.
+                ending = Ending.RETURNED
+        finally:
+            run.nursery = None
     return ending
+
+
+async def _call_agent(run: Run) -> Any:
+    try:
+        return await run.agent.function(run.context, **run.arguments)
+    except BaseException as error:
+        # A nursery puts whatever passes it into words, and is left corrupt if that fails.
+        try:
+            repr(error)
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__} {in_words(error)}") from None
+        raise
 
 
 async def _begin(run: Run) -> None:
@@ -78,7 +92,9 @@ async def _begin(run: Run) -> None:
     else:  # started again after a crash
         run.ledger.save(payload=started, urgent=True, **times)
     run.limits.arm()
-    if run.parent is None:
+    if run.parent is not None:
+        run.ladder.follow(run.parent.ladder)
+    else:
         try:
             await services.journal.durable(run.ticket)
         except StoreUnavailable:
@@ -97,17 +113,27 @@ async def _unwind(run: Run, ending: Ending) -> None:
     """Clean up after the agent's code, and settle what became of the run."""
     if ending is Ending.CANCELLED and run.ladder.stop is None:
         run.request_stop(mode=StopMode.NOW, source=_canceller(run), reason="cancelled from outside")
-    if run.record.status.is_terminal or run.ladder.letting_go:
+    await run.ladder.let_go_first()
+    if run.record.status.is_terminal:
         return
-    if run.ladder.stop is not None:
-        await compensate(run)
-    await _close_client(run)
-    if run.ladder.letting_go:
-        return
+    await _clean_up(run, ending)
+    await run.ladder.let_go_first()
     stop = run.ladder.stop
     move = settle(ending, None if stop is None else stop.request.source)
     run.context.flush()
     run.end(move, error=None if run.failure is None else describe(run.failure))
+
+
+async def _clean_up(run: Run, ending: Ending) -> None:
+    """Compensate if the run is being stopped, and close its client; a stop may come any time."""
+    while True:
+        stopped = run.ladder.stop is not None and ending is not Ending.RETURNED
+        if stopped:
+            await compensate(run)
+        # A compensation has the client too; one that a late stop brings gets a new one.
+        await _close_client(run)
+        if stopped or run.ladder.stop is None or ending is Ending.RETURNED:
+            return
 
 
 async def compensate(run: Run) -> None:
@@ -115,7 +141,7 @@ async def compensate(run: Run) -> None:
     with within(run.context):
         while run.compensations:
             callback, arguments = run.compensations.pop()
-            name = getattr(callback, "__qualname__", repr(callback))
+            name = getattr(callback, "__qualname__", type(callback).__name__)
             limit_s = run.ladder.cleanup_s
             run.ladder.rearm(limit_s)
             try:
@@ -123,16 +149,18 @@ async def compensate(run: Run) -> None:
                     result = callback(*arguments)
                     if inspect.isawaitable(result):
                         await result
-            except Exception as error:
-                _log.warning("compensation %s of run %s failed", name, run.id, exc_info=True)
-                run.cleanup_failed(f"{name}: {type(error).__name__}: {error}")
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                # Whatever it is, SystemExit or a group of anything, ends this one only.
+                run.cleanup_failed(f"{name}: {type(error).__name__}: {in_words(error)}")
             else:
                 if scope.cancelled_caught:
                     run.cleanup_failed(f"{name}: not done within {limit_s:g} s")
 
 
 async def _close_client(run: Run) -> None:
-    client = run.client_if_made
+    client = run.take_client()
     if client is None:
         return
     limit_s = run.ladder.cleanup_s
@@ -141,7 +169,7 @@ async def _close_client(run: Run) -> None:
         with bounded(limit_s):
             await client.aclose()
     except Exception as error:
-        run.cleanup_failed(f"HTTP client: {type(error).__name__}: {error}")
+        run.cleanup_failed(f"HTTP client: {type(error).__name__}: {in_words(error)}")
     for each in run.stopping_lineage():
         each.ladder.account.clients_closed += 1
 
@@ -167,11 +195,10 @@ def split_cancelled(
 def describe(error: BaseException) -> RunError:
     """Put an exception into words."""
     try:
-        message = str(error) or repr(error)
+        lines = traceback.format_exception(error)
     except Exception:
-        message = "(it cannot be put into words)"
-    lines = traceback.format_exception(error)
-    return RunError(type=type(error).__name__, message=message, traceback="".join(lines))
+        lines = traceback.format_tb(error.__traceback__)
+    return RunError(type=type(error).__name__, message=in_words(error), traceback="".join(lines))
 
 
 def _canceller(run: Run) -> StopSource:

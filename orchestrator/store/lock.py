@@ -30,7 +30,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     beside = path.with_name(path.name + ".lock")
     try:
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         why = f"{beside} cannot be made ({error.strerror}); choose a folder that can be written"
         raise InvalidInput([("store", why)]) from error

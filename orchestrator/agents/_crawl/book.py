@@ -39,7 +39,10 @@ class Book:
         # Without a checkpoint since the artifact, so that both have it or neither.
         self.result["pages"].append({key: page[key] for key in _LISTED if key in page})
         self._frontier.finish()
-        await self.tell()
+        # Shielded, so that a stop cannot come between; what is not told in time is told with the
+        # next page.
+        with self._ctx.cleanup():
+            await self.tell()
 
     async def tell(self) -> None:
         """Tell how far the crawl is; the percentage never falls."""

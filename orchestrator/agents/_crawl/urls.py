@@ -21,6 +21,8 @@ _BROKEN_TRIPLET = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _TRIPLET = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+# What httpx takes for an IPv4 address, and refuses if it is none.
+_LIKE_IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
 _PATH_SAFE = "/:@!$&'()*+,;=%"
 _QUERY_SAFE = _PATH_SAFE + "?[]"
 
@@ -75,7 +77,7 @@ def start_url(text: str) -> str:
     if not parts.scheme or (parts.scheme not in _DEFAULT_PORTS and "://" not in text):
         raise ValueError("must be a whole address that begins with http:// or https://")
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(f"begins with {parts.scheme}://, but only http:// and https:// can be")
+        raise ValueError(f"begins with {parts.scheme}://; only http:// and https:// can be crawled")
     if "@" in parts.netloc:
         raise ValueError("carries a user name or password; leave it out, since nobody logs in")
     if len(text) > MAX_URL_CHARS:
@@ -118,7 +120,7 @@ def _host(host: str) -> str:
         host = httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
     if not _HOST.fullmatch(host):
         raise ValueError("not a host name")
-    return host
+    return str(ipaddress.IPv4Address(host)) if _LIKE_IPV4.fullmatch(host) else host
 
 
 def _path(path: str) -> str:

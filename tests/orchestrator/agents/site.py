@@ -166,9 +166,12 @@ class _Connection:
         self._received = b""
 
     async def request(self) -> Asked | None:
-        """Receive the next request; None once the client has gone."""
+        """Receive the next request; None once the client has gone, or speaks no HTTP."""
         while b"\r\n\r\n" not in self._received:
             if not await self._receive():
+                return None
+            if not self._received[:1].isalpha():
+                await self._stream.send_all(b"HTTP/1.1 400 What?\r\nConnection: close\r\n\r\n")
                 return None
         head, _, self._received = self._received.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")

@@ -90,7 +90,7 @@ DATE = "Sat, 21 Nov 2026 06:00:00 GMT"
     ],
 )
 def test_retry_after(value: str, date: str, seconds: float | None) -> None:
-    headers = httpx.Headers([("Retry-After", value.encode()), ("Date", date.encode())])
+    headers = httpx.Headers([(b"Retry-After", value.encode()), (b"Date", date.encode())])
     assert retry_after(headers) == seconds
 
 

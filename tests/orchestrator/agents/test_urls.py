@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +86,8 @@ def test_resolve(reference: str, address: str) -> None:
         "http://" + "a." * 127 + "org/",
         "http://\u2100.example/",
         "http://%65xample.org/",
+        "http://999.1.1.1/",
+        "http://1234567/",
         "/" + "x" * MAX_URL_CHARS,
         "/" + "é" * (MAX_URL_CHARS // 3),
     ],
@@ -100,6 +103,13 @@ def test_resolving_never_fails_and_twice_is_once(reference: str) -> None:
         assert address.isascii()
         assert "#" not in address
         assert resolve("", address) == address
+
+
+@given(st.from_regex(r"https?://[a-z0-9.\[\]:@_%-]{1,20}/", fullmatch=True))
+def test_every_address_is_one_to_httpx_too(reference: str) -> None:
+    address = resolve("", reference)
+    if address is not None:
+        assert str(httpx.URL(address)) == address
 
 
 @given(st.text(alphabet="./%2eEaé?#\\:@[]", max_size=30))

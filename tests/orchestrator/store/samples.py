@@ -1,0 +1,100 @@
+"""Records to store, with everything left out that a test does not care about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.events import Event
+from orchestrator.model import (
+    OperationCounts,
+    Receipt,
+    RunError,
+    RunId,
+    RunOptions,
+    RunRecord,
+    RunStatus,
+    Standing,
+    StopMode,
+    StopOutcome,
+    StopRequest,
+    StopSource,
+)
+from orchestrator.store import AppendEvent, SaveRun
+
+AT = "2026-01-02T03:04:05.678901Z"
+
+
+def make_run(
+    id_: str, status: RunStatus = RunStatus.RUNNING, *, tags: tuple[str, ...] = (), **fields: Any
+) -> RunRecord:
+    values = {"root_id": id_, "agent": "digest", "created_at": AT, **fields}
+    return RunRecord(id=RunId(id_), status=status, options=RunOptions(tags=tags), **values)
+
+
+def save(id_: str, status: RunStatus = RunStatus.RUNNING, **fields: Any) -> SaveRun:
+    return SaveRun(make_run(id_, status, **fields))
+
+
+def make_event(root: str, seq: int, data: dict[str, Any] | None = None) -> Event:
+    return Event(seq, RunId(root), RunId(root), "run.log", AT, data or {"n": seq})
+
+
+def append(root: str, seq: int, data: dict[str, Any] | None = None) -> AppendEvent:
+    return AppendEvent(make_event(root, seq, data))
+
+
+def full_record() -> RunRecord:
+    """A run in which no field has its default."""
+    request = StopRequest(
+        mode=StopMode.NOW,
+        grace_s=0.25,
+        source=StopSource.DEADLINE,
+        requested_by="clock",
+        requested_at=AT,
+        reason="late",
+        discard=True,
+    )
+    error = RunError(type="OSError", message="no \udcff.txt", traceback="…\n")
+    receipt = Receipt(
+        mode=StopMode.KILL,
+        reached=StopMode.GRACEFUL,
+        requested_at=AT,
+        requested_by="ann",
+        source=StopSource.ADMIN,
+        reason="\N{SNOWMAN}",
+        previous_status=RunStatus.PAUSED,
+        settled_at=AT,
+        seconds=0.1 + 0.2,
+        outcome=StopOutcome.ABANDONED,
+        runs_stopped=3,
+        operations=OperationCounts(finished=1, cut=2, refused=3),
+        clients_closed=1,
+        processes_killed=2,
+        cleanup_errors=("a", "b"),
+        critical_s=1e-9,
+        still_running=(
+            Standing(run_id=RunId("r"), agent="a", file="f.py", line=7, function="main"),
+        ),
+        error=error,
+        detached=(RunId("d"),),
+        also=(request,),
+    )
+    return make_run(
+        "r",
+        RunStatus.ABANDONED,
+        tags=("x", "y"),
+        root_id="root",
+        parent_id="p",
+        owner="ann",
+        input={"list": [1, 2.5, None, True, "…"], "nested": {"": []}},
+        result=[{"big": 2**70}],
+        error=error,
+        started_at=AT,
+        ended_at=AT,
+        deadline_at=AT,
+        attempt=2,
+        node="n1",
+        waiting_for="an answer",
+        stop=receipt,
+        version=9,
+    )

@@ -1,0 +1,194 @@
+"""What runs leave behind, in every store: events, partial results, artifacts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import assert_checkpoints
+
+from orchestrator.model import RunId, RunStatus
+from orchestrator.store import (
+    ArtifactInfo,
+    Discard,
+    RunFilter,
+    RunPage,
+    SaveArtifact,
+    SavePartial,
+    SaveRun,
+)
+from tests.orchestrator.store.samples import append, make_event, make_run, save
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store, Write
+
+
+R = RunId("r")
+
+
+# Events
+
+
+async def test_events_are_read_in_pages(store: Store) -> None:
+    await store.write([append("r", 1), append("other", 1), append("r", 2)])
+    await store.write([append("r", n) for n in range(3, 251)])
+    assert await store.events("r", after=0, limit=2) == [make_event("r", 1), make_event("r", 2)]
+    read = await store.events("r", after=2, limit=1000)
+    assert read == [make_event("r", n) for n in range(3, 251)]
+    assert await store.events("r", after=250, limit=10) == []
+    assert (await store.last_seq("r"), await store.last_seq("other")) == (250, 1)
+
+
+async def test_an_event_comes_back_exactly(store: Store) -> None:
+    data = {
+        "text": "line\n\x00\N{SNOWMAN}\udc80",
+        "numbers": [0.1, 1e300, -0.0, 2**63, -(2**70), float("inf")],
+        "empty": [{}, [], "", None, False],
+    }
+    await store.write([append("r", 1, data)])
+    assert await store.events("r", after=0, limit=1) == [make_event("r", 1, data)]
+
+
+@pytest.mark.parametrize("again", [1, 2], ids=["stored before", "earlier in the batch"])
+async def test_a_batch_is_stored_whole_or_not_at_all(store: Store, again: int) -> None:
+    before = make_run("r")
+    await store.write([SaveRun(before), append("r", 1)])
+    batch: list[Write] = [
+        save("r", RunStatus.FAILED, version=2),
+        save("new", tags=("t",)),
+        SavePartial(R, b"1"),
+        SaveArtifact(R, "a", "text/plain", b"x", append=True),
+        append("r", 2),
+        append("r", again),
+    ]
+    with pytest.raises(ValueError, match="stored"):
+        await store.write(batch)
+    assert await store.get("r") == before
+    assert await store.get("new") is None
+    assert await store.page(RunFilter(tag="t"), after=None, limit=9) == RunPage((), None)
+    assert await store.last_seq("r") == 1
+    assert await store.partial("r") is None
+    assert await store.artifacts("r") == []
+    await store.write(batch[:-1])
+    assert await store.last_seq("r") == 2
+
+
+# Partial results and artifacts
+
+
+async def test_a_partial_result_is_replaced(store: Store) -> None:
+    await store.write([SavePartial(R, b'{"done": 1}'), SavePartial(R, '{"done": "…"}'.encode())])
+    assert await store.partial("r") == {"done": "…"}
+    await store.write([SavePartial(R, b"null")])
+    assert await store.partial("r") is None
+
+
+def artifact(name: str, data: bytes, *, append: bool, media_type: str = "a/b") -> SaveArtifact:
+    return SaveArtifact(R, name, media_type, data, append)
+
+
+async def test_artifacts_are_appended_to_and_replaced(store: Store) -> None:
+    await store.write([artifact("log", b"one ", append=True), artifact("log", b"two", append=True)])
+    await store.write([artifact("log", b"", append=True), artifact("log", b" three", append=True)])
+    assert await store.artifact("r", "log") == b"one two three"
+    await store.write(
+        [
+            artifact("log", b"lost", append=True),
+            artifact("log", b"new", append=False, media_type="text/plain"),
+            artifact("log", b"er", append=True),
+        ]
+    )
+    assert await store.artifact("r", "log") == b"newer"
+    assert await store.artifacts("r") == [ArtifactInfo("log", "text/plain", 5)]
+
+
+async def test_artifacts_are_listed_by_name_with_their_sizes_in_bytes(store: Store) -> None:
+    binary = bytes(range(256)) * 5
+    await store.write([artifact(name, binary, append=False) for name in ("é", "b", "B", "a")])
+    await store.write([artifact("empty", b"", append=True, media_type="x/y")])
+    assert await store.artifacts("r") == [
+        *(ArtifactInfo(name, "a/b", 1280) for name in ("B", "a", "b")),
+        ArtifactInfo("empty", "x/y", 0),
+        ArtifactInfo("é", "a/b", 1280),
+    ]
+    assert await store.artifact("r", "é") == binary
+    assert await store.artifact("r", "empty") == b""
+    assert await store.artifact("s", "a") is None
+
+
+async def test_a_discard_takes_what_came_before_it(store: Store) -> None:
+    other = RunId("s")
+    await store.write(
+        [
+            SavePartial(R, b"1"),
+            artifact("a", b"1", append=True),
+            SavePartial(other, b"1"),
+            SaveArtifact(other, "a", "a/b", b"s", append=True),
+        ]
+    )
+    await store.write(
+        [
+            SavePartial(R, b"2"),
+            artifact("b", b"2", append=False),
+            Discard(R),
+            artifact("c", b"3", append=True),
+        ]
+    )
+    assert await store.partial("r") is None
+    assert await store.artifacts("r") == [ArtifactInfo("c", "a/b", 1)]
+    assert await store.partial("s") == 1
+    assert await store.artifact("s", "a") == b"s"
+    await store.write([Discard(R), Discard(RunId("unknown"))])
+    assert await store.artifacts("r") == []
+
+
+# Trio
+
+
+async def test_every_method_is_a_checkpoint(store: Store) -> None:
+    with assert_checkpoints():
+        await store.write([])
+    with assert_checkpoints():
+        await store.get("r")
+    with assert_checkpoints():
+        await store.page(RunFilter(), after=None, limit=1)
+    with assert_checkpoints():
+        await store.unfinished()
+    with assert_checkpoints():
+        await store.tree("r")
+    with assert_checkpoints():
+        await store.events("r", after=0, limit=1)
+    with assert_checkpoints():
+        await store.last_seq("r")
+    with assert_checkpoints():
+        await store.partial("r")
+    with assert_checkpoints():
+        await store.artifacts("r")
+    with assert_checkpoints():
+        await store.artifact("r", "a")
+
+
+async def test_a_write_in_a_cancelled_scope_does_not_begin(store: Store) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.write([append("r", 1)])
+    assert scope.cancelled_caught
+    assert await store.last_seq("r") == 0
+
+
+async def test_many_tasks_read_while_one_writes(store: Store) -> None:
+    async def read_until(last: int) -> None:
+        seen = 0
+        while seen < last:
+            for event in await store.events("r", after=seen, limit=7):
+                assert event.seq == seen + 1
+                seen = event.seq
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(read_until, 60)
+            for n in range(0, 60, 3):
+                await store.write([append("r", n + k) for k in (1, 2, 3)])
+                assert await store.last_seq("r") == n + 3

@@ -1,0 +1,183 @@
+"""Runs and their pages, in every store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.errors import InvalidInput
+from orchestrator.model import Progress, RunStatus
+from orchestrator.store import RunFilter, RunPage, SaveRun
+from tests.orchestrator.store.samples import append, full_record, make_run, save
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+
+TERMINAL = [status for status in RunStatus if status.is_terminal]
+
+
+async def ids(store: Store, where: RunFilter) -> list[str]:
+    page = await store.page(where, after=None, limit=100)
+    assert page.next is None
+    return [run.id for run in page.runs]
+
+
+# Saving
+
+
+async def test_an_unknown_run_is_none_everywhere(store: Store) -> None:
+    assert await store.get("no") is None
+    assert await store.tree("no") == []
+    assert await store.events("no", after=0, limit=10) == []
+    assert await store.last_seq("no") == 0
+    assert await store.partial("no") is None
+    assert await store.artifacts("no") == []
+    assert await store.artifact("no", "a") is None
+    assert await store.unfinished() == []
+    assert await store.page(RunFilter(), after=None, limit=10) == RunPage((), None)
+
+
+async def test_a_run_comes_back_exactly(store: Store) -> None:
+    record = full_record()
+    await store.write([SaveRun(record)])
+    stored = await store.get("r")
+    assert stored == record
+    assert stored is not None
+    assert stored.stop is not None
+    assert type(stored.status) is RunStatus
+    assert type(stored.stop.also) is tuple
+
+
+async def test_a_run_is_brought_to_its_latest_version(store: Store) -> None:
+    first = make_run("r", RunStatus.QUEUED, input={"url": "x"})
+    latest = replace(
+        first, status=RunStatus.RUNNING, version=3, progress=Progress(percent=5, message="…")
+    )
+    await store.write([SaveRun(first)])
+    await store.write([SaveRun(replace(first, version=2)), SaveRun(latest)])
+    assert await store.get("r") == latest
+    assert await ids(store, RunFilter(statuses=(RunStatus.QUEUED,))) == []
+    assert await ids(store, RunFilter(statuses=(RunStatus.RUNNING,))) == ["r"]
+
+
+@pytest.mark.parametrize("ended", TERMINAL)
+@pytest.mark.parametrize("later", [RunStatus.RUNNING, RunStatus.STOPPED])
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_terminal_run_never_changes(
+    store: Store, ended: RunStatus, later: RunStatus, together: bool
+) -> None:
+    end = make_run("r", ended, result={"kept": True}, version=2)
+    writes = [SaveRun(end), save("r", later, result="overwritten", version=3)]
+    await store.write([save("r")])
+    for batch in [writes] if together else [[write] for write in writes]:
+        await store.write(batch)
+    assert await store.get("r") == end
+
+
+async def test_a_refused_save_does_not_keep_the_rest_of_its_batch_out(store: Store) -> None:
+    await store.write([save("r", RunStatus.FAILED)])
+    await store.write([save("r"), append("r", 1), save("s")])
+    assert await store.last_seq("r") == 1
+    assert await ids(store, RunFilter()) == ["s", "r"]
+
+
+async def test_unfinished_runs_come_oldest_first(store: Store) -> None:
+    await store.write([save(f"r{status}", status) for status in RunStatus])
+    unfinished = [run.status for run in await store.unfinished()]
+    assert unfinished == [status for status in RunStatus if not status.is_terminal]
+
+
+async def test_a_tree_comes_parents_first_whatever_is_saved_again(store: Store) -> None:
+    b, a = (save(id_, root_id="root", parent_id="root") for id_ in "ba")
+    await store.write([save("root"), b, save("other"), a, save("root")])
+    await store.write([save("c", root_id="root", parent_id="a"), save("root", version=2)])
+    assert [run.id for run in await store.tree("root")] == ["root", "b", "a", "c"]
+
+
+# Pages
+
+
+async def family(store: Store) -> None:
+    await store.write(
+        [
+            save("1", RunStatus.SUCCEEDED, agent="crawl", owner="ann", tags=("x",)),
+            save("2", RunStatus.STOPPED, root_id="1", parent_id="1", agent="job", tags=("x", "y")),
+            save("3", RunStatus.RUNNING, agent="crawl", owner="bob"),
+            save("4", RunStatus.STOPPING, root_id="3", parent_id="3", owner="ann", tags=("y", "y")),
+            save("5", RunStatus.RUNNING, root_id="3", parent_id="4", agent="job", owner="ann"),
+        ]
+    )
+
+
+S = RunStatus
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (RunFilter(), "54321"),
+        (RunFilter(statuses=(S.RUNNING,)), "53"),
+        (RunFilter(statuses=(S.RUNNING, S.STOPPING)), "543"),
+        (RunFilter(statuses=(S.STOPPED, S.RUNNING, S.RUNNING, S.SUCCEEDED)), "5321"),
+        (RunFilter(statuses=tuple(S)), "54321"),
+        (RunFilter(statuses=()), ""),
+        (RunFilter(agent="crawl"), "31"),
+        (RunFilter(agent="nobody's"), ""),
+        (RunFilter(owner="ann"), "541"),
+        (RunFilter(owner=""), "2"),
+        (RunFilter(tag="x"), "21"),
+        (RunFilter(tag="y"), "42"),
+        (RunFilter(root="3"), "543"),
+        (RunFilter(parent="3"), "4"),
+        (RunFilter(parent=""), "31"),
+        (RunFilter(statuses=(S.RUNNING, S.STOPPING), owner="ann"), "54"),
+        (RunFilter(statuses=(S.RUNNING, S.STOPPED), parent="", tag=None), "3"),
+        (RunFilter(tag="y", owner="ann"), "4"),
+        (RunFilter(tag="y", root="1"), "2"),
+        (RunFilter(statuses=(), root="3"), ""),
+        (RunFilter(root="3", agent="job", owner="ann", parent="4", statuses=(S.RUNNING,)), "5"),
+        (RunFilter(parent="", owner="bob", statuses=(S.SUCCEEDED,)), ""),
+    ],
+    ids=str,
+)
+async def test_filters(store: Store, where: RunFilter, expected: str) -> None:
+    await family(store)
+    assert "".join(await ids(store, where)) == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+@pytest.mark.parametrize(
+    "where", [RunFilter(), RunFilter(statuses=tuple(S)), RunFilter(tag="t"), RunFilter(parent="")]
+)
+async def test_pages_neither_repeat_nor_miss_a_run(
+    store: Store, where: RunFilter, limit: int
+) -> None:
+    statuses = [S.RUNNING, S.SUCCEEDED, S.STOPPED]
+    await store.write([save(str(n), statuses[n % 3], tags=("t",)) for n in range(10)])
+    seen: list[str] = []
+    after, pages = None, 0
+    while after is not None or not seen:
+        page = await store.page(where, after=after, limit=limit)
+        seen += [run.id for run in page.runs]
+        after, pages = page.next, pages + 1
+        # Whatever is started, or changes, while somebody leafs through does not move the pages.
+        later = save("0", version=len(seen), tags=("t",))
+        await store.write([save(f"new{len(seen)}", tags=("t",)), later])
+    assert seen == [str(n) for n in reversed(range(10))]
+    assert pages == -(-10 // limit)
+
+
+@pytest.mark.parametrize("after", ["", "x", "-1", "1.5", "٣", "9" * 30, " 1"])
+async def test_a_foreign_cursor_is_refused(store: Store, after: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await store.page(RunFilter(), after=after, limit=10)
+    assert [field for field, _ in caught.value.problems] == ["after"]
+
+
+async def test_a_cursor_beyond_the_newest_run_shows_all(store: Store) -> None:
+    await store.write([save("1"), save("2")])
+    page = await store.page(RunFilter(), after="999999", limit=10)
+    assert [run.id for run in page.runs] == ["2", "1"]
