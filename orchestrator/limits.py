@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,14 @@ class Limits:
 
     def arm(self) -> None:
         """Begin to count: the run starts."""
-        options, now = self._run.record.options, trio.current_time()
-        if options.deadline_s is not None:
+        record, now = self._run.record, trio.current_time()
+        options = record.options
+        if record.deadline_at is not None:
+            at, started = map(
+                datetime.fromisoformat, (record.deadline_at, self._run.services.now(0))
+            )
             self._deadline = self._run.timer(self._deadline_is_over)
-            self._deadline.set(now + options.deadline_s)
+            self._deadline.set(now + (at - started).total_seconds())
         if options.idle_timeout_s is not None:
             self._idle = self._run.timer(self._look_whether_idle)
             self._idle.set(now + options.idle_timeout_s)

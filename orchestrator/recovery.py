@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import InvalidInput, UnknownAgent
 from orchestrator.feed import Feed
 from orchestrator.lifecycle import Move, advance
-from orchestrator.model import RunRecord, RunStatus, StopOutcome
+from orchestrator.model import (
+    OperationCounts,
+    Receipt,
+    RunRecord,
+    RunStatus,
+    StopMode,
+    StopOutcome,
+    StopSource,
+)
 from orchestrator.run import Run
 from orchestrator.stopping import ending_of
 from orchestrator.store.protocol import AppendEvent, SaveRun
@@ -65,7 +73,13 @@ def _settle(record: RunRecord, was_stopped: bool, feed: Feed, services: Services
     receipt = record.stop
     if receipt is not None:
         receipt = replace(receipt, outcome=StopOutcome.STOPPED, settled_at=at)
-    status = RunStatus.STOPPED if was_stopped else advance(record.status, Move.LOSE)
+    if was_stopped:
+        status = RunStatus.STOPPED
+    elif record.status is RunStatus.QUEUED:
+        # A sub-agent whose code had not begun, and whose parent is gone: not even lost.
+        status, receipt = advance(record.status, Move.STOP), _never_began(at)
+    else:
+        status = advance(record.status, Move.LOSE)
     ended = replace(record, status=status, ended_at=at, stop=receipt, version=record.version + 1)
     event = feed.number(record.id, ending_of(ended), at)
     services.journal.append([SaveRun(ended), AppendEvent(event)], urgent=True)
@@ -86,3 +100,21 @@ def _restart(record: RunRecord, feed: Feed, services: Services) -> None:
     services.registry.add(run)
     run.ledger.save(urgent=True)
     services.spawn(run.supervise)
+
+
+def _never_began(at: str) -> Receipt:
+    return Receipt(
+        mode=StopMode.NOW,
+        reached=StopMode.GRACEFUL,
+        requested_at=at,
+        requested_by="",
+        source=StopSource.PARENT,
+        reason="the process of its parent ended before it began",
+        previous_status=RunStatus.QUEUED,
+        settled_at=at,
+        seconds=0.0,
+        outcome=StopOutcome.STOPPED,
+        runs_stopped=1,
+        operations=OperationCounts(),
+        clients_closed=0,
+    )

@@ -81,16 +81,15 @@ async def _call_agent(run: Run) -> Any:
 async def _begin(run: Run) -> None:
     """Move to ``running``. The code of a root starts only once that is durable."""
     services = run.services
-    deadline_s = run.record.options.deadline_s
     started = RunStarted(run.agent.name, run.record.attempt)
-    times: dict[str, Any] = {
-        "started_at": services.now(0),
-        "deadline_at": None if deadline_s is None else services.now(deadline_s),
-    }
     if run.record.status is RunStatus.QUEUED:
+        deadline_s = run.record.options.deadline_s
+        deadline_at = None if deadline_s is None else services.now(deadline_s)
+        times = {"started_at": services.now(0), "deadline_at": deadline_at}
         run.ledger.change(Move.START, started, **times)
-    else:  # started again after a crash
-        run.ledger.save(payload=started, urgent=True, **times)
+    else:
+        # Started again after a crash, which does not move its deadline.
+        run.ledger.save(payload=started, urgent=True)
     run.limits.arm()
     if run.parent is not None:
         run.ladder.follow(run.parent.ladder)
