@@ -108,7 +108,10 @@ async def stop(run_id: str) -> Answer | Response:
     order = parse(StopOrder, g.body if g.body is not None else {})
     orchestrator = _orchestrator()
     live = orchestrator.live(run_id)
-    if live is not None and not live.record.status.is_terminal:
+    if live is not None and live.record.status.is_terminal:
+        # Its end is being stored; until then nobody knows of it, so neither does this answer.
+        await orchestrator.durable(live.ticket)
+    elif live is not None:
         ticket = live.request_stop(
             mode=order.mode,
             grace_s=order.grace_s,
