@@ -1,0 +1,187 @@
+"""``quiesce run``: one run, shown live, and stopped by Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import trio
+
+from api.client import Client
+from api.commands.interrupts import interrupts
+from api.commands.loading import agents_option, load_agents
+from api.commands.target import Here, There
+from api.terminal import error_block, json_block, open_console, open_screen, receipt_table
+from orchestrator import InvalidInput, RunStatus, StopMode, open_orchestrator
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from api.commands.interrupts import Presses
+    from api.commands.target import End, Target
+    from api.terminal import Screen
+    from orchestrator import Agent, Orchestrator
+
+_HINTS = {
+    StopMode.GRACEFUL: "stopping… press Ctrl-C again to stop now",
+    StopMode.NOW: "stopping now… press Ctrl-C again to kill",
+    StopMode.KILL: "killing… press Ctrl-C again to leave",
+}
+_EXIT_CODES = {RunStatus.SUCCEEDED: 0, RunStatus.STOPPED: 130}
+
+
+class Order(NamedTuple):
+    """What is to be run."""
+
+    agent: str
+    input: dict[str, Any]
+    options: dict[str, Any]
+
+
+@click.command()
+@click.argument("agent")
+@click.argument("inputs", nargs=-1, metavar="[KEY=VALUE]...")
+@agents_option
+@click.option("--store", default="memory://", show_default=True, metavar="URL")
+@click.option("--input", "whole", metavar="JSON", help="The input as one JSON object.")
+@click.option("--deadline-s", type=float, help="Stop it after so many seconds.")
+@click.option("--grace-s", type=float, help="At a stop, what is in flight may take so long.")
+@click.option("--server", metavar="URL", help="Run it on a server instead of in this process.")
+@click.pass_obj
+@click.pass_context
+def run(
+    ctx: click.Context,
+    built_in: tuple[Agent, ...],
+    *,
+    agent: str,
+    inputs: tuple[str, ...],
+    sources: tuple[str, ...],
+    store: str,
+    whole: str | None,
+    deadline_s: float | None,
+    grace_s: float | None,
+    server: str | None,
+) -> None:
+    """Run AGENT and show it live. Each VALUE is JSON if it parses as JSON, else text.
+
+    The first Ctrl-C stops the run gracefully, a second one now, a third one kills it. The exit
+    code is 0 if it succeeded, 130 if it was stopped, 2 if it could not begin, otherwise 1.
+    """
+    given = {"deadline_s": deadline_s, "grace_s": grace_s}
+    options = {name: value for name, value in given.items() if value is not None}
+    order = Order(agent, parse_input(whole, inputs), options)
+    console = open_console()
+    if server is not None:
+        if sources or store != "memory://":
+            raise click.UsageError("--agents and --store are for a run in this process")
+        ctx.exit(trio.run(run_there, order, server, console))
+    ctx.exit(trio.run(run_here, order, load_agents(sources, built_in), store, console))
+
+
+def parse_input(whole: str | None, inputs: tuple[str, ...]) -> dict[str, Any]:
+    """Return the input object; ``KEY=VALUE`` goes over what the whole says.
+
+    Raises:
+        InvalidInput: the whole is no JSON object, or an argument is no ``KEY=VALUE``.
+    """
+    parsed = {} if whole is None else _json_or_text(whole)
+    if not isinstance(parsed, dict):
+        raise InvalidInput([("--input", f"{whole!r} is not a JSON object")])
+    for each in inputs:
+        key, equals, value = each.partition("=")
+        if not equals or not key:
+            raise InvalidInput([("input", f"{each!r} is not KEY=VALUE")])
+        parsed[key] = _json_or_text(value)
+    return parsed
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        # NaN and Infinity are not JSON, although Python's parser takes them.
+        return json.loads(value, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+async def run_here(order: Order, agents: list[Agent], store: str, console: Console) -> int:
+    """Run it in this process and return the exit code."""
+    # Around the start: the run's code comes before whatever follows, and may never let go.
+    with interrupts(last_resort=True) as presses:
+        async with open_orchestrator(store, agents=agents) as orchestrator:
+            started = await orchestrator.start(order.agent, order.input, options=order.options)
+            code = 1
+            try:
+                code = await watch(Here(orchestrator, started), presses, console)
+            finally:
+                await leave(orchestrator, code)
+    return code
+
+
+async def leave(orchestrator: Orchestrator, code: int) -> None:
+    """Stop what still runs, if whoever watched it is gone, and end the process if code of an
+    abandoned run stands in it: that code would hold it for ever."""
+    await orchestrator.drain(grace_s=0)
+    if orchestrator.stuck:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+async def run_there(order: Order, server: str, console: Console) -> int:
+    """Run it on a server and return the exit code."""
+    with Client(server) as client, interrupts(last_resort=False) as presses:
+        start = partial(client.start, order.agent, order.input, order.options)
+        view = await trio.to_thread.run_sync(start, abandon_on_cancel=True)
+        return await watch(There(client, view.id), presses, console)
+
+
+async def watch(target: Target, presses: Presses, console: Console) -> int:
+    """Show the run until it has ended, let Ctrl-C stop it, and return the exit code."""
+    async with open_screen(console) as screen, trio.open_nursery() as nursery:
+        nursery.start_soon(climb, target, presses, screen)
+        async with target.events() as events:
+            async for event in events:
+                screen.show(event)
+        end = await target.end()
+        nursery.cancel_scope.cancel()
+    show_end(end, console)
+    return _EXIT_CODES.get(end.record.status, 1)
+
+
+async def climb(target: Target, presses: Presses, screen: Screen) -> None:
+    """Ask the run to stop at each press; one more than there are rungs leaves it."""
+
+    async def ask(mode: StopMode) -> None:
+        failure = await target.stop(mode)
+        if failure:
+            screen.say(failure)
+
+    async with trio.open_nursery() as nursery:
+        async for mode in presses:
+            if mode is None:
+                raise KeyboardInterrupt
+            screen.say(_HINTS[mode])
+            nursery.start_soon(ask, mode)
+
+
+def show_end(end: End, console: Console) -> None:
+    """Print the receipt if the run was stopped, its error, and the result or what there is."""
+    record = end.record
+    if record.stop is not None:
+        console.print(receipt_table(record.stop))
+    if record.error is not None:
+        console.print(error_block(record.error))
+    if record.status is RunStatus.SUCCEEDED:
+        console.print("result:", json_block(record.result))
+    elif end.partial is not None:
+        console.print("partial result:", json_block(end.partial))

@@ -1,0 +1,114 @@
+"""Where a run is shown while it goes on: a live tree in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from api.terminal.lines import line_of, say_line
+from api.terminal.look import AMBER, GREY, REFRESH_S
+from api.terminal.tree import RunTree
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from rich.console import Console
+
+    from orchestrator import Event
+
+# Without a terminal, a run's progress is told at each such step.
+TOLD_PERCENT = 10
+
+
+class Screen(Protocol):
+    """Where a run is shown while it goes on."""
+
+    tree: RunTree
+
+    def show(self, event: Event) -> None:
+        """Show what has happened."""
+
+    def say(self, hint: str) -> None:
+        """Tell the person at the keyboard something."""
+
+
+class LiveScreen:
+    """The live tree, drawn anew ten times a second; log lines go above it.
+
+    The hint is always there: it keeps the last line short, so that the ``^C`` which a terminal
+    writes behind it does not wrap and put the next picture out of place.
+    """
+
+    def __init__(self, live: Live, hint: str) -> None:
+        self.tree = RunTree()
+        self._live = live
+        self._hint = Text(hint, GREY)
+
+    def show(self, event: Event) -> None:
+        self.tree.apply(event)
+        is_first = event.type == "run.queued" and event.run_id == event.root_id
+        if is_first or event.type == "run.log":
+            self._live.console.print(line_of(event, self.tree))
+
+    def say(self, hint: str) -> None:
+        self._hint = Text(hint, AMBER)
+
+    def draw(self, *, hint: bool = True) -> None:
+        lines = [self._hint] if hint else []
+        self._live.update(Group(self.tree, *lines), refresh=True)
+
+    async def keep_drawing(self) -> None:
+        while True:
+            self.draw()
+            await trio.sleep(REFRESH_S)
+
+
+class PlainScreen:
+    """A line for each event of interest; progress in steps."""
+
+    def __init__(self, console: Console) -> None:
+        self.tree = RunTree()
+        self._console = console
+        self._told: dict[str, int] = {}
+
+    def show(self, event: Event) -> None:
+        self.tree.apply(event)
+        if self._is_of_interest(event):
+            say_line(self._console, line_of(event, self.tree))
+
+    def say(self, hint: str) -> None:
+        say_line(self._console, hint)
+
+    def _is_of_interest(self, event: Event) -> bool:
+        if event.type == "run.progress":
+            step = int(event.data["percent"] // TOLD_PERCENT)
+            before = self._told.get(event.run_id, -1)
+            self._told[event.run_id] = step
+            return step != before
+        return not event.type.startswith(("operation.", "run.partial", "run.artifact", "step."))
+
+
+@asynccontextmanager
+async def open_screen(
+    console: Console, hint: str = "press Ctrl-C to stop it"
+) -> AsyncIterator[Screen]:
+    """Show a run for the time of the body: live in a terminal, as lines elsewhere.
+
+    Args:
+        hint: what stands below the live tree.
+    """
+    if not console.is_interactive:
+        yield PlainScreen(console)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        screen = LiveScreen(live, hint)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(screen.keep_drawing)
+            yield screen
+            nursery.cancel_scope.cancel()
+        screen.draw(hint=False)

@@ -1,0 +1,182 @@
+"""Receipts, lists, and JSON within bounds."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from api.terminal.look import GREY, RED, chip, clean, clean_block, elapsed, style_of, time_of
+from orchestrator import RunStatus, StopMode, StopOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from orchestrator import Receipt, RunError, RunRecord
+
+# Of JSON and of lists within a receipt so much is shown.
+SHOWN_LINES = 40
+SHOWN_CHARS = 4000
+SHOWN_ITEMS = 10
+SHOWN_TRACE = 12
+
+_OUTCOMES = {
+    StopOutcome.STOPPING: (RunStatus.STOPPING, "not settled yet"),
+    StopOutcome.STOPPED: (
+        RunStatus.STOPPED,
+        "every task has exited and every client is closed",
+    ),
+    StopOutcome.FINISHED_FIRST: (
+        RunStatus.SUCCEEDED,
+        "it had finished before the stop could take effect",
+    ),
+    StopOutcome.ABANDONED: (RunStatus.ABANDONED, "its code would not exit and was let go"),
+    StopOutcome.LOST: (RunStatus.LOST, "its process died, so its end could not be seen"),
+}
+_RUNGS = {
+    StopMode.GRACEFUL: "everything in flight finished",
+    StopMode.NOW: "something in flight was cut",
+    StopMode.KILL: "a process was killed, or code was abandoned",
+}
+
+
+def receipt_table(receipt: Receipt) -> Table:
+    """Return the account of a stop as a table of two columns."""
+    status, meaning = _OUTCOMES[receipt.outcome]
+    table = Table(
+        box=box.ROUNDED, title="Receipt", title_style="bold", border_style=GREY, show_header=False
+    )
+    table.add_column(style=GREY, no_wrap=True)
+    table.add_column(overflow="fold")
+    outcome = receipt.outcome.replace("_", " ")
+    table.add_row("outcome", Text.assemble((outcome, f"bold {style_of(status)}"), f": {meaning}"))
+    for name, value in _receipt_rows(receipt):
+        table.add_row(name, Text(value))
+    return table
+
+
+def _receipt_rows(receipt: Receipt) -> Iterator[tuple[str, str]]:
+    by = f" ({clean(receipt.requested_by)})" if receipt.requested_by else ""
+    strictest = "at most " if receipt.also else ""
+    yield (
+        "asked",
+        f"{strictest}{receipt.mode}, by {receipt.source}{by}, at {_clock(receipt.requested_at)}",
+    )
+    if receipt.reason:
+        yield "reason", clean(receipt.reason)
+    yield "reached", f"{receipt.reached}: {_RUNGS[receipt.reached]}"
+    if receipt.seconds is not None:
+        yield "took", f"{receipt.seconds:.3f} s"
+    yield "runs stopped", f"{receipt.runs_stopped}, previously {receipt.previous_status}"
+    counts = receipt.operations
+    yield "operations", f"{counts.finished} finished, {counts.cut} cut, {counts.refused} refused"
+    yield "clients closed", str(receipt.clients_closed)
+    if receipt.processes_killed:
+        yield "processes killed", str(receipt.processes_killed)
+    if receipt.critical_s:
+        yield "held back", f"{receipt.critical_s:.3f} s by critical sections"
+    if receipt.error is not None:
+        yield "error", clean(f"{receipt.error.type}: {receipt.error.message}")
+    yield from _listed("cleanup error", receipt.cleanup_errors)
+    standing = (f"{s.agent} at {s.file}:{s.line} in {s.function}" for s in receipt.still_running)
+    yield from _listed("still running", standing)
+    yield from _listed("left alone", (f"{run_id} (detached)" for run_id in receipt.detached))
+    later = (
+        f"{r.mode}, by {r.source}, at {_clock(r.requested_at)}{': ' * bool(r.reason)}{r.reason}"
+        for r in receipt.also
+    )
+    yield from _listed("asked again", later)
+
+
+def _listed(name: str, items: Iterable[str]) -> Iterator[tuple[str, str]]:
+    found = [clean(item) for item in items]
+    if len(found) > SHOWN_ITEMS:
+        found[SHOWN_ITEMS:] = [f"… and {len(found) - SHOWN_ITEMS} more"]
+    if found:
+        yield name, "\n".join(found)
+
+
+def runs_table(records: Sequence[RunRecord]) -> Table:
+    """Return a list of runs, one a row."""
+    table = _list_table("status", "id", "agent", "progress", "began", "took")
+    for record in records:
+        progress = record.progress
+        told = f"{progress.percent:.0f} %" if progress.percent or progress.message else ""
+        table.add_row(
+            chip(record.status),
+            Text(record.id),
+            Text(clean(record.agent)),
+            told,
+            _clock(record.started_at or record.created_at),
+            took(record),
+        )
+    return table
+
+
+def took(record: RunRecord) -> str:
+    """Return how long a run took, or has run by now; empty if it never began."""
+    began, ended = time_of(record.started_at), time_of(record.ended_at)
+    if began is None:
+        return ""
+    return elapsed(((ended or datetime.now(UTC)) - began).total_seconds())
+
+
+def agents_table(agents: Iterable[dict[str, Any]]) -> Table:
+    """Return a list of agents with what they take."""
+    table = _list_table("agent", "input", "what it does")
+    for agent in agents:
+        first_line = (agent["description"] or "").partition("\n")[0]
+        inputs = " ".join(_inputs(agent["input_schema"]))
+        table.add_row(
+            Text(clean(agent["name"]), "bold"), Text(clean(inputs)), Text(clean(first_line))
+        )
+    return table
+
+
+def _inputs(schema: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of an input: those in brackets may be left out."""
+    required = schema.get("required", [])
+    for name in schema.get("properties", {}):
+        yield f"{name}=" if name in required else f"[{name}=]"
+
+
+def _list_table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, border_style=GREY, header_style=GREY, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=name in ("status", "id", "progress", "took", "began"))
+    return table
+
+
+def json_block(value: Any, where: str = "") -> Text:
+    """Return JSON, indented, and not more of it than fits a screen.
+
+    Args:
+        where: how to see all of it.
+    """
+    text = clean_block(json.dumps(value, indent=2, ensure_ascii=False))
+    lines = text[:SHOWN_CHARS].splitlines()[:SHOWN_LINES]
+    shown = "\n".join(lines)
+    block = Text(shown)
+    if len(shown) < len(text):
+        rest = f"\n… {len(text) - len(shown)} more characters"
+        block.append(rest + (f"; {where}" if where else ""), GREY)
+    return block
+
+
+def error_block(error: RunError) -> Text:
+    """Return an error with the end of its traceback, where it happened."""
+    whole = error.traceback or f"{error.type}: {error.message}"
+    *trace, last = clean_block(whole).strip().splitlines()[-SHOWN_TRACE:]
+    return Text.assemble(("".join(f"{line}\n" for line in trace), GREY), (last, RED))
+
+
+def _clock(at: str) -> str:
+    moment = time_of(at)
+    assert moment is not None
+    local = moment.astimezone()
+    today = local.date() == datetime.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,614 @@
+"""The command: arguments and errors in this process, runs and signals in real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from api.cli import BUILT_IN, main
+from api.commands.loading import CannotLoad, load_agents
+from api.commands.run import parse_input
+from orchestrator import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUIESCE = str(Path(sys.executable).with_name("quiesce"))
+# No test may hang: a process that lives longer than this is killed, and its test fails.
+LIFETIME_S = 30.0
+
+AGENTS = '''
+"""Agents that a user might have."""
+import time
+import trio
+from orchestrator import Context, agent
+
+@agent
+async def greet(ctx: Context, name: str, times: int = 1) -> list[str]:
+    """Say hello."""
+    await ctx.progress(50, "half of it")
+    return [f"hello {name}"] * times
+
+@agent
+async def fail(ctx: Context) -> None:
+    raise ValueError("no good")
+
+@agent
+async def visit(ctx: Context, url: str) -> None:
+    """Ask for pages, one after the other."""
+    for n in range(100):
+        await ctx.get(f"{url}/{n}")
+        await ctx.partial({"seen": n + 1})
+
+@agent
+async def stubborn(ctx: Context, url: str) -> None:
+    """Never end, and go on asking."""
+    await ctx.log("here we go")
+    while True:
+        try:
+            await ctx.get(url)
+            await trio.sleep(1000)
+        except BaseException:
+            pass
+
+@agent(cleanup_s=0.1)
+async def deaf(ctx: Context, url: str) -> None:
+    """Never end."""
+    await stubborn(ctx, url)
+
+@agent
+async def blocking(ctx: Context) -> None:
+    """Hold Trio itself."""
+    await ctx.log("here we go")
+    await trio.sleep(0.2)
+    while True:
+        time.sleep(0.1)
+'''
+
+
+class Process:
+    """A real ``quiesce`` process, read line by line."""
+
+    def __init__(self, *arguments: str, cwd: Path, stdout: Any = subprocess.PIPE) -> None:
+        environment = {**os.environ, "COLUMNS": "100"}
+        self.popen = subprocess.Popen(
+            [QUIESCE, *arguments],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said = ""
+        self._guard = threading.Timer(LIFETIME_S, self.popen.kill)
+        self._guard.start()
+
+    def until(self, text: str) -> str:
+        """Read up to a line with the text, and return that line."""
+        for line in self._stdout:
+            self.said += line
+            if text in line:
+                return line
+        raise AssertionError(f"never said {text!r}, but:\n{self.said}")
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        self.popen.send_signal(number)
+
+    def end(self) -> int:
+        """Read all that is left, and return the exit code."""
+        self.said += self._stdout.read()
+        return self.popen.wait()
+
+    def close(self) -> None:
+        self._guard.cancel()
+        self.popen.kill()
+        self.popen.wait()
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+
+    @property
+    def _stdout(self) -> IO[str]:
+        assert self.popen.stdout is not None
+        return self.popen.stdout
+
+
+@contextmanager
+def quiesce(*arguments: str, cwd: Path, stdout: Any = subprocess.PIPE) -> Iterator[Process]:
+    process = Process(*arguments, cwd=cwd, stdout=stdout)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+class Site:
+    """The other end of the wire: it counts, and answers when it is told to.
+
+    Attributes:
+        asked: the paths that were asked for.
+        left: how many clients went away before they had their answer.
+        open: a connection goes up by one when it comes, and down when the client has closed it.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.left = 0
+        self.open = 0
+        self.answers = threading.Semaphore(0)
+        self.changed = threading.Condition()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def wait_for(self, what: str, number: int) -> None:
+        """Wait until that attribute (or its length) has reached the number."""
+
+        def reached() -> bool:
+            value = getattr(self, what)
+            return bool((value if isinstance(value, int) else len(value)) == number)
+
+        with self.changed:
+            assert self.changed.wait_for(reached, 10), f"{what} is {getattr(self, what)}"
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[client], daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self._note(open=self.open + 1)
+        with client, suppress(OSError):
+            while request := client.recv(65536):
+                self._note(asked=[*self.asked, request.split()[1].decode()])
+                if not self._answer(client):
+                    break
+        self._note(open=self.open - 1)
+
+    def _answer(self, client: socket.socket) -> bool:
+        """Wait until an answer is wanted; False if the client went away before."""
+        client.settimeout(0.01)
+        while not self.answers.acquire(blocking=False):
+            try:
+                gone = client.recv(1, socket.MSG_PEEK) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                gone = True
+            if gone:
+                self._note(left=self.left + 1)
+                return False
+        client.settimeout(None)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        return True
+
+    def _note(self, **values: Any) -> None:
+        with self.changed:
+            for name, value in values.items():
+                setattr(self, name, value)
+            self.changed.notify_all()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a file of agents."""
+    (tmp_path / "mine.py").write_text(AGENTS)
+    return tmp_path
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A website that counts."""
+    opened = Site()
+    yield opened
+    opened.close()
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("whole", "inputs", "parsed"),
+    [
+        (None, (), {}),
+        (None, ("a=1", "b=x", "c=[1, 2]", 'd="1"', "e=true", "f="), None),
+        ('{"a": 1, "b": {"c": 2}}', ("a=null",), {"a": None, "b": {"c": 2}}),
+        (None, ("a=NaN", "b=-Infinity", "c=1e3"), {"a": "NaN", "b": "-Infinity", "c": 1000.0}),
+        (None, ("url=http://x/?a=b",), {"url": "http://x/?a=b"}),
+        (None, ("a=" + "[" * 100_000,), {"a": "[" * 100_000}),
+    ],
+)
+def test_values_are_json_if_they_parse(
+    whole: str | None, inputs: tuple[str, ...], parsed: dict[str, Any] | None
+) -> None:
+    everything = {"a": 1, "b": "x", "c": [1, 2], "d": "1", "e": True, "f": ""}
+    assert parse_input(whole, inputs) == (everything if parsed is None else parsed)
+
+
+@pytest.mark.parametrize(
+    ("whole", "inputs"), [("[]", ()), ("nonsense", ()), (None, ("a",)), (None, ("=1",))]
+)
+def test_what_is_no_input(whole: str | None, inputs: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInput, match=r"is not (a JSON object|KEY=VALUE)"):
+        parse_input(whole, inputs)
+
+
+def test_help_names_every_command() -> None:
+    code, said = invoke("--help")
+    assert code == 0
+    for name in ("serve", "run", "demo", "ls", "show", "tail", "stop", "agents"):
+        assert f"\n  {name} " in said
+        assert invoke(name, "--help")[0] == 0
+    assert invoke("--version")[1] == "quiesce, version 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nosuch"], "no agent is named 'nosuch'; registered agents: crawl"),
+        (["run", "crawl"], "input.url: Field required"),
+        (["run", "crawl", "url=http://x", "--grace-s", "-1"], "options.grace_s"),
+        (["run", "crawl", "url"], "'url' is not KEY=VALUE"),
+        (["run", "crawl", "--store", "nosuch://"], "names no store"),
+        (["run", "crawl", "--agents", "none.py"], "cannot load agents from none.py"),
+        (["serve", "--agents", "os.path"], "has no agents"),
+        (["serve", "--store", "nosuch://"], "names no store"),
+        (["serve", "--store", "memory://", "--host", "0.0.0.0"], "is not loopback"),
+        (["serve", "--store", "memory://", "--port", "99999"], "is not a port"),
+        (["ls", "--server", "127.0.0.1:9"], "no server answers at http://127.0.0.1:9"),
+        (["run", "crawl", "url=x", "--server", "127.0.0.1:9"], "no server answers"),
+        (["tail", "x", "--server", "ftp://x"], "server: 'ftp://x' is not like http"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], said: str) -> None:
+    code, output = invoke(*arguments)
+    assert code == 2
+    assert output.startswith("Error: ")
+    assert said in output
+    assert output.count("\n") == 1
+
+
+def test_agents_and_store_are_not_for_a_run_on_a_server() -> None:
+    assert invoke("run", "crawl", "--server", "x", "--agents", "y")[0] == 2
+
+
+# Agents from files and modules
+
+
+def test_every_agent_of_a_file_and_of_a_module_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "other_agents.py").write_text(
+        "from neighbour import agent, Context\n"
+        "from orchestrator.agents.crawl import crawl\n"
+        "@agent\nasync def other(ctx: Context) -> None: ...\n"
+    )
+    (folder / "neighbour.py").write_text("from orchestrator import agent, Context\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = load_agents(["mine.py", "other_agents", str(folder / "mine.py")], BUILT_IN)
+    assert [each.name for each in found] == [
+        *("crawl", "greet", "fail", "visit", "stubborn", "deaf", "blocking", "other")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("x = 1", "it has no agents; decorate an async function with @agent"),
+        ("import nosuch", "ModuleNotFoundError: No module named 'nosuch'"),
+        ("x = (", r"'\(' was never closed \(line 1\)"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)", "SystemExit"),
+        (
+            "from orchestrator import agent\n@agent\nasync def crawl(ctx): ...",
+            "another agent is named 'crawl'",
+        ),
+        ("from orchestrator import agent\n@agent\ndef f(ctx): ...", "TypeError.*async"),
+    ],
+)
+def test_agents_that_cannot_be_loaded(tmp_path: Path, code: str, why: str) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    with pytest.raises(CannotLoad, match=rf"(?s)cannot load agents from .*bad.py: .*{why}"):
+        load_agents([str(tmp_path / "bad.py")], BUILT_IN)
+
+
+# Runs in a process of their own
+
+
+def test_a_run_that_succeeds(folder: Path) -> None:
+    with quiesce("run", "greet", "name=Ada", "times=2", "--agents", "mine.py", cwd=folder) as run:
+        assert run.end() == 0
+    lines = [line.split("  ", 1)[-1] for line in run.said.splitlines()]
+    assert re.fullmatch(r"greet  queued as run_[0-9a-f]{20}", lines.pop(0))
+    said = ["running", "50 %  half of it", "succeeded"]
+    assert lines[:3] == [f"greet  {each}" for each in said]
+    assert json.loads(run.said.partition("result:")[2]) == ["hello Ada", "hello Ada"]
+
+
+def test_a_run_that_fails(folder: Path) -> None:
+    with quiesce("run", "fail", "--agents", "mine.py", cwd=folder) as run:
+        assert run.end() == 1
+    assert "fail  failed: ValueError: no good" in run.said
+    assert 'raise ValueError("no good")' in run.said
+
+
+def test_a_run_whose_time_is_over(folder: Path, site: Site) -> None:
+    arguments = ["visit", f"url={site.url}", "--deadline-s=0.2", "--grace-s=0"]
+    with quiesce("run", *arguments, "--agents", "mine.py", cwd=folder) as run:
+        assert run.end() == 1
+    assert "timed out" in run.said
+    assert "asked by deadline" in run.said
+    site.wait_for("open", 0)
+
+
+def test_the_first_interrupt_lets_what_is_in_flight_finish(folder: Path, site: Site) -> None:
+    with quiesce("run", "visit", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
+        site.answers.release()
+        site.wait_for("asked", 2)
+        run.signal()
+        run.until("visit  stopping (graceful")
+        site.answers.release(100)
+        assert run.end() == 130
+    assert site.asked == ["/0", "/1"]
+    assert site.left == 0
+    assert "stopping… press Ctrl-C again to stop now" in run.said
+    assert "1 finished, 0 cut" in run.said
+    assert '"seen": 1' in run.said
+    site.wait_for("open", 0)
+
+
+def test_the_second_interrupt_cuts_what_is_in_flight(folder: Path, site: Site) -> None:
+    with quiesce("run", "visit", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
+        site.wait_for("asked", 1)
+        run.signal()
+        run.until("visit  stopping (graceful")
+        assert site.left == 0
+        run.signal()
+        assert run.end() == 130
+    assert site.asked == ["/0"]
+    site.wait_for("left", 1)
+    site.wait_for("open", 0)
+    assert "0 finished, 1 cut" in run.said
+
+
+def test_the_third_interrupt_ends_what_will_not_exit(folder: Path, site: Site) -> None:
+    with quiesce("run", "stubborn", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
+        site.wait_for("asked", 1)
+        run.signal()
+        run.until("stubborn  stopping (graceful")
+        run.signal()
+        run.until("stubborn  escalated to now by user")
+        run.signal()
+        run.until("stubborn  escalated to kill by user")
+        assert run.end() == 1
+    assert site.asked == ["/"]
+    site.wait_for("open", 0)
+    assert "abandoned: its code would not exit" in run.said
+    assert "still running  │ stubborn at " in run.said
+
+
+def test_sigterm_is_graceful_however_often(folder: Path, site: Site) -> None:
+    with quiesce("run", "visit", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
+        site.wait_for("asked", 1)
+        for _ in range(3):
+            run.signal(signal.SIGTERM)
+            run.until("stopping… press Ctrl-C")
+        assert site.left == 0
+        site.answers.release(100)
+        assert run.end() == 130
+    assert site.asked == ["/0"]
+    assert "1 finished, 0 cut" in run.said
+
+
+@pytest.mark.slow
+def test_code_that_holds_trio_itself_ends_with_the_process(folder: Path) -> None:
+    with quiesce("run", "blocking", "--agents", "mine.py", cwd=folder) as run:
+        run.until("here we go")
+        # While Trio sleeps the first is still heard; then nothing is, but by the last resort.
+        threading.Event().wait(0.5)
+        for _ in range(3):
+            run.signal()
+            threading.Event().wait(0.1)
+        assert run.end() == 1
+    assert "in blocking" in run.said
+
+
+def test_in_a_terminal_there_is_a_live_tree(folder: Path, site: Site) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["run", "visit", f"url={site.url}", "--agents", "mine.py"]
+    with quiesce(*arguments, cwd=folder, stdout=theirs) as run:
+        os.close(theirs)
+        said = read_until(ours, "1 in flight")
+        run.signal()
+        said += read_until(ours, "press Ctrl-C again to stop now")
+        site.answers.release(100)
+        said += read_until(ours, "")
+        assert run.popen.wait() == 130
+    os.close(ours)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    assert "press Ctrl-C to stop it" in shown
+    assert "running visit" in shown
+    assert "■ stopped visit" in shown.rpartition("stopping…")[2]
+    assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") > -1
+
+
+def read_until(terminal: int, text: str) -> str:
+    """Read what is written to a terminal up to the text, or to the end if there is none."""
+    said = b""
+    while not text or text.encode() not in said:
+        try:
+            said += os.read(terminal, 65536)
+        except OSError:  # the process is gone, and the terminal with it
+            assert not text, said
+            break
+    return said.decode()
+
+
+@pytest.mark.parametrize("agent", ["visit", "deaf"])
+def test_a_reader_that_leaves_ends_the_run_and_the_process(
+    folder: Path, site: Site, agent: str
+) -> None:
+    with quiesce("run", agent, f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
+        site.wait_for("asked", 1)
+        assert run.popen.stdout is not None
+        run.popen.stdout.close()
+        # What it says next finds nobody, and so there is nobody to run for.
+        run.signal()
+        assert run.popen.wait() == 1
+    assert len(site.asked) == 1
+    site.wait_for("open", 0)
+
+
+# A server and the commands that ask it
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[tuple[Process, str]]:
+    """A server process with the agents of the file, and its URL."""
+    store = "sqlite:///runs.db"
+    arguments = ["serve", "--agents", "mine.py", "--port", "0", "--store", store]
+    with quiesce(*arguments, cwd=folder) as process:
+        line = process.until("listening on ")
+        yield process, line.removeprefix("listening on ").strip()
+
+
+def test_a_run_on_a_server_from_its_start_to_its_receipt(
+    server: tuple[Process, str], folder: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, url = server
+    monkeypatch.setenv("QUIESCE_SERVER", url)
+    assert invoke("ls") == (0, "no runs\n")
+    assert "greet" in invoke("agents")[1]
+    names = [each["name"] for each in json.loads(invoke("agents", "--json")[1])["agents"]]
+    assert names == ["blocking", "crawl", "deaf", "fail", "greet", "stubborn", "visit"]
+
+    with quiesce("run", "visit", f"url={site.url}", "--server", url, cwd=folder) as run:
+        site.wait_for("asked", 1)
+        (listed,) = json.loads(invoke("ls", "--status", "running", "--json")[1])["runs"]
+        run_id = listed["id"]
+        assert run_id in invoke("ls")[1]
+        assert "● running visit" in invoke("show", run_id)[1]
+
+        code, said = invoke("stop", run_id, "--no-wait", "--reason", "not yet")
+        assert code == 1
+        assert "not settled yet" in said
+        site.answers.release(100)
+        assert run.end() == 130
+    assert site.asked == ["/0"]
+    assert "reason         │ not yet" in run.said
+
+    code, said = invoke("stop", run_id)
+    assert code == 0
+    assert "1 finished, 0 cut" in said
+    shown = json.loads(invoke("show", run_id, "--json")[1])
+    assert shown["run"]["status"] == "stopped"
+    assert shown["receipt"]["reason"] == "not yet"
+    assert shown["tree"]["id"] == run_id
+    tailed = invoke("tail", run_id)[1].splitlines()
+    assert [int(line.split()[0]) for line in tailed] == list(range(1, len(tailed) + 1))
+    assert "visit  stopped" in tailed[-1]
+    assert len(invoke("tail", run_id, "--after", "3")[1].splitlines()) == len(tailed) - 3
+
+    process.signal(signal.SIGTERM)
+    assert process.end() == 0
+
+
+@pytest.mark.slow
+def test_several_runs_are_stopped_side_by_side(
+    server: tuple[Process, str], folder: Path, site: Site
+) -> None:
+    _, url = server
+    with (
+        quiesce("run", "visit", f"url={site.url}", "--server", url, cwd=folder) as visit,
+        quiesce("run", "stubborn", f"url={site.url}", "--server", url, cwd=folder) as stubborn,
+        quiesce("run", "greet", "name=Ada", "--server", url, cwd=folder) as greet,
+    ):
+        assert greet.end() == 0
+        site.wait_for("asked", 2)
+        listed = json.loads(invoke("ls", "--json", "--server", url)[1])["runs"]
+        ids = {each["agent"]: each["id"] for each in listed}
+
+        over = invoke("stop", ids["greet"], "--server", url)
+        assert over == (0, f"run {ids['greet']} has already ended: it is succeeded\n")
+        code, said = invoke("stop", *ids.values(), "--mode", "kill", "--server", url)
+        assert code == 1
+        assert said.count("Receipt") == 2
+        assert said.count("abandoned: ") == 1
+        assert (visit.end(), stubborn.end()) == (130, 1)
+    code, said = invoke("stop", "nope", ids["visit"], "--server", url)
+    assert code == 2
+    assert "Error: no run has the id 'nope'" in said
+    assert "stopped: every task has exited" in said
+
+
+def test_interrupts_of_a_run_on_a_server_climb_the_ladder_there(
+    server: tuple[Process, str], folder: Path, site: Site
+) -> None:
+    _, url = server
+    with quiesce("run", "visit", f"url={site.url}", "--server", url, cwd=folder) as run:
+        site.wait_for("asked", 1)
+        run.signal()
+        run.until("visit  stopping (graceful")
+        run.signal()
+        assert run.end() == 130
+    site.wait_for("left", 1)
+    assert site.asked == ["/0"]
+    assert "0 finished, 1 cut" in run.said
+
+
+def test_a_server_that_hangs_can_be_left(folder: Path) -> None:
+    run = {"id": "run_1", "root_id": "run_1", "agent": "a", "status": "queued", "created_at": "x"}
+    body = json.dumps(run).encode()
+    head = b"HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with quiesce("run", "crawl", "--server", url, cwd=folder) as process:
+            start, _ = listener.accept()
+            with start:
+                start.recv(65536)
+                start.sendall(head + body)
+            for said in ("to stop now", "to kill", "to leave"):
+                process.signal()
+                process.until(f"press Ctrl-C again {said}")
+            process.signal()
+            assert process.end() == 130
+
+
+def test_a_store_and_a_port_in_use_are_said_in_one_line(
+    server: tuple[Process, str], folder: Path
+) -> None:
+    _, url = server
+    port = url.rpartition(":")[2]
+    with (
+        quiesce("serve", "--port", "0", "--store", "sqlite:///runs.db", cwd=folder) as second,
+        quiesce("serve", "--port", port, cwd=folder) as third,
+    ):
+        assert (second.end(), third.end()) == (2, 2)
+    assert second.said.startswith("Error: ")
+    assert "runs.db" in second.said
+    assert third.said.startswith(f"Error: cannot listen on 127.0.0.1 port {port}")
+    assert (second.said.count("\n"), third.said.count("\n")) == (1, 1)
