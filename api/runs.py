@@ -198,14 +198,13 @@ def _stop_answer(record: RunRecord, shown: dict[str, Any]) -> Answer:
 
 def _not_durable(run: Run, error: StoreUnavailable) -> Response:
     """The stop works, but a crash now could forget it: say both."""
-    receipt = run.receipt
     return problem(
         503,
         "stop-not-durable",
         f"the stop is being carried out but is not durable yet: {error}",
         run_id=run.id,
         run_status=run.status,
-        receipt=receipt and receipt_json(receipt),
+        receipt=receipt_json(run.receipt),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
+from pydantic_core import to_jsonable_python
 
 from orchestrator import (
     InvalidInput,
@@ -137,10 +138,10 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
     return fields | {
         "available_actions": list(available_actions(record.status)),
         "tags": list(record.tags),
-        "options": asdict(record.options) | {"tags": list(record.tags)},
-        "error": record.error and asdict(record.error),
-        "progress": asdict(record.progress),
-        "stop": receipt and receipt_json(receipt),
+        "options": to_jsonable_python(record.options),
+        "error": to_jsonable_python(record.error),
+        "progress": to_jsonable_python(record.progress),
+        "stop": receipt_json(receipt),
     }
 
 
@@ -163,9 +164,10 @@ _PLAIN_FIELDS = (
 )
 
 
-def receipt_json(receipt: Receipt) -> dict[str, Any]:
+def receipt_json(receipt: Receipt | None) -> dict[str, Any] | None:
     """Return a receipt as JSON."""
-    return asdict(receipt)
+    plain: dict[str, Any] | None = to_jsonable_python(receipt)
+    return plain
 
 
 def tree_json(records: Sequence[RunRecord], live: Mapping[str, Run]) -> dict[str, Any]:
@@ -182,7 +184,8 @@ def tree_json(records: Sequence[RunRecord], live: Mapping[str, Run]) -> dict[str
 
 def event_json(event: Event) -> dict[str, Any]:
     """Return an event as JSON."""
-    return asdict(event)
+    plain: dict[str, Any] = to_jsonable_python(event)
+    return plain
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:

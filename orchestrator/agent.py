@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pydantic
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from orchestrator.errors import InvalidInput, UnknownAgent
 from orchestrator.model import RunOptions
@@ -192,6 +192,12 @@ def as_json(value: Any, what: str) -> Json:
     Raises:
         InvalidInput: it has no JSON form; ``what`` names it.
     """
+    try:
+        text = to_json(value)
+        if b"NaN" not in text and b"Infinity" not in text:
+            return from_json(text)
+    except (PydanticSerializationError, ValueError, RecursionError):
+        pass  # a lone surrogate perhaps, which has no UTF-8 but is JSON; or the error below
     try:
         plain = to_jsonable_python(value)
         json.dumps(plain, allow_nan=False)

@@ -39,7 +39,14 @@ class Payload:
 
     def data(self) -> dict[str, Any]:
         """Return the JSON object that goes into the event."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        names = _NAMES.get(type(self))
+        if names is None:
+            names = _NAMES[type(self)] = tuple(each.name for each in fields(self))
+        return {name: getattr(self, name) for name in names}
+
+
+# The fields of each kind of payload: asking for them anew costs more than all the rest.
+_NAMES: dict[type[Payload], tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,14 @@ class Limits:
             self._deadline = self._run.timer(self._deadline_is_over)
             self._deadline.set(now + (at - started).total_seconds())
         if options.idle_timeout_s is not None:
+            self._active = now
             self._idle = self._run.timer(self._look_whether_idle)
             self._idle.set(now + options.idle_timeout_s)
 
     def note_activity(self) -> None:
         """Something happened in the run or below it."""
-        self._active = trio.current_time()
+        if self._idle is not None:
+            self._active = trio.current_time()
 
     def disarm(self) -> None:
         """Count no more: the run has ended."""

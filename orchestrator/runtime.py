@@ -12,6 +12,7 @@ import secrets
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -290,7 +291,12 @@ async def open_orchestrator(
 
 def utc_now(seconds: float) -> str:
     """Return the RFC 3339 UTC time so many seconds from now, to the millisecond."""
-    at = datetime.fromtimestamp(time.time() + seconds, UTC)
+    return _rfc3339(int((time.time() + seconds) * 1000))
+
+
+@lru_cache(maxsize=8)
+def _rfc3339(milliseconds: int) -> str:
+    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

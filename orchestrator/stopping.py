@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 import trio
+from pydantic_core import to_jsonable_python
 
 from orchestrator.errors import InvalidInput, check_text
 from orchestrator.events import RunEnded
@@ -175,6 +176,6 @@ def ending_of(record: RunRecord) -> RunEnded:
     return RunEnded(
         record.status,
         record.result,
-        None if record.error is None else asdict(record.error),
-        None if record.stop is None else asdict(record.stop),
+        to_jsonable_python(record.error),
+        to_jsonable_python(record.stop),
     )
