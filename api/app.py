@@ -58,17 +58,15 @@ async def _refuse_foreign() -> Response | None:
     if not _is_local(host):
         return problems.problem(403, "foreign-host", f"host {host!r} is not this server")
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin.partition("://")[2] != host:
         return problems.problem(403, "foreign-origin", f"origin {origin!r} is not this server")
     return None
 
 
 def _is_local(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
 

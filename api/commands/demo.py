@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from api.demo import run_demo
-from api.server import CannotListen
 from api.terminal import open_console
 
 if TYPE_CHECKING:
@@ -29,6 +27,10 @@ def demo(ctx: click.Context, built_in: tuple[Agent, ...], *, once: bool, port: i
     Needs nothing: the server, the website and the crawl are all in this process. With --once the
     exit code is 1 if anything of it did not hold.
     """
+    # Here, since they take as long to import as all that the other commands need.
+    from api.demo import run_demo
+    from api.server import CannotListen
+
     give = partial(run_demo, built_in, open_console(), once=once)
     first = port if port is not None else 0 if once else PREFERRED_PORT
     try:

@@ -10,7 +10,6 @@ import click
 import trio
 
 from api.commands.loading import agents_option, load_agents
-from api.service import serve_forever
 
 if TYPE_CHECKING:
     from orchestrator import Agent
@@ -49,6 +48,9 @@ def serve(
 
     The first signal refuses new runs and stops the others gracefully, a second one now.
     """
+    # Here, since it takes as long to import as all that the other commands need.
+    from api.service import serve_forever
+
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     main = partial(
         serve_forever,

@@ -183,6 +183,8 @@ async def test_a_body_beyond_the_limit_is_a_413(url: str, client: httpx.AsyncCli
     ("headers", "status"),
     [
         ({"Host": "evil.example"}, 403),
+        ({"Host": "["}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "http://localhost:1"}, 403),
