@@ -41,8 +41,6 @@ CONNECT_S = 5.0
 ANSWER_S = 45.0
 # One long poll; ``wait`` makes as many as it takes.
 WAIT_S = 30.0
-# Between two polls, should a server not take its time.
-POLL_S = 0.05
 
 _RECORD = TypeAdapter(RunRecord)
 
@@ -161,7 +159,7 @@ class Client:
             view = self.get(run_id, wait_s=WAIT_S)
             if view.record.status.is_terminal:
                 return view
-            time.sleep(POLL_S)
+            time.sleep(0.05)  # should the server not take its time
 
     def tree(self, run_id: str) -> list[RunView]:
         """Return the run and its sub-agents, parents before children."""
@@ -274,8 +272,7 @@ class Client:
                 return RunEnded(RunId(run_id), RunStatus(status))
             case {"type": str()}:
                 return CallRefused(response.status_code, problem, self.url)
-            case _:
-                return CallRefused(response.status_code, {}, self.url)
+        return CallRefused(response.status_code, {}, self.url)
 
     def _view(self, answer: dict[str, Any]) -> RunView:
         try:

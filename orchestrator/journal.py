@@ -46,6 +46,7 @@ class Journal:
         self._store = store
         self._pending: list[_Entry] = []
         self._appended = 0
+        self._asked = 0
         self._durable = 0
         self._some = trio.Event()
         self._hurry = trio.Event()
@@ -92,7 +93,8 @@ class Journal:
 
         Others get their turn at every 16th call only, as that is what costs time.
         """
-        if self._appended % 16:
+        self._asked += 1
+        if self._asked % 16:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()

@@ -165,11 +165,11 @@ class Ladder:
         if self._kill is None:
             self._kill = self._run.services.timers.timer(self._time_is_up)
         now = trio.current_time()
-        if self.stop.mode is StopMode.KILL:
-            self._kill.set(min(now + (step_s or 0), self._kill.when))
-        elif step_s is not None:
+        if step_s is not None:
             # The step's own bound comes first; this is for a step that swallows it.
             self._kill.set(now + step_s + KILL_S)
+        elif self.stop.mode is StopMode.KILL:
+            self._kill.set(now)
         elif self._run.children:
             self._kill.unset()
         else:
@@ -216,15 +216,16 @@ class Ladder:
         self._start_letting_go(patience_s=KILL_S)
 
     def _start_letting_go(self, patience_s: float) -> None:
-        self._run.services.spawn(self._let_go, patience_s)
+        # Here and not in the task: by its turn the next step may have begun.
+        self._run.gate.revoke()
+        self._run.sever()
+        self._run.services.spawn(self._let_go, patience_s, self._steps)
 
-    async def _let_go(self, patience_s: float) -> None:
-        """The last rung: close everything from outside, and let go of code that still stands."""
-        run, step = self._run, self._steps
+    async def _let_go(self, patience_s: float, step: int) -> None:
+        """The last rung: everything is closed from outside; let go of code that still stands."""
+        run = self._run
         # Shielded: it must come to its end when the whole orchestrator is being cancelled.
         with bounded(inf):
-            run.gate.revoke()
-            run.sever()
             with trio.move_on_after(patience_s):
                 await run.exited.wait()
             # Live children come first: the last one to end begins this anew.

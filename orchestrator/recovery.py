@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import InvalidInput, UnknownAgent
@@ -37,20 +38,26 @@ _log = logging.getLogger("quiesce.recovery")
 async def recover(store: Store, services: Services) -> None:
     """Settle every run that is not terminal, or start it again. Durable when this returns."""
     feeds: dict[RunId, Feed] = {}
-    stopped: set[RunId] = set()
+    stops: dict[RunId, Receipt] = {}
     again: list[RunRecord] = []
     left = await store.unfinished()
-    # Children before parents, as their events always are; a stop is inherited downwards.
+    # A stop is inherited downwards; parents come first.
     for record in left:
-        if record.stop is not None or record.parent_id in stopped:
-            stopped.add(record.id)
+        above = stops.get(record.parent_id or record.id)
+        if record.stop is not None:
+            stops[record.id] = record.stop
+        elif above is not None:
+            stops[record.id] = replace(
+                above, source=StopSource.PARENT, previous_status=record.status, runs_stopped=1
+            )
+    # Children before parents, as their last events always are.
     for record in reversed(left):
         if record.root_id not in feeds:
             feeds[record.root_id] = Feed(record.root_id, await store.last_seq(record.root_id))
-        if record.id not in stopped and _may_restart(record):
+        if record.id not in stops and _may_restart(record):
             again.append(record)
         else:
-            _settle(record, record.id in stopped, feeds[record.root_id], services)
+            _settle(record, stops.get(record.id), feeds[record.root_id], services)
     for record in reversed(again):
         _restart(record, feeds[record.root_id], services)
     if left:
@@ -67,20 +74,22 @@ def _may_restart(record: RunRecord) -> bool:
     return options.on_crash == "restart" and record.attempt < options.max_attempts
 
 
-def _settle(record: RunRecord, was_stopped: bool, feed: Feed, services: Services) -> None:
+def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Services) -> None:
     """End a run whose process is gone."""
     at = services.now(0)
-    receipt = record.stop
-    if receipt is not None:
-        receipt = replace(receipt, outcome=StopOutcome.STOPPED, settled_at=at)
-    if was_stopped:
-        status = RunStatus.STOPPED
-    elif record.status is RunStatus.QUEUED:
+    if stop is None and record.status is RunStatus.QUEUED:
         # A sub-agent whose code had not begun, and whose parent is gone: not even lost.
-        status, receipt = advance(record.status, Move.STOP), _never_began(at)
-    else:
-        status = advance(record.status, Move.LOSE)
-    ended = replace(record, status=status, ended_at=at, stop=receipt, version=record.version + 1)
+        stop = _never_began(at)
+    if stop is not None:
+        took = datetime.fromisoformat(at) - datetime.fromisoformat(stop.requested_at)
+        stop = replace(
+            stop,
+            outcome=StopOutcome.STOPPED,
+            settled_at=at,
+            seconds=max(0.0, took.total_seconds()),
+        )
+    status = RunStatus.STOPPED if stop is not None else advance(record.status, Move.LOSE)
+    ended = replace(record, status=status, ended_at=at, stop=stop, version=record.version + 1)
     event = feed.number(record.id, ending_of(ended), at)
     services.journal.append([SaveRun(ended), AppendEvent(event)], urgent=True)
 
@@ -93,7 +102,7 @@ def _restart(record: RunRecord, feed: Feed, services: Services) -> None:
         arguments, _ = agent.parse(record.input)
     except (UnknownAgent, InvalidInput) as error:
         _log.error("run %s cannot start again: %s", record.id, error)
-        _settle(replace(record, status=RunStatus.RUNNING), False, feed, services)
+        _settle(replace(record, status=RunStatus.RUNNING), None, feed, services)
         return
     restarted = replace(record, attempt=attempt, version=record.version + 1)
     run = Run(services, agent, arguments, restarted, feed=feed)

@@ -83,6 +83,7 @@ class Run:
         self.value: Any = None
         self.failure: BaseException | None = None
         self.compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self.compensated = False
         self.nursery: trio.Nursery | None = None
         self.task: trio.lowlevel.Task | None = None
         self._client: RunClient | None = None

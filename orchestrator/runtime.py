@@ -222,10 +222,20 @@ class Orchestrator(RunReader):
         """Stop what still runs, and end the services that the runs needed."""
         self.refuse_starts("the orchestrator is closed")
         self.stop_all(mode=mode, grace_s=None, source=StopSource.SHUTDOWN)
-        with bounded(inf):
+        try:
             await self._wait_for_all()
-        self._services.timers.close()
-        self._services.journal.close(FLUSH_S)
+        except BaseException:
+            # Cancelled or interrupted while it closes: what was graceful has to hurry now.
+            self.stop_all(mode=StopMode.NOW, grace_s=0, source=StopSource.SHUTDOWN)
+            with bounded(inf):
+                await self._wait_for_all()
+            raise
+        finally:
+            self._services.timers.close()
+            self._services.journal.close(FLUSH_S)
+            self._name_the_stuck()
+
+    def _name_the_stuck(self) -> None:
         for run in self.stuck:
             places = ", ".join(f"{at.file}:{at.line}" for at in run.standing())
             _log.error(

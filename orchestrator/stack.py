@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpcore
+import httpx
 import trio
 
 from orchestrator.model import Standing
@@ -15,8 +19,11 @@ if TYPE_CHECKING:
 
     from orchestrator.model import RunId
 
-# Frames of Trio and of this package say how something waits; the agent's own say what for.
-_OURS = (str(Path(trio.__file__).parent), str(Path(__file__).parent))
+# Frames of these say how something waits; the agent's own say what for.
+_FILES = (trio.__file__, httpx.__file__, httpcore.__file__, __file__)
+_MACHINERY = tuple(f"{Path(file).parent}{os.sep}" for file in _FILES)
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+_INSTALLED = sysconfig.get_path("purelib") + os.sep
 _AGENTS = str(Path(__file__).parent / "agents")
 
 
@@ -31,7 +38,9 @@ class Frame:
     @property
     def is_agents(self) -> bool:
         """Whether it is code of an agent rather than of the machinery around it."""
-        return self.file.startswith(_AGENTS) or not self.file.startswith(_OURS)
+        if self.file.startswith(_STANDARD_LIBRARY) and not self.file.startswith(_INSTALLED):
+            return False
+        return self.file.startswith(_AGENTS) or not self.file.startswith(_MACHINERY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,9 @@ async def _unwind(run: Run, ending: Ending) -> None:
         return
     await _clean_up(run, ending)
     await run.ladder.let_go_first()
+    if run.compensated:
+        # What it had done was undone, so it cannot have succeeded any more.
+        ending = Ending.CANCELLED
     stop = run.ladder.stop
     move = settle(ending, None if stop is None else stop.request.source)
     run.context.flush()
@@ -140,6 +143,7 @@ async def compensate(run: Run) -> None:
     with within(run.context):
         while run.compensations:
             callback, arguments = run.compensations.pop()
+            run.compensated = True
             name = getattr(callback, "__qualname__", type(callback).__name__)
             limit_s = run.ladder.cleanup_s
             run.ladder.rearm(limit_s)

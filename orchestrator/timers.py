@@ -50,6 +50,8 @@ class Timer:
 
     def set(self, when: float) -> None:
         """Ring at ``when`` instead of whenever it was set to. ``inf`` unsets it."""
+        if when == self.when:
+            return
         if self._alarm is not None:
             self._alarm.ring = None
         self._alarm = self._timers.push(when, self._ring) if when < inf else None

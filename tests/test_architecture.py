@@ -16,8 +16,8 @@ WEB = sorted((ROOT / "api").rglob("*.py"))
 RANKS = {
     0: "errors model events",
     1: "lifecycle",
-    2: "cleanup timers store journal feed registry stack",
-    3: "agent operations http ports partials",
+    2: "cleanup timers store journal feed registry",
+    3: "agent operations http ports partials stack",
     4: "context",
     5: "services stopping supervise ladder ledger limits subagents run",
     6: "reading recovery runtime",

@@ -27,7 +27,7 @@ def demo(ctx: click.Context, built_in: tuple[Agent, ...], *, once: bool, port: i
     Needs nothing: the server, the website and the crawl are all in this process. With --once the
     exit code is 1 if anything of it did not hold.
     """
-    # Here, since they take as long to import as all that the other commands need.
+    # Here, so that no other command waits until a web server is imported.
     from api.demo import run_demo
     from api.server import CannotListen
 

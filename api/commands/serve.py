@@ -48,7 +48,7 @@ def serve(
 
     The first signal refuses new runs and stops the others gracefully, a second one now.
     """
-    # Here, since it takes as long to import as all that the other commands need.
+    # Here, so that no other command waits until a web server is imported.
     from api.service import serve_forever
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
