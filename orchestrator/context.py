@@ -201,11 +201,6 @@ class Context:
             SaveArtifact(self.run_id, name, media_type, bytes(data), append),
         )
 
-    @property
-    def has_partial(self) -> bool:
-        """Whether the run has ever set a partial result."""
-        return self._partial is not None
-
     def flush(self) -> None:
         """Write a partial result that waits to be encoded. Not a checkpoint."""
         if self._partial is not None:

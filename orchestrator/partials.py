@@ -27,6 +27,7 @@ class PartialResult:
 
     def __init__(self, run: RunPort) -> None:
         self._run = run
+        run.has_partial = True
         self._timer = run.timer(self.write)
         self._value: Json = None
         self._waiting = False

@@ -21,6 +21,7 @@ class RunPort(Protocol):
     """What a context needs of its run."""
 
     gate: Gate
+    has_partial: bool
     compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
     @property

@@ -90,7 +90,7 @@ class RunReader:
     async def partial(self, run_id: str) -> Json:
         """Return a run's latest partial result; None if it has none."""
         live = self.registry.get(run_id)
-        if live is not None and live.record.attempt == 1 and not live.context.has_partial:
+        if live is not None and live.record.attempt == 1 and not live.has_partial:
             return None
         return await self.store.partial(run_id)
 

@@ -84,6 +84,7 @@ class Run:
         self.failure: BaseException | None = None
         self.compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.compensated = False
+        self.has_partial = False
         self.nursery: trio.Nursery | None = None
         self.task: trio.lowlevel.Task | None = None
         self._client: RunClient | None = None
