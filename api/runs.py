@@ -74,7 +74,7 @@ async def run(run_id: str) -> Response:
     response = Response(body, content_type="application/json")
     response.set_etag(hashlib.sha256(body.encode()).hexdigest()[:20])
     response.headers["Cache-Control"] = "no-cache"
-    if request.if_none_match.contains(response.get_etag()[0] or ""):
+    if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
         response.status_code = 304
         response.set_data(b"")
     return response
@@ -129,13 +129,14 @@ async def stop(run_id: str) -> Answer | Response:
 
 
 @blueprint.get("/runs/<run_id>/stop")
-async def receipt(run_id: str) -> dict[str, Any]:
+async def receipt(run_id: str) -> dict[str, Any] | Response:
     """Show the receipt of a stop, settled or so far."""
     orchestrator = _orchestrator()
     shown = run_json(await orchestrator.get(run_id), orchestrator.live(run_id))
-    if shown["stop"] is None:
-        abort(404, f"no stop of run {run_id} was asked for")
-    stop: dict[str, Any] = shown["stop"]
+    stop: dict[str, Any] | None = shown["stop"]
+    if stop is None:
+        why = f"no stop of run {run_id} was asked for"
+        return problem(404, "never-stopped", why, run_id=run_id, run_status=shown["status"])
     return stop
 
 

@@ -42,9 +42,9 @@ class StopOrder(_Order):
     """The body of ``POST /runs/{id}/stop``; all of it may be left out."""
 
     mode: StopMode = StopMode.GRACEFUL
-    grace_s: float | None = pydantic.Field(None, ge=0, le=86_400)
+    grace_s: float | None = pydantic.Field(None, strict=True, ge=0, le=86_400)
     reason: str = pydantic.Field("", max_length=2_000)
-    wait_s: float = pydantic.Field(0, ge=0, le=MAX_WAIT_S)
+    wait_s: float = pydantic.Field(0, strict=True, ge=0, le=MAX_WAIT_S)
     discard: bool = False
 
 
@@ -57,7 +57,7 @@ class WaitQuery(_Order):
 class EventsQuery(_Order):
     """The query of a feed."""
 
-    after: int = pydantic.Field(0, ge=0)
+    after: int = pydantic.Field(0, ge=0, lt=2**63)
     limit: int = pydantic.Field(MAX_PAGE, ge=1, le=MAX_PAGE)
 
 

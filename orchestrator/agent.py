@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
-from orchestrator.errors import InvalidInput, UnknownAgent
+from orchestrator.errors import InvalidInput, UnknownAgent, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -156,13 +156,17 @@ class _Options(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
-    deadline_s: float | None = pydantic.Field(None, gt=0, le=10 * 365 * 86_400)
-    idle_timeout_s: float | None = pydantic.Field(None, gt=0, le=10 * 365 * 86_400)
-    grace_s: float = pydantic.Field(_DEFAULTS.grace_s, ge=0, le=86_400, allow_inf_nan=False)
-    cleanup_s: float = pydantic.Field(_DEFAULTS.cleanup_s, gt=0, le=3_600, allow_inf_nan=False)
+    deadline_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    idle_timeout_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    grace_s: float = pydantic.Field(
+        _DEFAULTS.grace_s, strict=True, ge=0, le=86_400, allow_inf_nan=False
+    )
+    cleanup_s: float = pydantic.Field(
+        _DEFAULTS.cleanup_s, strict=True, gt=0, le=3_600, allow_inf_nan=False
+    )
     isolation: Literal["task"] = "task"
     on_crash: Literal["fail", "restart"] = "fail"
-    max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, ge=1, le=1_000)
+    max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
     tags: tuple[str, ...] = pydantic.Field((), max_length=100)
 
 
@@ -178,6 +182,8 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
         parsed = _Options.model_validate(given)
     except pydantic.ValidationError as error:
         raise InvalidInput(_problems("options", error, _Options)) from None
+    for tag in parsed.tags:
+        check_text("options.tags", tag)
     return replace(defaults or _DEFAULTS, **parsed.model_dump(exclude_unset=True))
 
 

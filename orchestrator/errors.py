@@ -158,8 +158,12 @@ def check_text(field: str, value: object) -> str:
     """Return a text that is given from outside.
 
     Raises:
-        InvalidInput: it is no string; written as it is, it would be refused by the store.
+        InvalidInput: it is no string, or has no UTF-8 form; the store could not take it.
     """
     if not isinstance(value, str):
         raise InvalidInput([(field, f"must be a string, not {type(value).__name__}")])
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput([(field, f"{value!r} has characters that are no text")]) from None
     return value

@@ -134,6 +134,7 @@ class Ladder:
             if section.holds:
                 held = trio.current_time() - max(stop.began, section.started)
                 stop.critical_s = max(stop.critical_s, held)
+                stop.critical_cut |= cut
             elif cut:
                 stop.cut += 1
                 if stop.cut == 1 and stop.mode is StopMode.GRACEFUL:
@@ -244,6 +245,8 @@ class Ladder:
 
     async def _compensate_from_outside(self) -> None:
         """Run the compensations in a task of their own, which may get stuck as well."""
+        if not self._run.compensations:
+            return
         done = trio.Event()
 
         async def work() -> None:

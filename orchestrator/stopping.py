@@ -94,6 +94,7 @@ class Stop:
     mode: StopMode = StopMode.GRACEFUL
     finished: int = 0
     cut: int = 0
+    critical_cut: bool = False
     refused: int = 0
     clients_closed: int = 0
     critical_s: float = 0.0
@@ -153,7 +154,7 @@ class Stop:
     def _reached(self, outcome: StopOutcome) -> StopMode:
         if outcome is StopOutcome.ABANDONED:
             return StopMode.KILL
-        return StopMode.NOW if self.cut else StopMode.GRACEFUL
+        return StopMode.NOW if self.cut or self.critical_cut else StopMode.GRACEFUL
 
 
 def outcome_of(status: RunStatus) -> StopOutcome:

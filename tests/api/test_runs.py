@@ -123,7 +123,23 @@ async def test_discard_removes_what_the_run_had(client: httpx.AsyncClient) -> No
             422,
             "options.deadline_s",
         ),
+        (
+            "POST",
+            "/runs",
+            {"agent": "sleeper", "options": {"deadline_s": True}},
+            422,
+            "options.deadline_s",
+        ),
+        (
+            "POST",
+            "/runs",
+            {"agent": "sleeper", "options": {"tags": ["\ud800"]}},
+            422,
+            "options.tags",
+        ),
         ("POST", "/runs", {"agent": "sleeper", "inputs": {}}, 422, "inputs"),
+        ("POST", "/runs/x/stop", {"grace_s": "5"}, 422, "grace_s"),
+        ("GET", f"/runs/x/events?after={2**70}", None, 422, "after"),
         ("POST", "/runs", {}, 422, "agent"),
         ("POST", "/runs", [], 422, "body"),
         ("GET", "/runs?status=happy", None, 422, "status"),
@@ -149,7 +165,8 @@ async def test_discard_removes_what_the_run_had(client: httpx.AsyncClient) -> No
 async def test_bad_requests_name_the_field(
     client: httpx.AsyncClient, method: str, path: str, body: Any, status: int, field: str | None
 ) -> None:
-    response = await client.request(method, path, json=body)
+    content = None if body is None else json.dumps(body)
+    response = await client.request(method, path, content=content)
 
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -206,7 +223,7 @@ async def test_an_etag_saves_the_body_until_the_run_changes(client: httpx.AsyncC
             pass
     etag = first.headers["ETag"]
 
-    same = await client.get(path, headers={"If-None-Match": etag})
+    same = await client.get(path, headers={"If-None-Match": f"W/{etag}"})
     await client.post(f"{path}/stop", json={"wait_s": 5})
     changed = await client.get(path, headers={"If-None-Match": etag})
 

@@ -185,6 +185,7 @@ async def test_code_in_an_endless_shield_is_abandoned_and_named(
     assert receipt.outcome is StopOutcome.ABANDONED
     assert receipt.reached is StopMode.KILL
     assert receipt.seconds == pytest.approx(5.5, abs=0.05)
+    assert receipt.cleanup_errors == ()
     assert [(s.function.rpartition(".")[2], s.agent) for s in receipt.still_running] == [
         ("shielder", "shielder")
     ]
@@ -309,6 +310,7 @@ async def test_a_critical_section_is_cut_at_the_bound_that_it_named(
     assert receipt.outcome is StopOutcome.STOPPED
     assert receipt.error is not None
     assert receipt.error.type == "OperationCut"
+    assert receipt.reached is StopMode.NOW
 
 
 async def test_nothing_starts_after_the_stop_not_even_in_a_shielded_finally(
