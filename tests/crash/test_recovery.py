@@ -1,0 +1,94 @@
+"""What a crash can leave behind, written down by hand, and what the next process makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator import Context, RunId, RunOptions, RunRecord, RunStatus, agent, open_orchestrator
+from orchestrator.events import Event
+from orchestrator.store import AppendEvent, SaveRun, Write, open_store
+from tests.race.isolated import alone
+
+pytestmark = pytest.mark.slow
+
+
+@agent
+async def sleeper(ctx: Context) -> None:
+    await ctx.sleep(0.1)
+
+
+def _record(run_id: str, **fields: Any) -> RunRecord:
+    fields = {
+        "root_id": "run_root",
+        "agent": "sleeper",
+        "created_at": "2026-01-01T00:00:00Z",
+    } | fields
+    return RunRecord(id=RunId(run_id), input={}, **fields)
+
+
+def _queued(run_id: str, seq: int, parent: str | None) -> AppendEvent:
+    data = {"agent": "sleeper", "parent_id": parent}
+    at = "2026-01-01T00:00:00Z"
+    return AppendEvent(Event(seq, RunId(run_id), RunId("run_root"), "run.queued", at, data))
+
+
+async def queued_child(url: str, on_crash: str) -> list[Any]:
+    options = RunOptions(on_crash=on_crash)  # type: ignore[arg-type]
+    root = _record(
+        "run_root", status=RunStatus.RUNNING, options=options, started_at="2026-01-01T00:00:00Z"
+    )
+    child = _record("run_child", status=RunStatus.QUEUED, parent_id=root.id)
+    async with open_store(url) as store:
+        writes: list[Write] = [
+            SaveRun(root),
+            _queued(root.id, 1, None),
+            SaveRun(child),
+            _queued(child.id, 2, root.id),
+        ]
+        await store.write(writes)
+    async with open_orchestrator(url, agents=[sleeper]) as orchestrator:
+        live = orchestrator.live("run_root")
+        if live is not None:
+            await live.wait()
+        root, child = [await orchestrator.get(each) for each in ("run_root", "run_child")]
+        return [root.status, root.attempt, child.status]
+
+
+@pytest.mark.parametrize(
+    ("on_crash", "root"), [("fail", ["lost", 1]), ("restart", ["succeeded", 2])]
+)
+def test_a_sub_agent_that_was_queued_at_the_crash_is_settled(
+    tmp_path: Any, on_crash: str, root: list[Any]
+) -> None:
+    """Interleaving: the crash comes between the child's admission and its first step."""
+    found = alone(queued_child, f"sqlite:///{tmp_path}/x.db", on_crash, virtual=False, within_s=8)
+    assert found[:2] == root
+    assert found[2] in ("lost", "stopped")
+
+
+async def restarted(url: str) -> list[Any]:
+    options = RunOptions(on_crash="restart", deadline_s=600)
+    root = _record(
+        "run_root",
+        status=RunStatus.RUNNING,
+        options=options,
+        started_at="2026-01-01T00:00:00.000Z",
+        deadline_at="2026-01-01T00:10:00.000Z",
+    )
+    async with open_store(url) as store:
+        await store.write([SaveRun(replace(root)), _queued(root.id, 1, None)])
+    async with open_orchestrator(url, agents=[sleeper]) as orchestrator:
+        live = orchestrator.live("run_root")
+        if live is not None:
+            await live.wait()
+        record = await orchestrator.get("run_root")
+        return [record.status, record.deadline_at]
+
+
+def test_a_restart_does_not_move_the_deadline(tmp_path: Any) -> None:
+    """``deadline_s`` counts from the first start of the agent's code, and that was long ago."""
+    found = alone(restarted, f"sqlite:///{tmp_path}/x.db", virtual=False, within_s=8)
+    assert found == ["timed_out", "2026-01-01T00:10:00.000Z"]
