@@ -1,8 +1,8 @@
-"""The living run: its state, its place in the tree, and its execution as a pipeline of steps.
+"""The living run: its place in the tree, and what others may ask of it.
 
-``record`` is what has been decided; ``shown`` is what is durable, and so what anybody may see.
-Every change goes through ``change`` or ``save``, which hand record and event to the journal in
-one step.
+It holds the parts together: the ``ledger`` (what is decided and what is durable), the ``gate``
+of its operations, the ``ladder`` that stops it, its ``limits``, its ``subagents``. How its agent
+is executed stands in ``supervise``.
 """
 
 from __future__ import annotations

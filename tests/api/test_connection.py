@@ -168,7 +168,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Connection
     [ValueError(), ExceptionGroup("", [ValueError(), ExceptionGroup("", [OSError()])])],
 )
 async def test_no_exception_leaves_run(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    before = Connection.failures
+
     await failing(monkeypatch, error).run()
+
+    assert Connection.failures == before + 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import tomllib
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.docs.pages import Block
 
-LANGUAGES = {"python", "sh", "console", "text", "json", "toml", "mermaid"}
+LANGUAGES = {"python", "sh", "console", "text", "json", "mermaid"}
 
 
 def _is_slow(page: Path) -> bool:
@@ -66,11 +65,6 @@ def test_no_exemption_is_left_over() -> None:
 @pytest.mark.parametrize("block", all_blocks("json"), ids=lambda block: block.where)
 def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
-
-
-def test_toml_is_toml() -> None:
-    for block in all_blocks("toml"):
-        tomllib.loads(block.text)
 
 
 @pytest.mark.parametrize("block", all_blocks("mermaid"), ids=lambda block: block.where)
