@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from api.commands.control import answer, deadline, pause, rerun, resume, step
 from api.commands.demo import demo
 from api.commands.remote import agents, ls, show, stop, tail
 from api.commands.run import run
@@ -56,7 +57,9 @@ def main() -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
 
 
-for _command in (serve, run, demo, ls, show, tail, stop, agents):
+_ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
+
+for _command in (serve, run, demo, *_ABOUT_RUNS, agents):
     main.add_command(_command)
 
 

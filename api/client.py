@@ -9,66 +9,28 @@ with Client("http://127.0.0.1:8080") as client:
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from api.sse import Loss, ending_of, read_events
-from orchestrator import (
-    InvalidInput,
-    OrchestratorError,
-    RunEnded,
-    RunId,
-    RunRecord,
-    RunStatus,
-    StopMode,
-    UnknownRun,
-)
+from api.transport import DEFAULT_URL as DEFAULT_URL
+from api.transport import CallRefused as CallRefused
+from api.transport import ServerGone as ServerGone
+from api.transport import Transport, gone, path_of
+from orchestrator import ArtifactInfo, RunId, RunRecord, StopMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator import Event
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-
-CONNECT_S = 5.0
-# For any answer, on top of what the call itself may wait; streams say something every 15 s.
-ANSWER_S = 45.0
 # One long poll; ``wait`` makes as many as it takes.
 WAIT_S = 30.0
 
 _RECORD = TypeAdapter(RunRecord)
-
-
-class ServerGone(OrchestratorError):
-    """No server answers."""
-
-    def __init__(self, url: str, why: str) -> None:
-        self.url = url
-        super().__init__(
-            f"no server answers at {url} ({why}); start one with `quiesce serve`,"
-            " or name another with --server or QUIESCE_SERVER"
-        )
-
-
-class CallRefused(OrchestratorError):
-    """The server refused a call.
-
-    Attributes:
-        status: the HTTP status.
-        problem: the problem document; empty if the server sent none.
-    """
-
-    def __init__(self, status: int, problem: Mapping[str, Any], url: str) -> None:
-        self.status = status
-        self.problem = dict(problem)
-        unlike = f"{url} does not answer like a server of Quiesce (HTTP {status})"
-        super().__init__(str(self.problem.get("detail") or unlike))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +52,12 @@ class RunView:
         return self.record.id
 
 
-class Client:
+class Client(Transport):
     """One server. For ``with``; may be used from several threads at once.
 
     Every method raises ``ServerGone`` if nobody answers, ``UnknownRun`` for a run that the server
-    does not know, and ``CallRefused`` for any other error that the server reports.
+    does not know, and ``CallRefused`` for any other error that the server reports. What it tells
+    a run to do is durable when a method returns.
 
     Args:
         url: the server's base URL; ``http://`` may be left out.
@@ -102,25 +65,6 @@ class Client:
     Raises:
         InvalidInput: it is not an HTTP URL.
     """
-
-    def __init__(self, url: str = DEFAULT_URL) -> None:
-        self.url = _base_url(url)
-        # A proxy that the environment names is not for a server on this machine.
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-            trust_env=False,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every connection. May be called twice."""
-        self._http.close()
 
     def agents(self) -> list[dict[str, Any]]:
         """Return the registered agents: name, description, input_schema, options, …"""
@@ -151,7 +95,7 @@ class Client:
     def get(self, run_id: str, *, wait_s: float = 0) -> RunView:
         """Return a run, once it has ended or ``wait_s`` seconds are over."""
         query = {"wait_s": str(wait_s)} if wait_s else {}
-        return self._view(self._call("GET", _path(run_id), query=query, wait_s=wait_s))
+        return self._view(self._call("GET", path_of(run_id), query=query, wait_s=wait_s))
 
     def wait(self, run_id: str) -> RunView:
         """Wait until the run has ended, and return it."""
@@ -163,7 +107,7 @@ class Client:
 
     def tree(self, run_id: str) -> list[RunView]:
         """Return the run and its sub-agents, parents before children."""
-        found = [self._call("GET", _path(run_id, "tree"))]
+        found = [self._call("GET", path_of(run_id, "tree"))]
         for node in found:
             found.extend(node["children"])
         return [self._view(node) for node in found]
@@ -188,8 +132,68 @@ class Client:
         order = {"mode": StopMode(mode), "reason": reason, "wait_s": wait_s}
         if grace_s is not None:
             order["grace_s"] = grace_s
-        answer = self._call("POST", _path(run_id, "stop"), body=order, wait_s=wait_s)
+        answer = self._call("POST", path_of(run_id, "stop"), body=order, wait_s=wait_s)
         return self._view(answer["run"])
+
+    def pause(self, run_id: str, *, reason: str = "") -> RunView:
+        """Let nothing new start in the run and below it; what is in flight finishes.
+
+        Raises:
+            RunEnded, IllegalTransition: its status does not allow it.
+        """
+        return self._control(run_id, "pause", {"reason": reason})
+
+    def resume(self, run_id: str) -> RunView:
+        """Let a paused run, and everything below it, go on.
+
+        Raises:
+            RunEnded, IllegalTransition: its status does not allow it.
+            ParentIsPaused: it is part of a tree that is paused.
+        """
+        return self._control(run_id, "resume", {})
+
+    def step(self, run_id: str) -> RunView:
+        """Let one task of a paused tree through its gate; errors as in ``resume``."""
+        return self._control(run_id, "step", {})
+
+    def answer(self, run_id: str, question_id: str, answer: Any) -> RunView:
+        """Answer a question of the run's with any JSON.
+
+        Raises:
+            NobodyAsks, RunEnded: nobody waits for it (any more).
+            CallRefused: with status 422, it does not fit; the question stays.
+        """
+        order = {"question_id": question_id, "answer": answer}
+        return self._control(run_id, "answer", order)
+
+    def move_deadline(self, run_id: str, deadline_s: float | None) -> RunView:
+        """Let the run's deadline be so many seconds from now, None for never.
+
+        Raises:
+            RunEnded, IllegalTransition: it has ended, or is being stopped.
+        """
+        order = {"deadline_s": deadline_s}
+        return self._view(self._call("PATCH", path_of(run_id), body=order))
+
+    def rerun(self, run_id: str, *, from_step: str | None = None) -> RunView:
+        """Start a new run with the input of one that has ended.
+
+        Args:
+            from_step: reuse the durable steps before this one; ``last`` for all.
+
+        Raises:
+            IllegalTransition: the run has not ended.
+        """
+        return self._control(run_id, "rerun", {"from_step": from_step})
+
+    def artifacts(self, run_id: str) -> list[ArtifactInfo]:
+        """Return what files were kept with a run."""
+        found = self._call("GET", path_of(run_id, "artifacts"))["artifacts"]
+        return [ArtifactInfo(**each) for each in found]
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        """Return one of those files."""
+        return self._send("GET", path_of(run_id, "artifacts", name)).content
 
     def events(
         self,
@@ -223,78 +227,19 @@ class Client:
                     return
                 over = self.get(run_id).record.status.is_terminal
             except (httpx.TransportError, ServerGone) as error:
-                loss.bear(_gone(self.url, error))
+                loss.bear(gone(self.url, error))
 
-    @contextmanager
-    def _stream(self, run_id: str, after: int) -> Iterator[httpx.Response]:
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        with self._http.stream("GET", _path(run_id, "events"), headers=headers) as response:
-            if response.is_error:
-                response.read()
-                raise self._error(response)
-            yield response
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str | None] | None = None,
-        body: Any = None,
-        wait_s: float = 0,
-    ) -> Any:
-        try:
-            response = self._http.request(
-                method,
-                path,
-                params={name: value for name, value in (query or {}).items() if value is not None},
-                json=body,
-                timeout=httpx.Timeout(ANSWER_S + wait_s, connect=CONNECT_S),
-            )
-        except httpx.TransportError as error:
-            raise _gone(self.url, error) from None
-        if response.is_error:
-            raise self._error(response)
-        try:
-            return response.json()
-        except ValueError:
-            raise CallRefused(response.status_code, {}, self.url) from None
-
-    def _error(self, response: httpx.Response) -> OrchestratorError:
-        try:
-            problem = response.json()
-        except ValueError:
-            problem = None
-        match problem:
-            case {"type": "urn:quiesce:unknown-run", "run_id": str(run_id)}:
-                return UnknownRun(run_id)
-            case {"type": "urn:quiesce:run-ended", "run_id": str(run_id), "run_status": status}:
-                return RunEnded(RunId(run_id), RunStatus(status))
-            case {"type": str()}:
-                return CallRefused(response.status_code, problem, self.url)
-        return CallRefused(response.status_code, {}, self.url)
+    def _control(self, run_id: str, verb: str, order: Mapping[str, Any]) -> RunView:
+        return self._view(self._call("POST", path_of(run_id, verb), body=order))
 
     def _view(self, answer: dict[str, Any]) -> RunView:
+        match answer:
+            case {"waiting_for": {"question_id": question_id} as question}:
+                fields = {**answer, "waiting_for": {**question, "id": question_id}}
+            case _:
+                fields = answer
         try:
-            record = _RECORD.validate_python(answer)
+            record = _RECORD.validate_python(fields)
         except ValidationError:
             raise CallRefused(200, {}, self.url) from None
         return RunView(record, answer.get("partial"), answer)
-
-
-def _gone(url: str, error: Exception) -> ServerGone:
-    return error if isinstance(error, ServerGone) else ServerGone(url, str(error) or "no answer")
-
-
-def _path(run_id: str, *rest: str) -> str:
-    if run_id in ("", ".", "..") or "/" in run_id:  # which no path can name
-        raise UnknownRun(run_id)
-    return "/".join(["/runs", quote(run_id, safe=""), *rest])
-
-
-def _base_url(url: str) -> str:
-    full = url if "://" in url else f"http://{url}"
-    parts = urlsplit(full)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput([("server", f"{url!r} is not like {DEFAULT_URL}")])
-    return full.rstrip("/")

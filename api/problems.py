@@ -6,12 +6,15 @@ import http
 import logging
 from typing import TYPE_CHECKING, Any
 
-from quart import Response, json
+from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
 from orchestrator import (
+    IllegalTransition,
     InvalidInput,
+    NobodyAsks,
     OrchestratorError,
+    ParentIsPaused,
     RunEnded,
     StartsRefused,
     StoreUnavailable,
@@ -21,6 +24,8 @@ from orchestrator import (
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
+
+    from orchestrator import Orchestrator
 
 _log = logging.getLogger("quiesce.api")
 
@@ -47,28 +52,39 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:
     )
 
 
-def invalid(problems: list[tuple[str, str]]) -> Response:
+def invalid(problems: list[tuple[str, str]], **members: Any) -> Response:
     """Return the 422 that names each field that does not fit."""
     detail = "; ".join(f"{field}: {why}" for field, why in problems)
     errors = [{"field": field, "message": why} for field, why in problems]
-    return problem(422, "invalid-input", detail, errors=errors)
+    return problem(422, "invalid-input", detail, **members, errors=errors)
 
 
-def from_error(error: OrchestratorError) -> Response:
-    """Return the problem that an error of the orchestrator means over HTTP."""
+def from_error(error: OrchestratorError, **about: Any) -> Response:
+    """Return the problem that an error of the orchestrator means over HTTP.
+
+    Args:
+        about: ``run_id`` and ``run_status`` of the run that the request is about, if it is live.
+    """
+    said = str(error)
     match error:
         case InvalidInput(problems=problems):
-            return invalid(list(problems))
+            return invalid(list(problems), **about)
         case UnknownAgent():
-            return invalid([("agent", str(error))])
+            return invalid([("agent", said)])
         case UnknownRun(run_id=run_id):
-            return problem(404, "unknown-run", str(error), run_id=run_id)
+            return problem(404, "unknown-run", said, run_id=run_id)
         case RunEnded(run_id=run_id, status=status):
-            return problem(409, "run-ended", str(error), run_id=run_id, run_status=status)
+            return problem(409, "run-ended", said, run_id=run_id, run_status=status)
+        case IllegalTransition(move=move):
+            return problem(409, "illegal-transition", said, **about, move=move)
+        case ParentIsPaused(parent_id=parent_id):
+            return problem(409, "parent-is-paused", said, **about, parent_id=parent_id)
+        case NobodyAsks(question_id=question_id):
+            return problem(409, "nobody-asks", said, **about, question_id=question_id)
         case StartsRefused():
-            return problem(503, "starts-refused", str(error))
+            return problem(503, "starts-refused", said)
         case StoreUnavailable():
-            return problem(503, "store-unavailable", str(error))
+            return problem(503, "store-unavailable", said, **about)
         case _:
             raise error
 
@@ -77,7 +93,10 @@ def install(app: QuartTrio) -> None:
     """Make the application answer every error with a problem document."""
 
     async def orchestrator_error(error: OrchestratorError) -> Response:
-        return from_error(error)
+        orchestrator: Orchestrator = current_app.extensions["quiesce"]
+        live = orchestrator.live((request.view_args or {}).get("run_id", ""))
+        about = {} if live is None else {"run_id": live.id, "run_status": live.status}
+        return from_error(error, **about)
 
     async def http_error(error: HTTPException) -> Response:
         status = error.code or 500

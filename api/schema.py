@@ -20,9 +20,10 @@ from orchestrator import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator import Agent, Event, Receipt, Run, TaskStack
+    from orchestrator import Agent, Event, Question, Receipt, Run, TaskStack
 
 MAX_WAIT_S = 3600.0
+MAX_DEADLINE_S = 10 * 365 * 86_400.0
 MAX_PAGE = 500
 
 
@@ -46,6 +47,37 @@ class StopOrder(_Order):
     reason: str = pydantic.Field("", max_length=2_000)
     wait_s: float = pydantic.Field(0, strict=True, ge=0, le=MAX_WAIT_S)
     discard: bool = False
+
+
+class ControlOrder(_Order):
+    """The body of ``POST /runs/{id}/pause``, ``resume`` and ``step``; may be left out."""
+
+    reason: str = pydantic.Field("", max_length=2_000)
+
+
+class AnswerOrder(_Order):
+    """The body of ``POST /runs/{id}/answer``."""
+
+    question_id: str
+    answer: Any
+
+
+class ChangeOrder(_Order):
+    """The body of ``PATCH /runs/{id}``."""
+
+    deadline_s: float | None = pydantic.Field(strict=True, gt=0, le=MAX_DEADLINE_S)
+    tags: Any = None
+
+    @pydantic.field_validator("tags")
+    @classmethod
+    def _refuse(cls, _: object) -> None:
+        raise ValueError("cannot be changed yet")
+
+
+class RerunOrder(_Order):
+    """The body of ``POST /runs/{id}/rerun``; may be left out."""
+
+    from_step: str | None = None
 
 
 class WaitQuery(_Order):
@@ -136,11 +168,13 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
         receipt = live.receipt
     fields = {name: getattr(record, name) for name in _PLAIN_FIELDS}
     return fields | {
-        "available_actions": list(available_actions(record.status)),
+        "waiting_for": _question_json(record.waiting_for),
+        "available_actions": _actions(record),
         "tags": list(record.tags),
         "options": to_jsonable_python(record.options),
         "error": to_jsonable_python(record.error),
         "progress": to_jsonable_python(record.progress),
+        "usage": to_jsonable_python(record.usage),
         "stop": receipt_json(receipt),
     }
 
@@ -160,8 +194,22 @@ _PLAIN_FIELDS = (
     "deadline_at",
     "attempt",
     "node",
-    "waiting_for",
+    "rerun_of",
 )
+
+
+def _question_json(question: Question | None) -> dict[str, Any] | None:
+    if question is None:
+        return None
+    fields: dict[str, Any] = to_jsonable_python(question)
+    return {"question_id": fields.pop("id"), **fields}
+
+
+def _actions(record: RunRecord) -> list[str]:
+    actions = available_actions(record.status)
+    # A stop withdraws every question.
+    asks = record.waiting_for is not None and record.status is not RunStatus.STOPPING
+    return [*actions, "answer"] if asks else list(actions)
 
 
 def receipt_json(receipt: Receipt | None) -> dict[str, Any] | None:

@@ -6,12 +6,13 @@ How the package is laid out, from the leaves up; imports point only downwards in
 - ``lifecycle``: the table of statuses, pure functions;
 - ``cleanup timers journal feed registry store``: bounded shields, alarms, durable writes in
   order, numbered logs, live runs, and where it all is stored;
-- ``agent operations http``: what an agent is; the gate before each operation and the shield
-  around it; the HTTP client of a run;
-- ``context``: what an agent is given;
-- ``stopping supervise ladder run``: one run: the account of its stop, its execution, the ladder
-  that stops it, and the living whole;
-- ``recovery runtime``: after a crash; and the orchestrator itself;
+- ``agent sections operations``: what an agent is; the stretches of code that a stop treats with
+  care, and the gate before each of them;
+- ``http llm data steps questions``: what agents do through that gate;
+- ``telling context``: what an agent is given;
+- ``stopping supervise ladder pausing handle run``: one run: the account of its stop, its
+  execution, the ladder that stops it, the brake that pauses it, and the living whole;
+- ``starting recovery runtime``: how runs come to be, also after a crash; and the orchestrator;
 - ``agents``: the built-in agents.
 
 ``stack`` reads where tasks stand.
@@ -25,23 +26,32 @@ from orchestrator.context import Context as Context
 from orchestrator.context import current_context as current_context
 from orchestrator.errors import AgentFailed as AgentFailed
 from orchestrator.errors import AgentStopped as AgentStopped
+from orchestrator.errors import ExtraMissing as ExtraMissing
 from orchestrator.errors import IllegalTransition as IllegalTransition
 from orchestrator.errors import InvalidInput as InvalidInput
+from orchestrator.errors import NobodyAsks as NobodyAsks
+from orchestrator.errors import NotAnswered as NotAnswered
 from orchestrator.errors import OperationCut as OperationCut
 from orchestrator.errors import OperationRefused as OperationRefused
 from orchestrator.errors import OperationsAreLeaves as OperationsAreLeaves
 from orchestrator.errors import OrchestratorError as OrchestratorError
+from orchestrator.errors import ParentIsPaused as ParentIsPaused
 from orchestrator.errors import RunEnded as RunEnded
 from orchestrator.errors import StartsRefused as StartsRefused
 from orchestrator.errors import StoreDamaged as StoreDamaged
 from orchestrator.errors import StoreInUse as StoreInUse
 from orchestrator.errors import StoreUnavailable as StoreUnavailable
+from orchestrator.errors import UnfitAnswer as UnfitAnswer
 from orchestrator.errors import UnknownAgent as UnknownAgent
 from orchestrator.errors import UnknownRun as UnknownRun
+from orchestrator.errors import WorkerDied as WorkerDied
 from orchestrator.events import Event as Event
 from orchestrator.feed import Subscription as Subscription
 from orchestrator.lifecycle import available_actions as available_actions
+from orchestrator.llm import Reply as Reply
+from orchestrator.llm import ToolCall as ToolCall
 from orchestrator.model import Progress as Progress
+from orchestrator.model import Question as Question
 from orchestrator.model import Receipt as Receipt
 from orchestrator.model import RunError as RunError
 from orchestrator.model import RunId as RunId
@@ -51,6 +61,7 @@ from orchestrator.model import RunStatus as RunStatus
 from orchestrator.model import StopMode as StopMode
 from orchestrator.model import StopOutcome as StopOutcome
 from orchestrator.model import StopSource as StopSource
+from orchestrator.model import Usage as Usage
 from orchestrator.ports import Child as Child
 from orchestrator.run import Run as Run
 from orchestrator.runtime import Orchestrator as Orchestrator

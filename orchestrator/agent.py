@@ -144,6 +144,9 @@ class Catalog:
             raise UnknownAgent(agent, list(self._agents))
         return self._agents[agent]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._agents
+
     def __iter__(self) -> Iterator[Agent]:
         return iter(sorted(self._agents.values(), key=lambda each: each.name))
 
@@ -164,9 +167,10 @@ class _Options(pydantic.BaseModel):
     cleanup_s: float = pydantic.Field(
         _DEFAULTS.cleanup_s, strict=True, gt=0, le=3_600, allow_inf_nan=False
     )
-    isolation: Literal["task"] = "task"
+    isolation: Literal["task", "process"] = "task"
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
+    debug: bool = pydantic.Field(False, strict=True)
     tags: tuple[str, ...] = pydantic.Field((), max_length=100)
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.agent import as_json
 from orchestrator.cleanup import bounded
-from orchestrator.errors import InvalidInput, check_text
-from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent
-from orchestrator.model import Progress
-from orchestrator.operations import section_in
-from orchestrator.partials import PartialResult
-from orchestrator.store.protocol import SaveArtifact
+from orchestrator.data import DataSpace
+from orchestrator.llm import call_model
+from orchestrator.sections import section_in
+from orchestrator.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,34 +22,21 @@ if TYPE_CHECKING:
     import httpx
 
     from orchestrator.agent import Agent
+    from orchestrator.llm import Reply
     from orchestrator.model import Json, RunId
     from orchestrator.ports import Child, RunPort
 
 _current: ContextVar[Context | None] = ContextVar("quiesce_context", default=None)
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
-_EVENT_TYPE = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+")
-_OWN_FAMILIES = ("run.", "operation.", "step.")
-_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}")
 
-
-class Context:
+class Context(Telling):
     """One run's door. Handed to the agent; ``current_context()`` gives it to code that was not.
 
     Unless said otherwise a method is a checkpoint: once a stop is asked for it raises
     ``trio.Cancelled`` (except within an operation or a critical section).
     """
 
-    __slots__ = ("_partial", "_run")
-
-    def __init__(self, run: RunPort) -> None:
-        self._run = run
-        self._partial: PartialResult | None = None
-
-    @property
-    def run_id(self) -> RunId:
-        """The id of this run."""
-        return self._run.id
+    __slots__ = ()
 
     # Sub-agents
 
@@ -113,7 +96,7 @@ class Context:
 
     async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Make an HTTP request as an operation; ``options`` as for ``httpx``. Reads the body."""
-        async with self.operation("http", f"{method} {url}"):
+        async with self._run.gate.operation("http", f"{method} {url}", "connection closed"):
             return await self.http.request(method, url, **options)
 
     async def get(self, url: str, **options: Any) -> httpx.Response:
@@ -124,97 +107,103 @@ class Context:
         """``request("POST", …)``."""
         return await self.request("POST", url, **options)
 
-    # Telling
+    async def llm(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        tools: Sequence[Agent | str | Mapping[str, Any]] = (),
+        schema: Any = None,
+        stream: bool = False,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        **parameters: Any,
+    ) -> Reply:
+        """Ask a language model behind an OpenAI-compatible endpoint, as one operation.
 
-    async def progress(self, percent: float, message: str = "") -> None:
-        """Say how far the run is: 0 to 100, and a sentence.
+        A stop lets a call in flight finish, up to the grace, and closes its connection then; it
+        ends retries at once. What was spent is counted on the run (``usage``).
+
+        Args:
+            messages: a question, or the messages of a chat as OpenAI has them.
+            model, base_url, api_key: ``QUIESCE_LLM_MODEL``, ``_BASE_URL``, ``_API_KEY`` if None.
+            tools: agents or OpenAI tool objects that the model may ask for; see
+                ``Reply.tool_calls``. None of them is called.
+            schema: the answer is JSON of this type, or of this JSON Schema; see ``Reply.value``.
+            stream: tell the answer piece by piece, as events ``llm.delta``.
+            parameters: what else the endpoint takes, such as ``temperature``.
+
+        Returns:
+            the answer: a string that carries ``tool_calls``, ``message``, ``value``, ``usage``.
 
         Raises:
-            InvalidInput: ``percent`` is not within 0 and 100.
+            InvalidInput, UnknownAgent: an argument or variable does not fit, or is missing.
+            UnfitAnswer: the answer is not what ``schema`` asks for.
+            ExtraMissing: ``quiesce[llm]`` is not installed.
+            openai.OpenAIError: the endpoint failed, after retries where these make sense.
         """
-        if not 0 <= percent <= 100:
-            raise InvalidInput([("percent", f"{percent!r} is not within 0 and 100")])
-        check_text("message", message)
-        await self._run.journal.room()
-        percent = round(float(percent), 3)
-        self._run.save(
-            payload=RunProgress(percent, message),
-            progress=Progress(percent=percent, message=message),
+        return await call_model(
+            self._run,
+            messages,
+            model=model,
+            tools=tools,
+            schema=schema,
+            stream=stream,
+            base_url=base_url,
+            api_key=api_key,
+            parameters=parameters,
         )
 
-    async def log(self, message: str, level: str = "info") -> None:
-        """Append a line to the run's log; ``level`` is debug, info, warning or error."""
-        if level not in LOG_LEVELS:
-            raise InvalidInput([("level", f"{level!r} is not one of {', '.join(LOG_LEVELS)}")])
-        check_text("message", message)
-        await self._run.journal.room()
-        self._run.tell(RunLog(level, message))
+    @property
+    def data(self) -> DataSpace:
+        """The agent's durable key-value store, shared by all runs of it that have one owner.
 
-    async def emit(self, type: str, data: Mapping[str, Any] | None = None) -> None:
-        """Append an event of the agent's own.
+        ``data.namespace(name)`` is another one, which other agents may share.
+        """
+        return DataSpace(self._run, self._run.record.agent)
+
+    async def step(self, name: str, function: Callable[..., Any], /, *arguments: Any) -> Json:
+        """Do a piece of work once: its result is durable when this returns it.
+
+        When the run starts again after a crash, or is rerun from a later step, the stored result
+        is returned and the function is not called. A stop ends the function like anything else;
+        but once it has returned, its result is stored first.
 
         Args:
-            type: dotted lower case, such as ``order.paid``; the families ``run.``,
-                ``operation.`` and ``step.`` are taken.
-            data: a JSON object.
+            name: tells the step from the others of this run, such as ``f"page {n}"``.
+            function: sync or async; may contain operations and sub-agents.
+
+        Raises:
+            InvalidInput: the name was used before, or the result is not JSON.
         """
-        if not _EVENT_TYPE.fullmatch(check_text("type", type)) or type.startswith(_OWN_FAMILIES):
-            raise InvalidInput(
-                [("type", f"{type!r} is not dotted lower case like `order.paid`, or is taken")]
-            )
-        value = as_json(dict(data or {}), "data")
-        await self._run.journal.room()
-        self._run.tell(UserEvent(type, value))
+        return await self._run.steps.do(self._run, name, function, *arguments)
 
-    async def partial(self, value: Json) -> None:
-        """Set the run's latest partial result, which a stop keeps.
+    async def ask(self, question: str, schema: Any = None, *, within_s: float | None = None) -> Any:
+        """Ask a person, and wait for the answer; the run shows what it is ``waiting_for``.
 
-        Cheap to call often: the value is encoded now and then, and when the run ends; so pass
-        the object that grows, and do not take it apart afterwards.
-        """
-        await self._run.journal.room()
-        if self._partial is None:
-            self._partial = PartialResult(self._run)
-        self._partial.set(value)
-
-    async def artifact(
-        self,
-        name: str,
-        data: bytes,
-        *,
-        append: bool = False,
-        media_type: str = "application/octet-stream",
-    ) -> None:
-        """Keep a file with the run.
+        Several questions may be open at once; the oldest one is shown first. A stop withdraws
+        them. An answer is durable: a run that starts again does not ask twice.
 
         Args:
-            append: add to the end of what is there, at a cost that does not grow with it.
-        """
-        if not _ARTIFACT_NAME.fullmatch(check_text("name", name)):
-            raise InvalidInput(
-                [("name", f"{name!r} is not a plain file name of at most 200 characters")]
-            )
-        check_text("media_type", media_type)
-        await self._run.journal.room()
-        self._run.tell(
-            RunArtifact(name, len(data)),
-            SaveArtifact(self.run_id, name, media_type, bytes(data), append),
-        )
+            schema: the answer's type, or a JSON Schema; None for any JSON.
+            within_s: seconds after which to give up; None for never.
 
-    def flush(self) -> None:
-        """Write a partial result that waits to be encoded. Not a checkpoint."""
-        if self._partial is not None:
-            self._partial.write()
+        Raises:
+            NotAnswered: nobody did, in that time.
+        """
+        return await self._run.questions.ask(question, schema, within_s)
 
     # Stopping
 
     async def checkpoint(self) -> None:
-        """Let others run; raise ``Cancelled`` if a stop was asked for."""
+        """Let others run; wait while paused; raise ``Cancelled`` if a stop was asked for."""
         await trio.lowlevel.checkpoint()
+        await self._run.gate.park()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep; a stop ends it at once."""
+        """Sleep; a stop ends it at once, and a pause does not lengthen it."""
         await trio.sleep(seconds)
+        await self._run.gate.park()
 
     def critical(self, label: str, max_seconds: float) -> AbstractContextManager[None]:
         """Hold a stop back for a short commit section; ``kill`` does not wait for it.
@@ -276,9 +265,9 @@ def within(context: Context) -> Iterator[None]:
         _current.reset(token)
 
 
-def running_in(task: trio.lowlevel.Task) -> tuple[RunPort | None, str]:
-    """Return the run that a task works for, and the operation that it is in."""
+def running_in(task: trio.lowlevel.Task) -> list[tuple[RunPort, str]]:
+    """Return the run that a task works for, and the operation that it is in; or nothing."""
     context = task.context.get(_current)
     section = section_in(task.context)
     operation = f"{section.kind} {section.label}".rstrip() if section is not None else ""
-    return (None if context is None else context._run), operation
+    return [] if context is None else [(context._run, operation)]

@@ -68,6 +68,35 @@ class RunEnded(OrchestratorError):
         super().__init__(f"run {run_id} has already ended: it is {status}")
 
 
+class ParentIsPaused(OrchestratorError):
+    """A sub-agent cannot go on while its parent is paused."""
+
+    def __init__(self, run_id: RunId, parent_id: RunId) -> None:
+        self.run_id = run_id
+        self.parent_id = parent_id
+        super().__init__(
+            f"run {run_id} cannot go on while its parent is paused; resume {parent_id} instead"
+        )
+
+
+class NobodyAsks(OrchestratorError):
+    """No question of that id waits for an answer (any more)."""
+
+    def __init__(self, run_id: RunId, question_id: str) -> None:
+        self.run_id = run_id
+        self.question_id = question_id
+        super().__init__(f"run {run_id} does not ask question {question_id!r} (any more)")
+
+
+class NotAnswered(OrchestratorError):
+    """Nobody answered a question in time."""
+
+    def __init__(self, question: str, within_s: float) -> None:
+        self.question = question
+        self.within_s = within_s
+        super().__init__(f"nobody answered within {within_s:g} s: {question}")
+
+
 class StartsRefused(OrchestratorError):
     """The orchestrator is shutting down and starts nothing new."""
 
@@ -132,6 +161,41 @@ class AgentStopped(OrchestratorError):
         self.receipt = receipt
         why = f" ({receipt.reason})" if receipt.reason else ""
         super().__init__(f"sub-agent {agent} was stopped by {receipt.source}{why}")
+
+
+class ExtraMissing(OrchestratorError):
+    """A package is missing that is installed only if asked for."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"the package {package!r} is not installed; run: pip install 'quiesce[{extra}]'"
+        )
+
+
+class UnfitAnswer(OrchestratorError):
+    """A model's answer is not what was asked for.
+
+    Attributes:
+        text: what was answered, as far as it came.
+    """
+
+    def __init__(self, why: str, text: str) -> None:
+        self.text = text
+        super().__init__(f"{why}; the answer was: {text[:1000]!r}")
+
+
+class WorkerDied(OrchestratorError):
+    """A run's process ended before its agent did.
+
+    Attributes:
+        words: how it ended.
+    """
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        super().__init__(f"the worker process ended: {words}")
 
 
 class StoreUnavailable(OrchestratorError):

@@ -93,6 +93,77 @@ class RunArtifact(Payload):
 
 
 @dataclass(frozen=True, slots=True)
+class RunPausing(Payload):
+    """Nothing new starts; what is in flight finishes."""
+
+    type: ClassVar[str] = "run.pausing"
+    requested_by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused(Payload):
+    """Nothing of the run or below it is in flight any more."""
+
+    type: ClassVar[str] = "run.paused"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed(Payload):
+    """The run goes on, if ``step`` only through its next gate."""
+
+    type: ClassVar[str] = "run.resumed"
+    requested_by: str
+    step: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunAsked(Payload):
+    """A question to a person."""
+
+    type: ClassVar[str] = "run.asked"
+    question_id: str
+    question: str
+    schema: Json
+    until_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunAnswered(Payload):
+    type: ClassVar[str] = "run.answered"
+    question_id: str
+    answer: Json
+    answered_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunWithdrawn(Payload):
+    """A question waits no more, although nobody answered: it timed out, or its run is stopped."""
+
+    type: ClassVar[str] = "run.withdrawn"
+    question_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunDeadline(Payload):
+    """The deadline was moved; None takes it away."""
+
+    type: ClassVar[str] = "run.deadline"
+    deadline_at: str | None
+    requested_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished(Payload):
+    """A durable step is done, or was found done (``reused``) by an earlier attempt or run."""
+
+    type: ClassVar[str] = "step.finished"
+    name: str
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RunStopping(Payload):
     type: ClassVar[str] = "run.stopping"
     mode: str
@@ -147,13 +218,17 @@ class OperationFinished(Payload):
 
 @dataclass(frozen=True, slots=True)
 class OperationCut(Payload):
-    """The operation was ended before its time by a stop or by a limit around it."""
+    """The operation was ended before its time by a stop or by a limit around it.
+
+    ``effect`` says what that did, such as ``connection closed``: no more than we know.
+    """
 
     type: ClassVar[str] = "operation.cut"
     operation: int
     kind: str
     label: str
     seconds: float
+    effect: str
 
 
 @dataclass(frozen=True, slots=True)

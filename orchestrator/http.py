@@ -121,10 +121,10 @@ class _Body(httpx.AsyncByteStream):
             self._release()
 
 
-class _Transport(httpx.AsyncHTTPTransport):
-    """Refuses requests after a stop, and bounds how many are under way."""
+class _Sockets(httpx.AsyncHTTPTransport):
+    """Real connections, each known to the backend."""
 
-    def __init__(self, gate: Gate, concurrency: int) -> None:
+    def __init__(self, concurrency: int) -> None:
         super().__init__(verify=tls_context(), http2=False)
         self.backend = _Backend()
         # httpx has no public way to hand its pool a network backend.
@@ -135,6 +135,16 @@ class _Transport(httpx.AsyncHTTPTransport):
             keepalive_expiry=5.0,
             network_backend=self.backend,
         )
+
+
+class _Guarded(httpx.AsyncBaseTransport):
+    """Refuses requests after a stop, and bounds how many are under way.
+
+    Closing it does not close the transport that it guards.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, gate: Gate, concurrency: int) -> None:
+        self._inner = inner
         self._gate = gate
         self._slots = trio.CapacityLimiter(concurrency)
 
@@ -145,13 +155,18 @@ class _Transport(httpx.AsyncHTTPTransport):
             # After the wait: a stop may have come in the meantime.
             if not self._gate.may_send:
                 raise OperationRefused("http", f"{request.method} {request.url}")
-            response = await super().handle_async_request(request)
+            response = await self._inner.handle_async_request(request)
+            assert isinstance(response.stream, httpx.AsyncByteStream)
         except BaseException:
             self._slots.release_on_behalf_of(borrower)
             raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Body(response.stream, self._releaser(borrower))
-        return response
+        # Anew: a response that was scripted with its content would never close its stream.
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=_Body(response.stream, self._releaser(borrower)),
+            extensions=response.extensions,
+        )
 
     def _releaser(self, borrower: object) -> Callable[[], None]:
         held = [borrower]
@@ -171,25 +186,40 @@ class RunClient:
             own, since deadlines and stops bound them.
     """
 
-    def __init__(self, gate: Gate, concurrency: int) -> None:
-        self._transport = _Transport(gate, concurrency)
+    def __init__(
+        self, gate: Gate, concurrency: int, scripted: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        """Make a client.
+
+        Args:
+            scripted: answers instead of a network; belongs to whoever made it, and is not closed.
+        """
+        inner = _Sockets(concurrency) if scripted is None else scripted
+        self._sockets = inner if isinstance(inner, _Sockets) else None
         self.http = httpx.AsyncClient(
-            transport=self._transport, timeout=httpx.Timeout(None, connect=CONNECT_S)
+            transport=_Guarded(inner, gate, concurrency),
+            timeout=httpx.Timeout(None, connect=CONNECT_S),
         )
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
-        return len(self._transport.backend.streams)
+        """How many connections are open; none are with a scripted transport."""
+        return len(self._streams)
 
     def sever(self) -> None:
         """Close every socket at once; whoever waits on one gets an error. Not a checkpoint."""
-        for stream in list(self._transport.backend.streams):
+        for stream in self._streams:
             stream.sever()
 
     async def aclose(self) -> None:
         """Close the client and every connection, also one that was leaked. May be called twice."""
         try:
             await self.http.aclose()
+            if self._sockets is not None:
+                await self._sockets.aclose()
         finally:
             self.sever()
+
+    @property
+    def _streams(self) -> list[_Stream]:
+        return [] if self._sockets is None else list(self._sockets.backend.streams)

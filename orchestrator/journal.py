@@ -88,6 +88,12 @@ class Journal:
                 raise StoreUnavailable(str(self.failing)) from self.failing
             await self._turned.wait()
 
+    async def stored(self, ticket: int) -> None:
+        """Wait until everything up to that ticket is durable, also for a store that refuses."""
+        self._hurry.set()
+        while self._durable < ticket:
+            await self._turned.wait()
+
     async def room(self) -> None:
         """Wait while so much is unwritten that more would only fill the memory. A checkpoint.
 

@@ -17,7 +17,7 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.errors import RunEnded
-from orchestrator.events import RunEscalated, RunStopping
+from orchestrator.events import RunEscalated, RunLog, RunStopping
 from orchestrator.lifecycle import Move
 from orchestrator.model import RunStatus, StopMode, StopSource
 from orchestrator.stopping import KILL_S, Stop
@@ -25,9 +25,13 @@ from orchestrator.supervise import compensate
 
 if TYPE_CHECKING:
     from orchestrator.model import StopRequest
-    from orchestrator.operations import Section
     from orchestrator.run import Run
+    from orchestrator.sections import Section
     from orchestrator.timers import Timer
+    from orchestrator.worker.driver import Worker
+
+# How long a run whose process was killed may take to notice.
+EXIT_S = 5.0
 
 
 class Ladder:
@@ -37,12 +41,14 @@ class Ladder:
         stop: the account of the stop; None until one is asked for.
     """
 
-    __slots__ = ("_gone", "_kill", "_run", "_steps", "_stuck_child", "_unwinding", "stop")
+    __slots__ = ("_gone", "_kill", "_run", "_slow", "_steps", "_stuck_child", "_unwinding", "stop")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._kill: Timer | None = None
         self._stuck_child = False
+        # Where the code stood when its cleanup time was over.
+        self._slow = ""
         # Grows with every step of the unwinding, so that patience is with a step, not with all.
         self._steps = 0
         self.stop: Stop | None = None
@@ -214,7 +220,15 @@ class Ladder:
             self._run.gate.close(self.account.until)
 
     def _time_is_up(self) -> None:
+        if self.account.mode is not StopMode.KILL:
+            self._name_the_place()
         self._start_letting_go(patience_s=KILL_S)
+
+    def _name_the_place(self) -> None:
+        """Say in the feed where the code is that takes so long; the receipt says it later."""
+        self._slow = ", ".join(f"{at.file}:{at.line}" for at in self._run.standing())
+        if self._slow:
+            self._run.tell(RunLog("warning", f"still stopping: its code stands at {self._slow}"))
 
     def _start_letting_go(self, patience_s: float) -> None:
         # Here and not in the task: by its turn the next step may have begun.
@@ -229,6 +243,8 @@ class Ladder:
         with bounded(inf):
             with trio.move_on_after(patience_s):
                 await run.exited.wait()
+            if run.worker is not None and self._steps == step:
+                await self._kill_worker(run.worker)
             # Live children come first: the last one to end begins this anew.
             if run.children or run.exited.is_set():
                 return
@@ -236,12 +252,23 @@ class Ladder:
                 return
             self._gone = trio.Event()
             standing = run.standing()
-            run.tell(RunEscalated(StopMode.KILL, "cleanup", "its code does not exit"))
+            places = ", ".join(f"{at.file}:{at.line}" for at in standing)
+            reason = f"its code does not exit: it stands at {places}"
+            run.tell(RunEscalated(StopMode.KILL, "cleanup", reason))
             await self._compensate_from_outside()
             if not self._unwinding:
                 run.context.flush()
                 run.end(Move.ABANDON, still_running=standing)
             self._gone.set()
+
+    async def _kill_worker(self, worker: Worker) -> None:
+        """End the run's process, and give what became of it the time to be seen."""
+        lost = self._run.remote_compensations
+        await worker.kill()
+        if lost:
+            self._run.cleanup_failed(f"{lost} compensations did not run: their process was killed")
+        with trio.move_on_after(EXIT_S):
+            await self._run.exited.wait()
 
     async def _compensate_from_outside(self) -> None:
         """Run the compensations in a task of their own, which may get stuck as well."""
@@ -265,6 +292,9 @@ class Ladder:
         """Let the letting go come to its end, if it has begun: the code has exited after all,
         and if that came in time the run goes on to its ordinary end."""
         self._unwinding = True
+        if self._slow and self._gone is None:
+            place, self._slow = self._slow, ""
+            self._run.cleanup_failed(f"its code took longer than its cleanup time, at {place}")
         if self._gone is not None:
             with bounded(inf):
                 await self._gone.wait()

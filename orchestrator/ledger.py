@@ -40,9 +40,10 @@ class Ledger:
         self.shown: RunRecord | None = None
         self.ticket = 0
 
-    def begin(self, payload: Payload) -> None:
-        """Write the record for the first time."""
-        self._append([SaveRun(self.record)], self._number(payload), self.record, urgent=True)
+    def begin(self, payload: Payload, *more: Write) -> None:
+        """Write the record for the first time, and more that belongs to it."""
+        writes = [SaveRun(self.record), *more]
+        self._append(writes, self._number(payload), self.record, urgent=True)
 
     def change(self, move: Move, payload: Payload, **fields: Any) -> None:
         """Move to another status, by the table, with the event that says so.
@@ -53,13 +54,19 @@ class Ledger:
         status = advance(self.record.status, move)
         self.save(status=status, payload=payload, urgent=True, **fields)
 
-    def save(self, *, payload: Payload | None = None, urgent: bool = False, **fields: Any) -> None:
+    def save(
+        self,
+        *more: Write,
+        payload: Payload | None = None,
+        urgent: bool = False,
+        **fields: Any,
+    ) -> None:
         """Change fields of the record, with an event. Refused, silently, once the run has ended."""
         if self.record.status.is_terminal:
             return
         self._update(fields)
         event = None if payload is None else self._number(payload)
-        self._append([SaveRun(self.record)], event, self.record, urgent=urgent)
+        self._append([SaveRun(self.record), *more], event, self.record, urgent=urgent)
 
     def tell(self, payload: Payload, *more: Write) -> None:
         """Append an event to the feed. Refused, silently, once the run has ended."""

@@ -122,6 +122,12 @@ def settle(ending: Ending, stop: StopSource | None) -> Move:
             assert_never(ending)
 
 
+_ACTIONS = {Move.STOP: "stop", Move.PAUSE: "pause", Move.RESUME: "resume"}
+
+
 def available_actions(status: RunStatus) -> tuple[str, ...]:
     """Return what a client may ask of a run in this status, so that none has to guess."""
-    return ("stop",) if Move.STOP in TRANSITIONS[status] else ()
+    possible = [name for move, name in _ACTIONS.items() if move in TRANSITIONS[status]]
+    if status is RunStatus.PAUSED:
+        possible.append("step")
+    return tuple(possible) if not status.is_terminal else ("rerun",)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.model import StopSource
+from orchestrator.events import RunDeadline
+from orchestrator.model import RunStatus, StopSource
 
 if TYPE_CHECKING:
     from orchestrator.run import Run
@@ -35,16 +36,20 @@ class Limits:
         """Begin to count: the run starts."""
         record, now = self._run.record, trio.current_time()
         options = record.options
-        if record.deadline_at is not None:
-            at, started = map(
-                datetime.fromisoformat, (record.deadline_at, self._run.services.now(0))
-            )
-            self._deadline = self._run.timer(self._deadline_is_over)
-            self._deadline.set(now + (at - started).total_seconds())
+        self._set_deadline()
         if options.idle_timeout_s is not None:
             self._active = now
             self._idle = self._run.timer(self._look_whether_idle)
             self._idle.set(now + options.idle_timeout_s)
+
+    def move_deadline(self, deadline_s: float | None, requested_by: str) -> None:
+        """Let the deadline be so many seconds from now; see ``Run.move_deadline``."""
+        at = None if deadline_s is None else self._run.services.now(deadline_s)
+        self._run.ledger.save(payload=RunDeadline(at, requested_by), deadline_at=at, urgent=True)
+        if self._run.record.status is not RunStatus.QUEUED:
+            self._set_deadline()
+        if self._run.gate.changed is not None:
+            self._run.gate.changed()
 
     def note_activity(self) -> None:
         """Something happened in the run or below it."""
@@ -57,17 +62,31 @@ class Limits:
             if timer is not None:
                 timer.unset()
 
+    def _set_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.unset()
+        at = self._run.record.deadline_at
+        if at is not None:
+            left = datetime.fromisoformat(at) - datetime.fromisoformat(self._run.services.now(0))
+            self._deadline = self._run.timer(self._deadline_is_over)
+            self._deadline.set(trio.current_time() + left.total_seconds())
+
     def _deadline_is_over(self) -> None:
-        limit_s = self._run.record.options.deadline_s
-        reason = f"its deadline of {limit_s:g} s is over"
+        reason = f"its deadline, {self._run.record.deadline_at}, is over"
         self._run.request_stop(source=StopSource.DEADLINE, reason=reason)
 
     def _look_whether_idle(self) -> None:
         limit_s = self._run.record.options.idle_timeout_s
         assert limit_s is not None
         assert self._idle is not None
+        if self._may_be_idle():
+            self._active = trio.current_time()
         if trio.current_time() < self._active + limit_s:
             self._idle.set(self._active + limit_s)
         else:
             reason = f"nothing happened in it for {limit_s:g} s"
             self._run.request_stop(source=StopSource.IDLE, reason=reason)
+
+    def _may_be_idle(self) -> bool:
+        """Whether it waits for people: paused, or for an answer to a question below it."""
+        return self._run.gate.held or any(run.record.waiting_for for run in self._run.subtree())

@@ -179,6 +179,39 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a run and everything below it spent on language models.
+
+    Attributes:
+        requests: calls that reached a model, those that were cut included.
+        input_tokens, output_tokens: as far as the endpoints reported them.
+        cost: US dollars, as far as prices are known.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question to a person that waits for its answer.
+
+    Attributes:
+        id: the same when the run asks again after a restart.
+        schema: JSON Schema of the answer.
+        until_at: when the asker stops waiting; None for never.
+    """
+
+    id: str
+    question: str
+    schema: Json
+    asked_at: str
+    until_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What the starter of a run may choose.
 
@@ -187,17 +220,21 @@ class RunOptions:
         idle_timeout_s: seconds without any event of the tree; None for no limit.
         grace_s: the grace of a graceful stop that names none.
         cleanup_s: the bound of each cleanup step.
+        isolation: where the agent's code runs: in a task of the orchestrator's process, or in a
+            process of its own, which can be killed.
         on_crash: what becomes of the run when its process dies: ``fail`` ends it ``lost``.
         max_attempts: how often in all ``on_crash="restart"`` may start it.
+        debug: the run starts paused, and is taken from gate to gate by ``step``.
     """
 
     deadline_s: float | None = None
     idle_timeout_s: float | None = None
     grace_s: float = 30.0
     cleanup_s: float = 5.0
-    isolation: Literal["task"] = "task"
+    isolation: Literal["task", "process"] = "task"
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = 3
+    debug: bool = False
     tags: tuple[str, ...] = ()
 
 
@@ -209,6 +246,9 @@ class RunRecord:
         version: grows by one with every change; the run's ETag.
         attempt: 1 for the first start, one more for each restart after a crash.
         input: JSON, as validated; result: JSON, only of a run that succeeded.
+        waiting_for: the oldest question that no person has answered yet.
+        usage: what the run and everything below it spent on language models.
+        rerun_of: the run that this one repeats.
     """
 
     id: RunId
@@ -228,7 +268,9 @@ class RunRecord:
     deadline_at: str | None = None
     attempt: int = 1
     node: str = ""
-    waiting_for: str = ""
+    waiting_for: Question | None = None
+    usage: Usage = field(default_factory=Usage)
+    rerun_of: RunId | None = None
     stop: Receipt | None = None
     version: int = 1
 

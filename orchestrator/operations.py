@@ -1,28 +1,22 @@
-"""The gate before every operation, and the shield around those in flight.
+"""The gate before every operation, and the account of those in flight.
 
-Until a stop is asked for, a section (an operation, a critical section, a compensation) is an
-ordinary scope: the agent's own limits and cancellations work in it as anywhere. ``Gate.close``
-is the moment of the stop: in one step without an ``await`` the gate refuses whatever is new, and
-each section in flight becomes shielded with a deadline. From then on escalation is the lowering
-of those deadlines, and nothing else.
+``Gate.close`` is the moment of the stop: in one step without an ``await`` the gate refuses
+whatever is new, and each section in flight becomes shielded with a deadline. From then on
+escalation is the lowering of those deadlines, and nothing else.
+
+``Gate.hold`` is the moment of a pause: whoever comes to the gate or to a checkpoint parks there,
+and what is in flight finishes.
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar, copy_context
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.errors import (
-    OperationCut,
-    OperationRefused,
-    OperationsAreLeaves,
-    check_text,
-    in_words,
-)
+from orchestrator.errors import OperationCut, OperationRefused, check_text, in_words
 from orchestrator.events import (
     OperationCut as OperationWasCut,
 )
@@ -31,79 +25,26 @@ from orchestrator.events import (
     OperationStarted,
     OperationWasRefused,
 )
+from orchestrator.sections import (
+    Section,
+    current_section,
+    forbid_inside_operation,
+    in_holding_section,
+    inside,
+    is_settling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from contextvars import Context
 
-    from orchestrator.events import Payload
+    from orchestrator.ports import GateOwner
+
+# The kind of a critical section.
+CRITICAL = "critical"
 
 # Refusals of one run that are told one by one; beyond that they are only counted, since code
 # that swallows the stop in a loop would otherwise fill the disk.
 TOLD_REFUSALS = 100
-
-# The innermost section that the code at hand runs in. Copied into tasks started in it, so a
-# section that is over must be recognised as such: see ``Section.open``.
-_section: ContextVar[Section | None] = ContextVar("quiesce_section", default=None)
-
-
-class Section:
-    """A stretch of code that a stop treats with care.
-
-    Attributes:
-        scope: not shielded until the gate closes.
-        holds: a critical section or a compensation: operations may start in it after the stop.
-        own_bound: the end of the innermost section around (or of this one) that holds the stop
-            back; no grace shortens it. None if there is none.
-        bound: when a stop ends this at the latest, on Trio's clock; ``inf`` before the stop.
-        open: False once it has been left or revoked.
-    """
-
-    __slots__ = (
-        "bound",
-        "holds",
-        "kind",
-        "label",
-        "number",
-        "open",
-        "own_bound",
-        "scope",
-        "started",
-    )
-
-    def __init__(self, kind: str, label: str, number: int, holds_s: float | None = None) -> None:
-        outer = current_section()
-        self.kind = kind
-        self.label = label
-        self.number = number
-        self.scope = trio.CancelScope()
-        self.started = trio.current_time()
-        self.holds = holds_s is not None
-        self.own_bound: float | None = outer.own_bound if outer is not None else None
-        if holds_s is not None:
-            # Within another one that holds the stop back, this one can end before it only.
-            self.own_bound = min(self.started + holds_s, self.own_bound or inf)
-        self.bound = inf
-        self.open = True
-
-    def hold(self, until: float) -> None:
-        """Shield the section from the stop, until then at the longest. Only ever shortens."""
-        self.bound = min(self.bound, until)
-        self.scope.deadline = min(self.scope.deadline, self.bound)
-        self.scope.shield = True
-
-
-class Owner(Protocol):
-    """What a gate needs of its run."""
-
-    def tell(self, payload: Payload) -> None:
-        """Append an event to the feed."""
-
-    def section_ended(self, section: Section, *, cut: bool) -> None:
-        """An operation or critical section is over."""
-
-    def operation_refused(self) -> None:
-        """An operation was refused since a stop had been asked for."""
 
 
 class Gate:
@@ -111,19 +52,43 @@ class Gate:
 
     Attributes:
         closed: a stop was asked for. Never opens again.
+        held: a pause was asked for; never true together with ``closed``.
+        left: the agent's code is over, so a pause finds nobody to park.
+        changed: called after a stop or pause took effect; for code that is elsewhere.
         sections: operations and critical sections in flight.
         outer: the section of the parent's that the run is called in, if any: it holds the stop
             back for whatever runs in it.
     """
 
-    __slots__ = ("_number", "_owner", "_refusals", "closed", "outer", "sections", "until")
+    __slots__ = (
+        "_closing",
+        "_lot",
+        "_number",
+        "_owner",
+        "_refusals",
+        "_steps",
+        "changed",
+        "closed",
+        "held",
+        "left",
+        "outer",
+        "sections",
+        "until",
+    )
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: GateOwner) -> None:
         self._owner = owner
         self.outer: Section | None = None
         self._number = 0
         self._refusals = 0
+        # Gates that may be passed although the run is held: 1 while a debug step is under way.
+        self._steps = 0
+        self._lot: trio.lowlevel.ParkingLot | None = None
+        self._closing: trio.Event | None = None
         self.closed = False
+        self.held = False
+        self.left = False
+        self.changed: Callable[[], None] | None = None
         self.until = inf
         self.sections: set[Section] = set()
 
@@ -133,18 +98,20 @@ class Gate:
         Args:
             until: on Trio's clock. Critical sections keep the bound that they named.
         """
-        self.closed = True
+        self._shut()
         self.until = min(self.until, until)
         for section in self.sections:
             section.hold(self.until if section.own_bound is None else section.own_bound)
+        self._say_changed()
 
     def revoke(self) -> None:
         """End all that is in flight now, critical sections too; nothing may start in them."""
-        self.closed = True
+        self._shut()
         self.until = trio.current_time()
         for section in self.sections:
             section.hold(self.until)
             section.open = False
+        self._say_changed()
 
     def bound(self) -> float:
         """Return when the last of what is in flight ends at the latest; now if nothing is."""
@@ -153,6 +120,61 @@ class Gate:
         if outer is not None and outer.open and outer.own_bound is not None:
             bound = max(bound, outer.own_bound)
         return bound
+
+    @property
+    def closing(self) -> trio.Event:
+        """Set once a stop was asked for: what waits within an operation need not wait longer."""
+        if self._closing is None:
+            self._closing = trio.Event()
+            if self.closed:
+                self._closing.set()
+        return self._closing
+
+    def hold(self) -> None:
+        """Let nobody pass from now on; what is in flight goes on. May be called twice."""
+        self.held = not self.closed
+        self._steps = 0
+        self._say_changed()
+
+    def release(self) -> None:
+        """Let everybody pass again. May be called twice."""
+        self.held = False
+        self._wake()
+        self._say_changed()
+
+    def step(self) -> None:
+        """Let one operation or sub-agent through, and all checkpoints before it."""
+        self._steps = 1
+        self._wake()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is in flight, and nothing was let through to be."""
+        if self._steps or self.left:
+            return False
+        return all(section.parks for section in self.sections)
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether a task is parked here."""
+        return bool(self._lot)
+
+    async def park(self, *, gate: bool = False) -> None:
+        """Wait while the run is held, unless the code at hand is in a section in flight.
+
+        A checkpoint only if the run is held.
+
+        Args:
+            gate: something is about to start, so this takes up a step.
+        """
+        while self.held and ((section := current_section()) is None or section.parks):
+            if self._steps:
+                self._steps -= gate
+                return
+            if self._lot is None:
+                self._lot = trio.lowlevel.ParkingLot()
+            self._owner.parked()
+            await self._lot.park()
 
     @property
     def may_send(self) -> bool:
@@ -168,32 +190,73 @@ class Gate:
         """
         try:
             await trio.lowlevel.checkpoint()
+            await self.park(gate=True)
         except trio.Cancelled:
             if self.closed:
                 self._refuse(kind, label)
             raise
-        if self.closed and not _in_holding_section():
+        if self.closed and not in_holding_section():
             self._refuse(kind, label)
             raise OperationRefused(kind, label)
 
+    async def enter(self, kind: str, label: str, effect: str = "") -> Section:
+        """Pass the gate and begin an operation, in one step; errors as for ``admit``."""
+        await self.admit(kind, label)
+        section = self.begin(kind, label)
+        section.effect = effect
+        self._owner.tell(OperationStarted(section.number, kind, label))
+        return section
+
+    def leave(self, section: Section, *, cut: bool, error: str | None) -> None:
+        """End an operation. Not a checkpoint.
+
+        Args:
+            error: what it raised, in words, if it was not cut.
+        """
+        seconds = round(trio.current_time() - section.started, 6)
+        told = (section.number, section.kind, section.label, seconds)
+        self.sections.discard(section)
+        self._owner.tell(
+            OperationWasCut(*told, section.effect) if cut else OperationFinished(*told, error)
+        )
+        self._owner.section_ended(section, cut=cut)
+
+    def begin(self, kind: str, label: str, holds_s: float | None = None) -> Section:
+        """Begin a section without asking the gate; ``holds_s`` as for ``Section``."""
+        self._number += 1
+        section = Section(kind, label, self._number, holds_s)
+        self.sections.add(section)
+        if self.closed and section.own_bound is not None:
+            section.hold(section.own_bound)
+        return section
+
+    def end(self, section: Section, *, cut: bool) -> None:
+        """End a critical section or compensation. Not a checkpoint."""
+        self.sections.discard(section)
+        if section.kind == CRITICAL:
+            self._owner.section_ended(section, cut=cut)
+
     @asynccontextmanager
-    async def operation(self, kind: str, label: str) -> AsyncIterator[None]:
-        """Guard the awaits in the body as one operation; see ``Context.operation``."""
+    async def operation(self, kind: str, label: str, effect: str = "") -> AsyncIterator[None]:
+        """Guard the awaits in the body as one operation; see ``Context.operation``.
+
+        Args:
+            effect: what it does to the other side when this is cut, in words.
+        """
         check_text("kind", kind)
         forbid_inside_operation(f"{kind} {check_text('label', label)}".rstrip())
-        await self.admit(kind, label)
-        section = self._begin(kind, label)
-        self._owner.tell(OperationStarted(section.number, kind, label))
-        error: BaseException | None = None
+        section = await self.enter(kind, label, effect)
+        cut, words = False, None
         try:
-            with _inside(section), section.scope:
+            with inside(section), section.scope:
                 yield
-        except BaseException as raised:
-            error = raised
+        except BaseException as error:
+            cut = _is_cancelled(error)
+            words = None if cut else f"{type(error).__name__}: {in_words(error)}"
             raise
         finally:
-            self._end(section, error)
-        if self.closed:
+            self.leave(section, cut=cut or section.scope.cancelled_caught, error=words)
+        if self.closed and (section.scope.cancelled_caught or not is_settling()):
             await trio.lowlevel.checkpoint_if_cancelled()
         if section.scope.cancelled_caught:
             raise OperationCut(kind, label)
@@ -202,18 +265,19 @@ class Gate:
     def critical(self, label: str, max_seconds: float) -> Iterator[None]:
         """Hold a stop back for the body; see ``Context.critical``."""
         forbid_inside_operation(f"critical section {check_text('label', label)!r}")
-        if self.closed and not _in_holding_section():
-            self._refuse("critical", label)
-            raise OperationRefused("critical", label)
-        section = self._begin("critical", label, max_seconds)
+        if self.closed and not in_holding_section():
+            self._refuse(CRITICAL, label)
+            raise OperationRefused(CRITICAL, label)
+        parks = self.held and current_section() is None
+        section = self.begin(CRITICAL, label, max_seconds)
+        section.parks = parks
         try:
-            with _inside(section), section.scope:
+            with inside(section), section.scope:
                 yield
         finally:
-            self.sections.discard(section)
-            self._owner.section_ended(section, cut=section.scope.cancelled_caught)
+            self.end(section, cut=section.scope.cancelled_caught)
         if section.scope.cancelled_caught:
-            raise OperationCut("critical", label)
+            raise OperationCut(CRITICAL, label)
 
     @contextmanager
     def compensation(self, label: str, max_seconds: float) -> Iterator[trio.CancelScope]:
@@ -223,80 +287,33 @@ class Gate:
             the scope; it has caught a cancellation if the time ran out.
         """
         assert self.closed, "compensations run only after a stop"
-        section = self._begin("compensation", label, max_seconds)
+        section = self.begin("compensation", label, max_seconds)
         try:
-            with _inside(section), section.scope as scope:
+            with inside(section), section.scope as scope:
                 yield scope
         finally:
-            self.sections.discard(section)
+            self.end(section, cut=section.scope.cancelled_caught)
 
-    def _begin(self, kind: str, label: str, holds_s: float | None = None) -> Section:
-        self._number += 1
-        section = Section(kind, label, self._number, holds_s)
-        self.sections.add(section)
-        if self.closed and section.own_bound is not None:
-            section.hold(section.own_bound)
-        return section
+    def _shut(self) -> None:
+        self.closed = True
+        self.held = False
+        self._wake()
+        if self._closing is not None:
+            self._closing.set()
 
-    def _end(self, section: Section, error: BaseException | None) -> None:
-        self.sections.discard(section)
-        seconds = round(trio.current_time() - section.started, 6)
-        cut = section.scope.cancelled_caught or _is_cancelled(error)
-        words = None if error is None or cut else f"{type(error).__name__}: {in_words(error)}"
-        told = (section.number, section.kind, section.label, seconds)
-        self._owner.tell(OperationWasCut(*told) if cut else OperationFinished(*told, words))
-        self._owner.section_ended(section, cut=cut)
+    def _say_changed(self) -> None:
+        if self.changed is not None:
+            self.changed()
+
+    def _wake(self) -> None:
+        if self._lot is not None:
+            self._lot.unpark_all()
 
     def _refuse(self, kind: str, label: str) -> None:
         self._refusals += 1
         self._owner.operation_refused()
         if self._refusals <= TOLD_REFUSALS:
             self._owner.tell(OperationWasRefused(kind, label))
-
-
-def forbid_inside_operation(what: str) -> None:
-    """Refuse what is a step of its own inside an operation.
-
-    Raises:
-        OperationsAreLeaves: the code at hand runs in an operation.
-    """
-    section = current_section()
-    if section is not None and not section.holds:
-        raise OperationsAreLeaves(f"{section.kind} {section.label}".rstrip(), what)
-
-
-def current_section() -> Section | None:
-    """Return the section that the code at hand runs in, if it is still open."""
-    section = _section.get()
-    return section if section is not None and section.open else None
-
-
-def outside_sections(call: Callable[..., None], *args: object) -> None:
-    """Make a call that starts a task which is not to be part of the section at hand."""
-    context = copy_context()
-    context.run(_section.set, None)
-    context.run(call, *args)
-
-
-def section_in(context: Context) -> Section | None:
-    """Return the section that a task with these context variables runs in, if still open."""
-    section = context.get(_section)
-    return section if section is not None and section.open else None
-
-
-@contextmanager
-def _inside(section: Section) -> Iterator[None]:
-    token = _section.set(section)
-    try:
-        yield
-    finally:
-        section.open = False
-        _section.reset(token)
-
-
-def _in_holding_section() -> bool:
-    section = current_section()
-    return section is not None and section.holds
 
 
 def _is_cancelled(error: BaseException | None) -> bool:

@@ -5,27 +5,52 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
     from orchestrator.http import RunClient
     from orchestrator.journal import Journal
-    from orchestrator.model import Receipt, RunId, RunRecord
+    from orchestrator.ledger import Ledger
+    from orchestrator.model import Receipt, RunId, RunRecord, Usage
     from orchestrator.operations import Gate
-    from orchestrator.store.protocol import Write
+    from orchestrator.questions import Questions
+    from orchestrator.sections import Section
+    from orchestrator.steps import Steps
+    from orchestrator.store.protocol import Store, Write
     from orchestrator.timers import Timer
+
+
+class GateOwner(Protocol):
+    """What a gate needs of its run."""
+
+    def tell(self, payload: Payload) -> None:
+        """Append an event to the feed."""
+
+    def section_ended(self, section: Section, *, cut: bool) -> None:
+        """An operation or critical section is over."""
+
+    def operation_refused(self) -> None:
+        """An operation was refused since a stop had been asked for."""
+
+    def parked(self) -> None:
+        """A task has parked at the gate, since the run is being paused."""
 
 
 class RunPort(Protocol):
     """What a context needs of its run."""
 
     gate: Gate
+    ledger: Ledger
+    questions: Questions
+    steps: Steps
+    path: str
     has_partial: bool
     compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
     @property
     def id(self) -> RunId: ...
+    def lineage(self) -> Iterator[object]: ...
     @property
     def record(self) -> RunRecord: ...
     @property
@@ -33,11 +58,20 @@ class RunPort(Protocol):
     @property
     def journal(self) -> Journal: ...
     @property
+    def ticket(self) -> int: ...
+    @property
+    def store(self) -> Store: ...
+    @property
     def cleanup_left_s(self) -> float: ...
     @property
     def deadline(self) -> float: ...
     @property
     def subagents(self) -> SubAgentsPort: ...
+    def now(self, seconds: float) -> str: ...
+    def parked(self) -> None: ...
+    def note_activity(self) -> None: ...
+    def spend(self, usage: Usage) -> None: ...
+    def find_agent(self, agent: Agent | str) -> Agent: ...
     def timer(self, ring: Callable[[], None]) -> Timer: ...
     def tell(self, payload: Payload, *more: Write) -> None: ...
     def save(self, *, payload: Payload | None = None, **fields: Any) -> None: ...

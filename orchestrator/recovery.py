@@ -104,7 +104,7 @@ def _restart(record: RunRecord, feed: Feed, services: Services) -> None:
         _log.error("run %s cannot start again: %s", record.id, error)
         _settle(replace(record, status=RunStatus.RUNNING), None, feed, services)
         return
-    restarted = replace(record, attempt=attempt, version=record.version + 1)
+    restarted = replace(record, attempt=attempt, version=record.version + 1, waiting_for=None)
     run = Run(services, agent, arguments, restarted, feed=feed)
     services.registry.add(run)
     run.ledger.save(urgent=True)

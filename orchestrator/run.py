@@ -7,28 +7,32 @@ is executed stands in ``supervise``.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.context import Context, running_in
+from orchestrator.context import Context
 from orchestrator.events import RunQueued
 from orchestrator.feed import Feed
+from orchestrator.handle import Handle
 from orchestrator.http import RunClient
 from orchestrator.ladder import Ladder
 from orchestrator.ledger import Ledger
 from orchestrator.lifecycle import Move, advance
 from orchestrator.limits import Limits
+from orchestrator.model import Usage
 from orchestrator.operations import Gate
-from orchestrator.stack import TaskStack, frames_of, task_tree
-from orchestrator.stopping import ending_of, outcome_of, stop_request
+from orchestrator.pausing import Brake
+from orchestrator.questions import Questions
+from orchestrator.steps import Steps
+from orchestrator.stopping import ending_of, outcome_of
 from orchestrator.store.protocol import Discard
 from orchestrator.subagents import SubAgents
 from orchestrator.supervise import supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Unpack
 
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
@@ -40,14 +44,14 @@ if TYPE_CHECKING:
         RunRecord,
         Standing,
     )
-    from orchestrator.operations import Section
+    from orchestrator.sections import Section
     from orchestrator.services import Services
-    from orchestrator.stopping import StopArguments
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.protocol import Store, Write
     from orchestrator.timers import Timer
+    from orchestrator.worker.driver import Worker
 
 
-class Run:
+class Run(Handle):
     """A live run; also the handle that starters and embedders hold.
 
     Attributes:
@@ -75,6 +79,19 @@ class Run:
         self.feed: Feed = parent.feed if parent is not None else feed or Feed(record.id)
         self.ledger = Ledger(services, record, self.feed)
         self.gate = Gate(self)
+        self.brake = Brake(self)
+        self.questions = Questions(self)
+        # A tree's steps are in one book, since its sub-agents get other ids when it starts again.
+        self.steps: Steps = (
+            parent.steps
+            if parent is not None
+            else Steps(
+                record.id, services.store, fresh=record.attempt == 1 and record.rerun_of is None
+            )
+        )
+        self.path: str = (
+            "" if parent is None else self.steps.child_path(parent.path, agent.name, record.input)
+        )
         self.ladder = Ladder(self)
         self.scope = trio.CancelScope()
         self.exited = trio.Event()
@@ -85,6 +102,9 @@ class Run:
         self.compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.compensated = False
         self.has_partial = False
+        self.worker: Worker | None = None
+        # Compensations that wait in the run's process.
+        self.remote_compensations = 0
         self.nursery: trio.Nursery | None = None
         self.task: trio.lowlevel.Task | None = None
         self._client: RunClient | None = None
@@ -130,7 +150,9 @@ class Run:
     def client(self) -> RunClient:
         """The run's own HTTP client, made when it is first needed."""
         if self._client is None:
-            self._client = RunClient(self.gate, self.agent.http_concurrency)
+            self._client = RunClient(
+                self.gate, self.agent.http_concurrency, self.services.transport
+            )
         return self._client
 
     def take_client(self) -> RunClient | None:
@@ -142,6 +164,19 @@ class Run:
     def journal(self) -> Journal:
         """Where the run's events go."""
         return self.services.journal
+
+    @property
+    def store(self) -> Store:
+        """What is durable, for reads."""
+        return self.services.store
+
+    def now(self, seconds: float) -> str:
+        """The wall clock, so many seconds from now."""
+        return self.services.now(seconds)
+
+    def find_agent(self, agent: Agent | str) -> Agent:
+        """Return an agent by its name; see ``Catalog.get``."""
+        return self.services.catalog.get(agent)
 
     @property
     def cleanup_left_s(self) -> float:
@@ -175,56 +210,6 @@ class Run:
             found.extend(run.children)
         return found
 
-    # What others may ask of it
-
-    def request_stop(self, **asked: Unpack[StopArguments]) -> int:
-        """Ask the run and everything below it to stop; takes effect before it returns.
-
-        Not a checkpoint. May be called again: a later request can only tighten the stop.
-
-        Returns:
-            the journal's ticket: once it is durable the stop may be acknowledged.
-
-        Raises:
-            RunEnded: the run has ended already.
-            InvalidInput: an argument is out of its range.
-        """
-        request = stop_request(asked, self.record.options.grace_s, self.services.now(0))
-        self.ladder.request(request)
-        return self.ticket
-
-    async def stop(self, **asked: Unpack[StopArguments]) -> Receipt:
-        """Stop the run and return its receipt once it is torn down, or honestly abandoned.
-
-        Arguments and errors as in ``request_stop``. The wait is bounded by the grace and the
-        cleanup time of the tree, and by the store.
-        """
-        self.request_stop(**asked)
-        await self.ended.wait()
-        assert self.record.stop is not None
-        return self.record.stop
-
-    async def wait(self) -> RunRecord:
-        """Wait until the run has ended, and return its final record. A checkpoint."""
-        await self.ended.wait()
-        return self.record
-
-    def stack(self) -> list[TaskStack]:
-        """Return the await stack of each live task of the run and its sub-agents."""
-        if self.task is None:
-            return []
-        return [
-            TaskStack(run.id, run.agent.name, operation, frames_of(task))
-            for task in task_tree(self.task)
-            for run, operation in [running_in(task)]
-            # Also of sub-agents that were let go, and so are no children any more.
-            if isinstance(run, Run) and self in run.lineage()
-        ]
-
-    def standing(self) -> tuple[Standing, ...]:
-        """Return where each task of the run still stands."""
-        return tuple(stack.standing for stack in self.stack())
-
     # How it changes
 
     def tell(self, payload: Payload, *more: Write) -> None:
@@ -237,12 +222,12 @@ class Run:
         self.note_activity()
         self.ledger.save(payload=payload, **fields)
 
-    def enqueue(self) -> None:
-        """Register the run and write its first event."""
+    def enqueue(self, *more: Write) -> None:
+        """Register the run and write its first event, and more that belongs to it."""
         self.services.registry.add(self)
         if self.parent is not None:
             self.parent.children.add(self)
-        self.ledger.begin(RunQueued(self.agent.name, self.record.parent_id))
+        self.ledger.begin(RunQueued(self.agent.name, self.record.parent_id), *more)
 
     def note_activity(self) -> None:
         """Something happened in the run, and so in those above it."""
@@ -281,12 +266,27 @@ class Run:
             result=self.value if move is Move.SUCCEED else None,
             error=error if stop is None else None,
             stop=receipt,
+            waiting_for=None,
         )
         if move is Move.ABANDON and not self.exited.is_set():
             self.services.stuck.add(self)
         if self.parent is not None:
             self.parent.children.discard(self)
             self.parent.ladder.child_ended(stuck=move is Move.ABANDON)
+            self.parent.brake.settle()
+
+    def spend(self, usage: Usage) -> None:
+        """Count what was spent on a model, for the run and those above it."""
+        for run in self.lineage():
+            spent = {
+                each.name: getattr(run.record.usage, each.name) + getattr(usage, each.name)
+                for each in fields(usage)
+            }
+            run.ledger.save(usage=Usage(**spent))
+
+    def parked(self) -> None:
+        """A task waits where a pause takes effect (the gate's report)."""
+        self.brake.settle()
 
     def cleanup_failed(self, what: str) -> None:
         """Note a cleanup step that failed on the receipts that it belongs to."""
@@ -304,13 +304,16 @@ class Run:
         await supervise(self)
 
     def sever(self) -> None:
-        """Close the run's sockets from outside. Not a checkpoint."""
+        """Close the run's sockets from outside, and warn its process. Not a checkpoint."""
         if self._client is not None:
             self._client.sever()
+        if self.worker is not None:
+            self.worker.terminate()
 
     def section_ended(self, section: Section, *, cut: bool) -> None:
         """An operation or critical section is over (the gate's report)."""
         self.ladder.section_ended(section, cut=cut)
+        self.brake.settle()
 
     def operation_refused(self) -> None:
         """An operation was refused (the gate's report)."""

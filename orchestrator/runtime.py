@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import secrets
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,26 +17,29 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.agent import Catalog, parse_options
+from orchestrator.agent import Catalog
 from orchestrator.cleanup import bounded
-from orchestrator.errors import RunEnded, StartsRefused, StoreUnavailable, check_text
+from orchestrator.errors import RunEnded, StoreUnavailable
 from orchestrator.journal import Journal
-from orchestrator.model import RunId, RunRecord, RunStatus, StopMode, StopSource
-from orchestrator.reading import RunReader
+from orchestrator.model import StopMode, StopSource
 from orchestrator.recovery import recover
 from orchestrator.registry import Registry
-from orchestrator.run import Run
 from orchestrator.services import Services
+from orchestrator.starting import Starter, new_run_id
 from orchestrator.store import open_store
-from orchestrator.supervise import refuse_unstored, split_cancelled
+from orchestrator.supervise import split_cancelled
 from orchestrator.timers import Timers
+from orchestrator.worker.pool import MAX_WORKERS, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable
     from typing import Unpack
+
+    import httpx
 
     from orchestrator.agent import Agent
     from orchestrator.model import Receipt
+    from orchestrator.run import Run
     from orchestrator.stopping import StopArguments
     from orchestrator.store.protocol import Store
 
@@ -47,7 +49,7 @@ _log = logging.getLogger("quiesce.runtime")
 FLUSH_S = 10.0
 
 
-class Orchestrator(RunReader):
+class Orchestrator(Starter):
     """Runs and everything one may ask of them. Made by ``open_orchestrator``.
 
     Attributes:
@@ -61,12 +63,15 @@ class Orchestrator(RunReader):
         nursery: trio.Nursery,
         agents: Iterable[Agent],
         now: Callable[[float], str],
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        max_workers: int = MAX_WORKERS,
     ) -> None:
         super().__init__(store, Registry())
         self.agents = Catalog(agents)
         self._nursery = nursery
-        self._refusing = ""
         self._services = Services(
+            store=store,
             journal=Journal(store),
             registry=self.registry,
             timers=Timers(),
@@ -76,6 +81,8 @@ class Orchestrator(RunReader):
             spawn=self._spawn,
             admit=self.admit,
             stuck=set(),
+            transport=transport,
+            workers=WorkerPool(nursery, max_workers),
         )
 
     @property
@@ -88,73 +95,6 @@ class Orchestrator(RunReader):
     def store_error(self) -> StoreUnavailable | None:
         """Why the store does not take writes at present; None while it does."""
         return self._services.journal.failing
-
-    async def start(
-        self,
-        agent: Agent | str,
-        input: Mapping[str, Any] | None = None,
-        *,
-        options: Mapping[str, Any] | None = None,
-        owner: str = "",
-        **more_options: Any,
-    ) -> Run:
-        """Start a run; it is durable when this returns.
-
-        Args:
-            agent: an agent, which is registered on the way, or the name of one that is.
-            options: the fields of ``RunOptions``; they may be given by keyword too.
-
-        Raises:
-            UnknownAgent, InvalidInput: nothing was started.
-            StartsRefused: the orchestrator is shutting down.
-            StoreUnavailable: the run was not started, since its start cannot be made durable.
-        """
-        run = self.admit(agent, input, options={**(options or {}), **more_options}, owner=owner)
-        try:
-            await self._services.journal.durable(run.ticket)
-        except StoreUnavailable:
-            refuse_unstored(run)
-            raise
-        return run
-
-    def admit(
-        self,
-        agent: Agent | str,
-        input: Mapping[str, Any] | None = None,
-        *,
-        options: Mapping[str, Any] | None = None,
-        owner: str = "",
-    ) -> Run:
-        """Start a run without waiting until that is durable. Not a checkpoint.
-
-        Raises:
-            UnknownAgent, InvalidInput, StartsRefused: as for ``start``.
-        """
-        if self._refusing:
-            raise StartsRefused(self._refusing)
-        agent = self.agents.get(agent)
-        arguments, given = agent.parse(dict(input) if input is not None else {})
-        run_id = new_run_id()
-        check_text("owner", owner)
-        record = RunRecord(
-            id=run_id,
-            root_id=run_id,
-            agent=agent.name,
-            status=RunStatus.QUEUED,
-            created_at=self._services.now(0),
-            owner=owner,
-            input=given,
-            options=parse_options(options or {}, agent.options),
-        )
-        run = Run(self._services, agent, arguments, record)
-        run.enqueue()
-        self._spawn(run.supervise)
-        return run
-
-    @property
-    def refusing(self) -> str:
-        """Why nothing is started any more; empty while starts are welcome."""
-        return self._refusing
 
     async def stop(self, run_id: str, **asked: Unpack[StopArguments]) -> Receipt:
         """Stop a run and return its receipt once it is torn down; see ``Run.stop``.
@@ -180,10 +120,6 @@ class Orchestrator(RunReader):
             StoreUnavailable: not yet; it will be as soon as the store takes it.
         """
         await self._services.journal.durable(ticket)
-
-    def refuse_starts(self, why: str) -> None:
-        """Start nothing any more; runs that are live go on. May be called twice."""
-        self._refusing = why
 
     def stop_all(self, *, mode: StopMode, grace_s: float | None, source: StopSource) -> None:
         """Ask every live root to stop. Not a checkpoint; a repeated call only tightens."""
@@ -231,6 +167,7 @@ class Orchestrator(RunReader):
                 await self._wait_for_all()
             raise
         finally:
+            self._services.workers.close()
             self._services.timers.close()
             self._services.journal.close(FLUSH_S)
             self._name_the_stuck()
@@ -262,6 +199,8 @@ async def open_orchestrator(
     *,
     agents: Iterable[Agent] = (),
     now: Callable[[float], str] | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    max_workers: int = MAX_WORKERS,
 ) -> AsyncIterator[Orchestrator]:
     """Open a store and an orchestrator on it.
 
@@ -275,13 +214,17 @@ async def open_orchestrator(
         url: ``memory://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
         agents: what can be started by name, and restarted after a crash.
         now: the wall clock, for tests: the RFC 3339 UTC time, so many seconds from now.
+        transport: what agents' HTTP clients use instead of sockets, for tests.
+        max_workers: how many runs may have a process of their own at a time; more wait.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged: the store cannot be opened.
     """
     failure: BaseException | None = None
     async with open_store(url) as store, trio.open_nursery() as nursery:
-        orchestrator = Orchestrator(store, nursery, agents, now or utc_now)
+        orchestrator = Orchestrator(
+            store, nursery, agents, now or utc_now, transport, max_workers=max_workers
+        )
         mode = StopMode.NOW
         try:
             await orchestrator._open()
@@ -308,8 +251,3 @@ def utc_now(seconds: float) -> str:
 def _rfc3339(milliseconds: int) -> str:
     at = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def new_run_id() -> RunId:
-    """Return an id that nobody can guess: 80 random bits."""
-    return RunId("run_" + secrets.token_hex(10))

@@ -97,6 +97,7 @@ class Stop:
     critical_cut: bool = False
     refused: int = 0
     clients_closed: int = 0
+    processes_killed: int = 0
     critical_s: float = 0.0
     cleanup_errors: list[str] = field(default_factory=list)
     detached: list[RunId] = field(default_factory=list)
@@ -143,6 +144,7 @@ class Stop:
             runs_stopped=self.runs_stopped,
             operations=OperationCounts(finished=self.finished, cut=self.cut, refused=self.refused),
             clients_closed=self.clients_closed,
+            processes_killed=self.processes_killed,
             cleanup_errors=tuple(self.cleanup_errors),
             critical_s=round(self.critical_s, 6),
             still_running=still_running,
@@ -152,7 +154,7 @@ class Stop:
         )
 
     def _reached(self, outcome: StopOutcome) -> StopMode:
-        if outcome is StopOutcome.ABANDONED:
+        if outcome is StopOutcome.ABANDONED or self.processes_killed:
             return StopMode.KILL
         return StopMode.NOW if self.cut or self.critical_cut else StopMode.GRACEFUL
 

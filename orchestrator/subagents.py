@@ -8,11 +8,11 @@ import trio
 
 from orchestrator.errors import AgentFailed, AgentStopped, OrchestratorError
 from orchestrator.model import RunRecord, RunStatus, StopSource
-from orchestrator.operations import forbid_inside_operation, outside_sections
+from orchestrator.sections import forbid_inside_operation, outside_sections
 from orchestrator.supervise import supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from orchestrator.agent import Agent
     from orchestrator.model import Receipt, RunId
@@ -65,24 +65,7 @@ class SubAgents:
         self, agent: Agent | str, inputs: Sequence[Mapping[str, Any]], limit: int | None
     ) -> list[Any]:
         """Run a sub-agent for each input; see ``Context.map``."""
-        results: list[Any] = [None] * len(inputs)
-        failures: list[Exception] = []
-        waiting = iter(enumerate(inputs))
-
-        async def work() -> None:
-            for index, given in waiting:
-                try:
-                    results[index] = await self.call(agent, dict(given))
-                except Exception as error:
-                    failures.append(error)
-                    nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(limit or len(inputs), len(inputs))):
-                nursery.start_soon(work)
-        if failures:
-            raise failures[0]
-        return results
+        return await map_calls(self.call, agent, inputs, limit)
 
     async def start(self, agent: Agent | str, given: dict[str, Any]) -> StartedChild:
         """Start a sub-agent in a task of its own; see ``Context.start``."""
@@ -103,6 +86,33 @@ class SubAgents:
             each.detached.append(run.id)
         await services.journal.durable(run.ticket)
         return run.id
+
+
+async def map_calls(
+    call: Callable[[Agent | str, dict[str, Any]], Awaitable[Any]],
+    agent: Agent | str,
+    inputs: Sequence[Mapping[str, Any]],
+    limit: int | None,
+) -> list[Any]:
+    """Call a sub-agent for each input, at most so many at once; see ``Context.map``."""
+    results: list[Any] = [None] * len(inputs)
+    failures: list[Exception] = []
+    waiting = iter(enumerate(inputs))
+
+    async def work() -> None:
+        for index, given in waiting:
+            try:
+                results[index] = await call(agent, dict(given))
+            except Exception as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(limit or len(inputs), len(inputs))):
+            nursery.start_soon(work)
+    if failures:
+        raise failures[0]
+    return results
 
 
 class StartedChild:

@@ -18,7 +18,8 @@ from orchestrator.errors import StoreUnavailable, in_words
 from orchestrator.events import RunStarted
 from orchestrator.lifecycle import Ending, Move, settle
 from orchestrator.model import RunError, RunStatus, StopMode, StopSource
-from orchestrator.operations import current_section
+from orchestrator.sections import current_section
+from orchestrator.worker.driver import RemoteFailure, work_elsewhere
 
 if TYPE_CHECKING:
     from orchestrator.run import Run
@@ -35,7 +36,8 @@ async def supervise(run: Run) -> None:
     try:
         ending = await _perform(run)
     except BaseException as error:
-        cancelled, run.failure = split_cancelled(error)
+        cancelled, failure = split_cancelled(error)
+        run.failure = failure or run.failure
         ending = Ending.RAISED if cancelled is None else Ending.CANCELLED
     await _unwind(run, ending)
     run.exited.set()
@@ -61,13 +63,22 @@ async def _perform(run: Run) -> Ending:
                 run.value = as_json(value, "result")
                 # From here on a stop finds an agent that had already returned.
                 ending = Ending.RETURNED
+            await run.gate.park()
+        except Exception as error:
+            # A stop that comes while it is paused here must not lose it.
+            run.failure = error
+            await run.gate.park()
+            raise
         finally:
             run.nursery = None
+            run.gate.left = True
     return ending
 
 
 async def _call_agent(run: Run) -> Any:
     try:
+        if run.record.options.isolation == "process":
+            return await work_elsewhere(run)
         return await run.agent.function(run.context, **run.arguments)
     except BaseException as error:
         # A nursery puts whatever passes it into words, and is left corrupt if that fails.
@@ -83,14 +94,18 @@ async def _begin(run: Run) -> None:
     services = run.services
     started = RunStarted(run.agent.name, run.record.attempt)
     if run.record.status is RunStatus.QUEUED:
-        deadline_s = run.record.options.deadline_s
-        deadline_at = None if deadline_s is None else services.now(deadline_s)
+        deadline_s, deadline_at = run.record.options.deadline_s, run.record.deadline_at
+        if deadline_at is None and deadline_s is not None:
+            deadline_at = services.now(deadline_s)
         times = {"started_at": services.now(0), "deadline_at": deadline_at}
         run.ledger.change(Move.START, started, **times)
     else:
         # Started again after a crash, which does not move its deadline.
         run.ledger.save(payload=started, urgent=True)
     run.limits.arm()
+    run.brake.follow(run.parent or run)
+    if run.record.options.debug and run.record.status is RunStatus.RUNNING:
+        run.brake.pause("", "debug")
     if run.parent is not None:
         run.ladder.follow(run.parent.ladder)
     else:
@@ -112,6 +127,9 @@ async def _unwind(run: Run, ending: Ending) -> None:
     """Clean up after the agent's code, and settle what became of the run."""
     if ending is Ending.CANCELLED and run.ladder.stop is None:
         run.request_stop(mode=StopMode.NOW, source=_canceller(run), reason="cancelled from outside")
+    elif run.record.status is RunStatus.PAUSED and run.ladder.stop is None:
+        # Interrupted where nobody could wait for the pause to be over.
+        run.request_stop(mode=StopMode.NOW, source=StopSource.ADMIN, reason="interrupted")
     await run.ladder.let_go_first()
     if run.record.status.is_terminal:
         return
@@ -197,6 +215,8 @@ def split_cancelled(
 
 def describe(error: BaseException) -> RunError:
     """Put an exception into words."""
+    if isinstance(error, RemoteFailure):
+        return error.error
     try:
         lines = traceback.format_exception(error)
     except Exception:

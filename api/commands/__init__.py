@@ -3,7 +3,10 @@
 serve     a server
 run       one run, in this process or on a server, with a live view
 remote    ls, show, tail, stop, agents: what asks a server
+control   pause, resume, step, answer, deadline, rerun: what asks something of a live run
 demo      the demonstration
+asking    a run's questions at the keyboard
 loading   agents from files and modules
-target    a run to follow and stop, here or on a server
+target    a run to follow, answer and stop, here or on a server
+values    what people type
 """

@@ -15,13 +15,16 @@ from api.terminal import (
     agents_table,
     chip,
     clean,
+    clock_of,
     error_block,
     json_block,
     line_of,
     open_console,
+    question_block,
     receipt_table,
     runs_table,
     say_line,
+    usage_words,
 )
 from orchestrator import RunEnded, RunStatus, StopMode, StopOutcome, UnknownRun
 
@@ -73,7 +76,7 @@ def ls(server: str, *, limit: int, everything: bool, as_json: bool, **where: str
 @json_option
 @server_option
 def show(server: str, run_id: str, *, as_json: bool) -> None:
-    """Show a run, its sub-agents, its result, and its receipt if it was stopped."""
+    """Show a run, its sub-agents, what it asks, its result, and its receipt if it was stopped."""
     with Client(server) as client:
         view = client.get(run_id)
         tree = client.tree(run_id)
@@ -87,7 +90,16 @@ def _show(console: Console, view: RunView, tree: RunTree) -> None:
     record = view.record
     console.print(chip(record.status), clean(record.agent), record.id)
     console.print(tree)
+    if record.rerun_of is not None:
+        console.print("rerun of:", record.rerun_of)
+    if record.deadline_at is not None and not record.status.is_terminal:
+        console.print("deadline:", clock_of(record.deadline_at))
     console.print("input:", json_block(record.input))
+    if record.waiting_for is not None:
+        console.print("it asks:", question_block(record.waiting_for))
+        console.print(f"answer it with `quiesce answer {record.id} ANSWER`", style=GREY)
+    if spent := usage_words(record.usage):
+        console.print("spent:", spent)
     if record.stop is not None:
         console.print(receipt_table(record.stop))
     if record.error is not None:

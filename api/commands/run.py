@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -13,10 +12,19 @@ import click
 import trio
 
 from api.client import Client
+from api.commands.asking import Desk
 from api.commands.interrupts import interrupts
 from api.commands.loading import agents_option, load_agents
 from api.commands.target import Here, There
-from api.terminal import error_block, json_block, open_console, open_screen, receipt_table
+from api.commands.values import json_or_text
+from api.terminal import (
+    error_block,
+    json_block,
+    open_console,
+    open_screen,
+    receipt_table,
+    usage_words,
+)
 from orchestrator import InvalidInput, RunStatus, StopMode, open_orchestrator
 
 if TYPE_CHECKING:
@@ -69,7 +77,8 @@ def run(
 ) -> None:
     """Run AGENT and show it live. Each VALUE is JSON if it parses as JSON, else text.
 
-    The first Ctrl-C stops the run gracefully, a second one now, a third one kills it. The exit
+    The first Ctrl-C stops the run gracefully, a second one now, a third one kills it. What the
+    run asks is asked at the terminal. The exit
     code is 0 if it succeeded, 130 if it was stopped, 2 if it could not begin, otherwise 1.
     """
     given = {"deadline_s": deadline_s, "grace_s": grace_s}
@@ -89,27 +98,15 @@ def parse_input(whole: str | None, inputs: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         InvalidInput: the whole is no JSON object, or an argument is no ``KEY=VALUE``.
     """
-    parsed = {} if whole is None else _json_or_text(whole)
+    parsed = {} if whole is None else json_or_text(whole)
     if not isinstance(parsed, dict):
         raise InvalidInput([("--input", f"{whole!r} is not a JSON object")])
     for each in inputs:
         key, equals, value = each.partition("=")
         if not equals or not key:
             raise InvalidInput([("input", f"{each!r} is not KEY=VALUE")])
-        parsed[key] = _json_or_text(value)
+        parsed[key] = json_or_text(value)
     return parsed
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        # NaN and Infinity are not JSON, although Python's parser takes them.
-        return json.loads(value, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
 
 
 async def run_here(order: Order, agents: list[Agent], store: str, console: Console) -> int:
@@ -146,12 +143,16 @@ async def run_there(order: Order, server: str, console: Console) -> int:
 
 
 async def watch(target: Target, presses: Presses, console: Console) -> int:
-    """Show the run until it has ended, let Ctrl-C stop it, and return the exit code."""
+    """Show the run until it has ended, let Ctrl-C stop it, put its questions to whoever is there,
+    and return the exit code."""
     async with open_screen(console) as screen, trio.open_nursery() as nursery:
+        desk = Desk(target, screen)
         nursery.start_soon(climb, target, presses, screen)
+        nursery.start_soon(desk.serve)
         async with target.events() as events:
             async for event in events:
                 screen.show(event)
+                desk.note(event)
         end = await target.end()
         nursery.cancel_scope.cancel()
     show_end(end, console)
@@ -185,3 +186,5 @@ def show_end(end: End, console: Console) -> None:
         console.print("result:", json_block(record.result))
     elif end.partial is not None:
         console.print("partial result:", json_block(end.partial))
+    if spent := usage_words(record.usage):
+        console.print("spent:", spent)

@@ -1,4 +1,4 @@
-"""A run to follow and to stop, in this process or on a server."""
+"""A run to follow, to answer and to stop, in this process or on a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import trio
 
-from orchestrator import Event, OrchestratorError, RunRecord, StopMode, StopSource
+from orchestrator import Event, OrchestratorError, RunRecord, StopMode, StopSource, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -29,7 +29,7 @@ class End(NamedTuple):
 
 
 class Target(Protocol):
-    """A run to follow and to stop, wherever it is."""
+    """A run to follow, to answer and to stop, wherever it is."""
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Return the run's events, from its first to its final one."""
@@ -40,6 +40,17 @@ class Target(Protocol):
         Returns:
             why that could not be done; empty if it was.
         """
+
+    async def answer(self, run_id: str, question_id: str, answer: Any) -> None:
+        """Answer a question of the run, or of one below it.
+
+        Raises:
+            NobodyAsks, RunEnded, UnknownRun: nobody waits for it any more.
+            OrchestratorError: it does not fit, or could not be told.
+        """
+
+    def how_to_answer(self, run_id: str) -> str:
+        """Return how a question can be answered from elsewhere."""
 
     async def end(self) -> End:
         """Wait until it is over and everything that depends on it too."""
@@ -62,6 +73,15 @@ class Here:
         else:  # what is left are detached runs, which end with this process
             self._orchestrator.stop_all(mode=mode, grace_s=None, source=StopSource.SHUTDOWN)
         return ""
+
+    async def answer(self, run_id: str, question_id: str, answer: Any) -> None:
+        run = self._orchestrator.live(run_id)
+        if run is None:
+            raise UnknownRun(run_id)
+        run.answer(question_id, answer)
+
+    def how_to_answer(self, run_id: str) -> str:
+        return "nobody can answer it: standard input is no terminal, or has ended"
 
     async def end(self) -> End:
         record = await self._run.wait()
@@ -89,6 +109,13 @@ class There:
         except OrchestratorError as error:
             return str(error)
         return ""
+
+    async def answer(self, run_id: str, question_id: str, answer: Any) -> None:
+        give = partial(self._client.answer, run_id, question_id, answer)
+        await trio.to_thread.run_sync(give, abandon_on_cancel=True)
+
+    def how_to_answer(self, run_id: str) -> str:
+        return f"answer it with `quiesce answer {run_id} ANSWER --server {self._client.url}`"
 
     async def end(self) -> End:
         get = self._client.get

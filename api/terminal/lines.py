@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from api.sse import ending_of
-from api.terminal.look import AMBER, GREY, RED, clean, style_of, time_of
+from api.terminal.look import AMBER, GREY, RED, clean, clock_of, style_of, time_of
+from api.terminal.questions import QUESTION, wanted_in
 from orchestrator import RunStatus
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Of an agent's own event so much is shown.
 SHOWN_DATA = 200
 
+_PAUSED = {"pausing": RunStatus.PAUSING, "paused": RunStatus.PAUSED}
 _LOG_STYLES = {"debug": GREY, "warning": AMBER, "error": RED}
 
 
@@ -59,12 +61,42 @@ def _said(event: Event) -> tuple[str, str]:
             return f"partial result, {data['size']} bytes", GREY
         case ["run", "artifact"]:
             return f"artifact {data['name']}, {data['size']} bytes", GREY
+        case ["run", "asked"]:
+            return f"asks: {data['question']} ({wanted_in(data['schema'])})", QUESTION
+        case ["run", "answered"]:
+            by = f" by {data['answered_by']}" if data["answered_by"] else ""
+            return f"answered{by}: {_json(data['answer'])}", ""
+        case ["run", "deadline"]:
+            return _deadline(data), ""
+        case ["run", "pausing" | "paused" | "resumed" as what]:
+            return _paused(what, data), style_of(_PAUSED.get(what, RunStatus.RUNNING))
         case ["run", what]:
             return what, ""
+        case ["step", "finished"]:
+            how = "was done before" if data["reused"] else f"done after {data['seconds']:.3g} s"
+            return f"step {data['name']} {how}", ""
         case ["operation", what]:
             return _operation(what, data), AMBER if what in ("cut", "refused") else GREY
         case _:
-            return f"{event.type} {json.dumps(data, ensure_ascii=False)[:SHOWN_DATA]}", ""
+            return f"{event.type} {_json(data)}", ""
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:SHOWN_DATA]
+
+
+def _paused(what: str, data: dict[str, Any]) -> str:
+    if what == "resumed" and data.get("step"):
+        what = "makes a step"
+    by = f", asked by {data['requested_by']}" if data.get("requested_by") else ""
+    why = f": {data['reason']}" if data.get("reason") else ""
+    return f"{what}{by}{why}"
+
+
+def _deadline(data: dict[str, Any]) -> str:
+    by = f", asked by {data['requested_by']}" if data["requested_by"] else ""
+    at = data["deadline_at"]
+    return ("has no deadline any more" if at is None else f"has until {clock_of(at)}") + by
 
 
 def _ending(status: RunStatus, data: dict[str, Any]) -> str:
@@ -86,5 +118,5 @@ def _stopping(what: str, data: dict[str, Any]) -> str:
 def _operation(what: str, data: dict[str, Any]) -> str:
     name = f"{data['kind']} {data['label']}".rstrip()
     took = f" after {data['seconds']:.3g} s" if "seconds" in data else ""
-    error = f": {data['error']}" if data.get("error") else ""
-    return f"{name} {what}{took}{error}"
+    more = data.get("error") or data.get("effect")
+    return f"{name} {what}{took}{f': {more}' if more else ''}"

@@ -17,13 +17,13 @@ REFRESH_S = 0.1
 # The width of what is not a terminal: a file or a pipe.
 FILE_WIDTH = 120
 
-GREY, BLUE, AMBER, GREEN, RED = "grey58", "blue", "yellow", "green", "red"
+GREY, BLUE, CYAN, AMBER, GREEN, RED = "grey58", "blue", "cyan", "yellow", "green", "red"
 
 _LOOK: dict[RunStatus, tuple[str, str]] = {
     RunStatus.QUEUED: ("○", GREY),
     RunStatus.RUNNING: ("●", BLUE),
-    RunStatus.PAUSING: ("●", AMBER),
-    RunStatus.PAUSED: ("‖", AMBER),
+    RunStatus.PAUSING: ("●", CYAN),
+    RunStatus.PAUSED: ("‖", CYAN),
     RunStatus.STOPPING: ("●", AMBER),
     RunStatus.SUCCEEDED: ("✓", GREEN),
     RunStatus.FAILED: ("✗", RED),
@@ -91,6 +91,13 @@ def elapsed(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{int(rest):02}"
     return f"{minutes}:{int(rest):02}" if minutes else f"{rest:.1f} s"
+
+
+def clock_of(at: str) -> str:
+    """Return a stamp as local time; with its day, unless that is today."""
+    local = datetime.fromisoformat(at).astimezone()
+    today = local.date() == datetime.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
 def time_of(at: str | None) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -11,11 +11,12 @@ from rich.live import Live
 from rich.text import Text
 
 from api.terminal.lines import line_of, say_line
-from api.terminal.look import AMBER, GREY, REFRESH_S
+from api.terminal.look import AMBER, GREY, RED, REFRESH_S, clean
 from api.terminal.tree import RunTree
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from rich.console import Console
 
@@ -36,36 +37,77 @@ class Screen(Protocol):
     def say(self, hint: str) -> None:
         """Tell the person at the keyboard something."""
 
+    def asking(self, question: Text) -> AbstractContextManager[Callable[[str], None]]:
+        """Ask the person at the keyboard, who types for the time of the body.
+
+        Yields:
+            asks again, and says what was wrong.
+        """
+
 
 class LiveScreen:
     """The live tree, drawn anew ten times a second; log lines go above it.
 
     The hint is always there: it keeps the last line short, so that the ``^C`` which a terminal
     writes behind it does not wrap and put the next picture out of place.
+
+    While somebody types nothing is drawn or printed, which would tear their line apart.
     """
 
-    def __init__(self, live: Live, hint: str) -> None:
+    def __init__(self, console: Console, hint: str) -> None:
         self.tree = RunTree()
-        self._live = live
+        self._console = console
+        self._live: Live | None = None
+        self._held: list[Text] = []
         self._hint = Text(hint, GREY)
 
     def show(self, event: Event) -> None:
         self.tree.apply(event)
         is_first = event.type == "run.queued" and event.run_id == event.root_id
         if is_first or event.type == "run.log":
-            self._live.console.print(line_of(event, self.tree))
+            self._held.append(line_of(event, self.tree))
+            self._print_held()
 
     def say(self, hint: str) -> None:
         self._hint = Text(hint, AMBER)
 
+    @contextmanager
+    def asking(self, question: Text) -> Iterator[Callable[[str], None]]:
+        self.stop()
+        try:
+            with _prompt(self._console, question) as ask_again:
+                yield ask_again
+        finally:
+            self.start()
+
+    def start(self) -> None:
+        """Begin to draw, below whatever stands there."""
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._live.start()
+        self._print_held()
+
+    def stop(self) -> None:
+        """Draw a last time, without the hint, and leave that picture there."""
+        if self._live is not None:
+            self.draw(hint=False)
+            self._live.stop()
+            self._live = None
+
     def draw(self, *, hint: bool = True) -> None:
-        lines = [self._hint] if hint else []
-        self._live.update(Group(self.tree, *lines), refresh=True)
+        if self._live is not None:
+            lines = [self._hint] if hint else []
+            self._live.update(Group(self.tree, *lines), refresh=True)
 
     async def keep_drawing(self) -> None:
         while True:
             self.draw()
             await trio.sleep(REFRESH_S)
+
+    def _print_held(self) -> None:
+        if self._live is not None:
+            for line in self._held:
+                self._console.print(line)
+            self._held.clear()
 
 
 class PlainScreen:
@@ -84,13 +126,16 @@ class PlainScreen:
     def say(self, hint: str) -> None:
         say_line(self._console, hint)
 
+    def asking(self, question: Text) -> AbstractContextManager[Callable[[str], None]]:
+        return _prompt(self._console, question)
+
     def _is_of_interest(self, event: Event) -> bool:
         if event.type == "run.progress":
             step = int(event.data["percent"] // TOLD_PERCENT)
             before = self._told.get(event.run_id, -1)
             self._told[event.run_id] = step
             return step != before
-        return not event.type.startswith(("operation.", "run.partial", "run.artifact", "step."))
+        return not event.type.startswith(("operation.", "run.partial", "run.artifact"))
 
 
 @asynccontextmanager
@@ -105,10 +150,27 @@ async def open_screen(
     if not console.is_interactive:
         yield PlainScreen(console)
         return
-    with Live(console=console, auto_refresh=False) as live:
-        screen = LiveScreen(live, hint)
+    screen = LiveScreen(console, hint)
+    screen.start()
+    try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(screen.keep_drawing)
             yield screen
             nursery.cancel_scope.cancel()
-        screen.draw(hint=False)
+    finally:
+        screen.stop()
+
+
+@contextmanager
+def _prompt(console: Console, question: Text) -> Iterator[Callable[[str], None]]:
+    def ask_again(why: str) -> None:
+        if why:
+            say_line(console, Text(clean(why), RED))
+        console.print("answer: ", end="")
+
+    say_line(console, question)
+    ask_again("")
+    try:
+        yield ask_again
+    finally:
+        console.print()

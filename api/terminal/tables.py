@@ -10,7 +10,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from api.terminal.look import GREY, RED, chip, clean, clean_block, elapsed, style_of, time_of
+from api.terminal.look import (
+    GREY,
+    RED,
+    chip,
+    clean,
+    clean_block,
+    clock_of,
+    elapsed,
+    style_of,
+    time_of,
+)
+from api.terminal.questions import QUESTION
 from orchestrator import RunStatus, StopMode, StopOutcome
 
 if TYPE_CHECKING:
@@ -64,7 +75,7 @@ def _receipt_rows(receipt: Receipt) -> Iterator[tuple[str, str]]:
     strictest = "at most " if receipt.also else ""
     yield (
         "asked",
-        f"{strictest}{receipt.mode}, by {receipt.source}{by}, at {_clock(receipt.requested_at)}",
+        f"{strictest}{receipt.mode}, by {receipt.source}{by}, at {clock_of(receipt.requested_at)}",
     )
     if receipt.reason:
         yield "reason", clean(receipt.reason)
@@ -86,7 +97,7 @@ def _receipt_rows(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield from _listed("still running", standing)
     yield from _listed("left alone", (f"{run_id} (detached)" for run_id in receipt.detached))
     later = (
-        f"{r.mode}, by {r.source}, at {_clock(r.requested_at)}{': ' * bool(r.reason)}{r.reason}"
+        f"{r.mode}, by {r.source}, at {clock_of(r.requested_at)}{': ' * bool(r.reason)}{r.reason}"
         for r in receipt.also
     )
     yield from _listed("asked again", later)
@@ -103,16 +114,21 @@ def _listed(name: str, items: Iterable[str]) -> Iterator[tuple[str, str]]:
 def runs_table(records: Sequence[RunRecord]) -> Table:
     """Return a list of runs, one a row."""
     table = _list_table("status", "id", "agent", "progress", "began", "took")
+    some_ask = any(record.waiting_for is not None for record in records)
+    if some_ask:
+        table.add_column("asks", style=QUESTION, no_wrap=True, overflow="ellipsis")
     for record in records:
         progress = record.progress
         told = f"{progress.percent:.0f} %" if progress.percent or progress.message else ""
+        asked = record.waiting_for
         table.add_row(
             chip(record.status),
             Text(record.id),
             Text(clean(record.agent)),
             told,
-            _clock(record.started_at or record.created_at),
+            clock_of(record.started_at or record.created_at),
             took(record),
+            *([Text(clean(asked.question) if asked else "")] if some_ask else []),
         )
     return table
 
@@ -172,11 +188,3 @@ def error_block(error: RunError) -> Text:
     whole = error.traceback or f"{error.type}: {error.message}"
     *trace, last = clean_block(whole).strip().splitlines()[-SHOWN_TRACE:]
     return Text.assemble(("".join(f"{line}\n" for line in trace), GREY), (last, RED))
-
-
-def _clock(at: str) -> str:
-    moment = time_of(at)
-    assert moment is not None
-    local = moment.astimezone()
-    today = local.date() == datetime.now().astimezone().date()
-    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from api.sse import ending_of
 from api.terminal.look import GREY, chip, clean, elapsed, style_of, time_of
+from api.terminal.questions import QUESTION, asked_by
 from orchestrator import RunStatus
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from orchestrator import Event, RunRecord
+    from orchestrator import Event, Question, RunRecord
 
 # Of the children of one run so many are shown, the live ones first; and of the tree so many rows
 # and so many levels.
@@ -42,7 +43,17 @@ class Node:
     began: datetime | None = None
     ended: datetime | None = None
     in_flight: int = 0
+    steps: int = 0
+    questions: dict[str, Question] = field(default_factory=dict)
     children: list[Node] = field(default_factory=list)
+
+    def asked(self, now: datetime) -> str:
+        """Return the oldest question that waits for an answer; empty if none does."""
+        for question in self.questions.values():
+            until = time_of(question.until_at)
+            if until is None or now < until:
+                return question.question
+        return ""
 
 
 class RunTree:
@@ -67,6 +78,8 @@ class RunTree:
             node = tree._add(record.id, record.agent, record.parent_id)
             node.status = record.status
             node.began, node.ended = time_of(record.started_at), time_of(record.ended_at)
+            if record.waiting_for is not None:
+                node.questions[record.waiting_for.id] = record.waiting_for
             if record.progress.percent or record.progress.message:
                 node.percent, node.message = record.progress.percent, record.progress.message
         return tree
@@ -98,7 +111,15 @@ class RunTree:
                 node.in_flight += 1
             case "operation.finished" | "operation.cut":
                 node.in_flight -= 1
+            case "step.finished":
+                node.steps += 1
+            case "run.asked":
+                node.questions[data["question_id"]] = asked_by(event)
+            case "run.answered":
+                node.questions.pop(data["question_id"], None)
         status = ending_of(event)
+        if status is not None or event.type == "run.stopping":
+            node.questions.clear()
         if status is not None:
             node.status, node.ended, node.in_flight = status, time_of(event.at), 0
 
@@ -169,12 +190,16 @@ def _cells(
     times = Text(style=GREY)
     if content.in_flight > 0:
         times.append(f"{content.in_flight} in flight  ")
+    if content.steps:
+        times.append(f"{content.steps} step{'s' * (content.steps > 1)}  ")
     if content.began is not None:
         times.append(elapsed(((content.ended or now) - content.began).total_seconds()))
+    asked = content.asked(now)
+    said = Text(f"asks: {clean(asked)}", QUESTION) if asked else Text(clean(content.message))
     if content.percent is None:
-        return name, "", "", Text(clean(content.message)), times
+        return name, "", "", said, times
     style = style_of(content.status)
     done = ProgressBar(
         100, content.percent, bar, complete_style=style, finished_style=style, style="grey23"
     )
-    return name, done, f"{content.percent:.0f} %", Text(clean(content.message)), times
+    return name, done, f"{content.percent:.0f} %", said, times

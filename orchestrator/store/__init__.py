@@ -5,7 +5,7 @@ protocol             what a store is asked to do
 memory               dicts, for tests and for programs that need no more
 sqlite               one file: one writer, a few readers, one process
   connection         connections and transactions; what SQLite's errors mean
-  schema             the tables, and the check that a file is really a store
+  schema             the tables, how older files come by them, and the check of a file
   lock               that nobody else has the file open
   batch              a batch of writes as few statements
   query              a page of runs as SQL
@@ -23,12 +23,16 @@ from orchestrator.store.memory import MemoryStore as MemoryStore
 from orchestrator.store.protocol import AppendEvent as AppendEvent
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
 from orchestrator.store.protocol import Discard as Discard
+from orchestrator.store.protocol import DropData as DropData
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage
 from orchestrator.store.protocol import SaveArtifact as SaveArtifact
+from orchestrator.store.protocol import SaveData as SaveData
 from orchestrator.store.protocol import SavePartial as SavePartial
 from orchestrator.store.protocol import SaveRun as SaveRun
+from orchestrator.store.protocol import SaveStep as SaveStep
 from orchestrator.store.protocol import Store as Store  # noqa: TC001  # re-exported
+from orchestrator.store.protocol import StoredStep as StoredStep
 from orchestrator.store.protocol import Write as Write
 from orchestrator.store.sqlite import SqliteStore as SqliteStore
 from orchestrator.store.sqlite import open_sqlite

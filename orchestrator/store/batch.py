@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, assert_never
 
 from orchestrator.model import RunStatus
 from orchestrator.store.codec import encode, event_row, run_row
-from orchestrator.store.protocol import AppendEvent, Discard, SaveArtifact, SavePartial, SaveRun
+from orchestrator.store.protocol import (
+    AppendEvent,
+    Discard,
+    DropData,
+    SaveArtifact,
+    SaveData,
+    SavePartial,
+    SaveRun,
+    SaveStep,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,48 +34,69 @@ if TYPE_CHECKING:
 
 _ROWS = 100
 
+# The owner, the namespace and the key of an entry of data.
+_Entry = tuple[str, str, str]
+
 _TERMINAL = ", ".join(f"'{status}'" for status in RunStatus if status.is_terminal)
 
 
 @dataclass(frozen=True, slots=True)
-class _Insert:
-    """``INSERT INTO <into> VALUES <row>, <row>, … <conflict>``."""
+class _Statement:
+    """``<before> VALUES <row>, <row>, … <after>``."""
 
-    into: str
+    before: str
     row: str
-    conflict: str = ""
+    after: str = ""
 
     def execute(self, db: apsw.Connection, rows: Sequence[Row]) -> None:
         for first in range(0, len(rows), _ROWS):
             some = rows[first : first + _ROWS]
             values = ", ".join([self.row] * len(some))
             db.execute(
-                f"INSERT INTO {self.into} VALUES {values} {self.conflict}",
+                f"{self.before} VALUES {values} {self.after}",
                 tuple(chain.from_iterable(some)),
             )
 
 
-_RUNS = _Insert(
-    "runs(id, root_id, parent_id, agent, owner, created_at, status, version, options, state,"
-    " result)",
+_RUNS = _Statement(
+    "INSERT INTO runs(id, root_id, parent_id, agent, owner, created_at, status, version, options,"
+    " state, result)",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "ON CONFLICT(id) DO UPDATE SET status = excluded.status, version = excluded.version,"
     " state = excluded.state, result = excluded.result"
     f" WHERE runs.status NOT IN ({_TERMINAL})",
 )
-_INPUTS = _Insert("inputs(number, input)", "((SELECT number FROM runs WHERE id = ?), ?)")
-_TAGS = _Insert(
-    "run_tags(number, tag)", "((SELECT number FROM runs WHERE id = ?), ?)", "ON CONFLICT DO NOTHING"
+_INPUTS = _Statement(
+    "INSERT INTO inputs(number, input)", "((SELECT number FROM runs WHERE id = ?), ?)"
 )
-_EVENTS = _Insert("events(root_id, seq, run_id, type, at, data)", "(?, ?, ?, ?, ?, ?)")
-_PARTIALS = _Insert(
-    "partials(run_id, value)", "(?, ?)", "ON CONFLICT(run_id) DO UPDATE SET value = excluded.value"
+_TAGS = _Statement(
+    "INSERT INTO run_tags(number, tag)",
+    "((SELECT number FROM runs WHERE id = ?), ?)",
+    "ON CONFLICT DO NOTHING",
 )
+_EVENTS = _Statement(
+    "INSERT INTO events(root_id, seq, run_id, type, at, data)", "(?, ?, ?, ?, ?, ?)"
+)
+_PARTIALS = _Statement(
+    "INSERT INTO partials(run_id, value)",
+    "(?, ?)",
+    "ON CONFLICT(run_id) DO UPDATE SET value = excluded.value",
+)
+_STEPS = _Statement("INSERT INTO steps(root_id, path, name, value)", "(?, ?, ?, ?)")
+_DATA = _Statement(
+    "INSERT INTO data(owner, namespace, key, run_id, value)",
+    "(?, ?, ?, ?, ?)",
+    "ON CONFLICT(owner, namespace, key)"
+    " DO UPDATE SET run_id = excluded.run_id, value = excluded.value",
+)
+_DROPPED_DATA = _Statement("DELETE FROM data WHERE (owner, namespace, key) IN (", "(?, ?, ?)", ")")
 
 _KNOWN = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?))"
 _DISCARD = """
 DELETE FROM partials WHERE run_id IN (SELECT value FROM json_each(:ids));
 DELETE FROM artifacts WHERE run_id IN (SELECT value FROM json_each(:ids));
+DELETE FROM steps WHERE root_id IN (SELECT value FROM json_each(:ids));
+DELETE FROM data WHERE run_id IN (SELECT value FROM json_each(:ids));
 """
 _DROP_ARTIFACT = "DELETE FROM artifacts WHERE run_id = ? AND name = ?"
 _ADD_CHUNK = """
@@ -77,7 +107,7 @@ SELECT ?1, ?2, COALESCE(MAX(chunk) + 1, 0), ?3, ?4 FROM artifacts WHERE run_id =
 
 @dataclass(slots=True)
 class Rows:
-    """What a batch comes to, by kind and encoded; of each run only its last state.
+    """What a batch comes to, by kind and encoded; of each run and entry only its last state.
 
     Order matters within a kind, and between a discard and what came before it, which it takes
     with it; so all discards may go first.
@@ -88,6 +118,8 @@ class Rows:
     discarded: list[RunId] = field(default_factory=list)
     partials: dict[RunId, bytes] = field(default_factory=dict)
     artifacts: list[SaveArtifact] = field(default_factory=list)
+    steps: list[SaveStep] = field(default_factory=list)
+    data: dict[_Entry, SaveData | DropData] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: Iterable[Write]) -> Rows:
@@ -108,6 +140,10 @@ class Rows:
                     rows.partials[write.run_id] = write.value
                 case SaveArtifact():
                     rows.artifacts.append(write)
+                case SaveStep():
+                    rows.steps.append(write)
+                case SaveData() | DropData():
+                    rows.data[write.owner, write.namespace, write.key] = write
                 case Discard():
                     rows._discard(write.run_id)
                 case _:
@@ -123,6 +159,11 @@ class Rows:
         self.discarded.append(run_id)
         self.partials.pop(run_id, None)
         self.artifacts = [kept for kept in self.artifacts if kept.run_id != run_id]
+        self.steps = [kept for kept in self.steps if kept.root_id != run_id]
+        for entry, write in self.data.items():
+            if isinstance(write, SaveData) and write.run_id == run_id:
+                # It may have replaced the stored entry of another run, which is gone then too.
+                self.data[entry] = DropData(*entry)
 
     def insert(self, db: apsw.Connection) -> None:
         """Execute the statements, within a transaction of the caller's."""
@@ -134,6 +175,17 @@ class Rows:
         _PARTIALS.execute(db, list(self.partials.items()))
         for artifact in self.artifacts:
             _insert_artifact(db, artifact)
+        _STEPS.execute(
+            db, [(step.root_id, step.path, step.name, step.value) for step in self.steps]
+        )
+        self._change_data(db)
+
+    def _change_data(self, db: apsw.Connection) -> None:
+        saved = [(e, write) for e, write in self.data.items() if isinstance(write, SaveData)]
+        _DATA.execute(db, [(*entry, write.run_id, write.value) for entry, write in saved])
+        _DROPPED_DATA.execute(
+            db, [entry for entry, write in self.data.items() if isinstance(write, DropData)]
+        )
 
     def _insert_runs(self, db: apsw.Connection) -> None:
         known = set(chain.from_iterable(db.execute(_KNOWN, (encode(list(self.runs)),))))

@@ -78,6 +78,9 @@ def read_run(row: Row) -> RunRecord:
         result,
         input_,
     ) = row
+    rest = json.loads(state)
+    # Files of version 1 say "" for nobody.
+    rest["waiting_for"] = rest.get("waiting_for") or None
     return _RECORD.validate_python(
         {
             "id": id_,
@@ -91,7 +94,7 @@ def read_run(row: Row) -> RunRecord:
             "options": json.loads(options),
             "result": json.loads(result),
             "input": json.loads(input_),
-            **json.loads(state),
+            **rest,
         }
     )
 

@@ -11,6 +11,7 @@ import json
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, assert_never
@@ -21,10 +22,14 @@ from orchestrator.store.protocol import (
     AppendEvent,
     ArtifactInfo,
     Discard,
+    DropData,
     RunPage,
     SaveArtifact,
+    SaveData,
     SavePartial,
     SaveRun,
+    SaveStep,
+    StoredStep,
 )
 from orchestrator.store.query import read_cursor
 
@@ -59,15 +64,21 @@ class MemoryStore:
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._partials: dict[str, bytes] = {}
         self._artifacts: defaultdict[str, dict[str, _Artifact]] = defaultdict(dict)
+        # By root, then by (path, name), in the order of storing.
+        self._steps: defaultdict[str, dict[tuple[str, str], StoredStep]] = defaultdict(dict)
+        # By (owner, namespace), then by key.
+        self._data: defaultdict[tuple[str, str], dict[str, SaveData]] = defaultdict(dict)
 
     async def write(self, batch: Sequence[Write]) -> None:
         """Take the whole batch; see ``Store.write``.
 
         Raises:
-            ValueError: an event's (root_id, seq) is not new; nothing of the batch was taken.
+            ValueError: an event's (root_id, seq) or a step's (root_id, path, name) is not new;
+                nothing of the batch was taken.
         """
         await trio.lowlevel.checkpoint()
-        self._refuse_duplicates(batch)
+        self._refuse_stored_events(batch)
+        self._refuse_stored_steps(batch)
         for write in batch:
             self._apply(write)
 
@@ -129,10 +140,29 @@ class MemoryStore:
         artifact = self._artifacts.get(run_id, {}).get(name)
         return None if artifact is None else b"".join(artifact.chunks)
 
+    async def steps(self, root_id: str) -> list[StoredStep]:
+        """See ``Store.steps``."""
+        await trio.lowlevel.checkpoint()
+        return list(self._steps.get(root_id, {}).values())
+
+    async def data(self, owner: str, namespace: str, key: str) -> bytes | None:
+        """See ``Store.data``."""
+        await trio.lowlevel.checkpoint()
+        entry = self._data.get((owner, namespace), {}).get(key)
+        return None if entry is None else entry.value
+
+    async def data_keys(
+        self, owner: str, namespace: str, *, prefix: str, after: str, limit: int
+    ) -> list[str]:
+        """See ``Store.data_keys``."""
+        await trio.lowlevel.checkpoint()
+        keys = self._data.get((owner, namespace), {})
+        return nsmallest(limit, (key for key in keys if key.startswith(prefix) and key > after))
+
     def _nth(self, number: int) -> RunRecord:
         return self._runs[self._order[number - 1]]
 
-    def _refuse_duplicates(self, batch: Sequence[Write]) -> None:
+    def _refuse_stored_events(self, batch: Sequence[Write]) -> None:
         new: set[tuple[str, int]] = set()
         for event in (write.event for write in batch if isinstance(write, AppendEvent)):
             key = (event.root_id, event.seq)
@@ -141,6 +171,24 @@ class MemoryStore:
             if key in new or (place < len(feed) and feed[place].seq == event.seq):
                 raise ValueError(f"event {event.seq} of tree {event.root_id} is stored already")
             new.add(key)
+
+    def _refuse_stored_steps(self, batch: Sequence[Write]) -> None:
+        new: set[tuple[str, str, str]] = set()
+        gone: set[str] = set()
+        twice: dict[str, str] = {}
+        for write in batch:
+            if isinstance(write, Discard):
+                gone.add(write.run_id)
+                new = {step for step in new if step[0] != write.run_id}
+                twice.pop(write.run_id, None)
+            elif isinstance(write, SaveStep):
+                root, step = write.root_id, (write.path, write.name)
+                stored = () if root in gone else self._steps.get(root, ())
+                if step in stored or (root, *step) in new:
+                    twice[root] = write.name
+                new.add((root, *step))
+        if twice:
+            raise ValueError(f"steps are stored already, by tree: {twice}")
 
     def _apply(self, write: Write) -> None:
         match write:
@@ -155,11 +203,23 @@ class MemoryStore:
                 if not append or name not in kept:
                     kept[name] = _Artifact(media_type)
                 kept[name].chunks.append(data)
+            case SaveStep(root_id, path, name, value):
+                self._steps[root_id][path, name] = StoredStep(path, name, value)
+            case SaveData(_, owner, namespace, key, _):
+                self._data[owner, namespace][key] = write
+            case DropData(owner, namespace, key):
+                self._data[owner, namespace].pop(key, None)
             case Discard(run_id):
-                self._partials.pop(run_id, None)
-                self._artifacts.pop(run_id, None)
+                self._discard(run_id)
             case _:
                 assert_never(write)
+
+    def _discard(self, run_id: RunId) -> None:
+        for of_runs in (self._partials, self._artifacts, self._steps):
+            of_runs.pop(run_id, None)
+        for entries in self._data.values():
+            for key in [key for key, entry in entries.items() if entry.run_id == run_id]:
+                del entries[key]
 
     def _save(self, record: RunRecord) -> None:
         stored = self._runs.get(record.id)

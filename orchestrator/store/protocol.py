@@ -54,13 +54,57 @@ class SaveArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveStep:
+    """Add a finished durable step to those of a tree. (root_id, path, name) is new.
+
+    Attributes:
+        path: where in the tree the run stands whose step it is; empty for the root.
+        value: encoded JSON (UTF-8).
+    """
+
+    root_id: RunId
+    path: str
+    name: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SaveData:
+    """Insert or replace an entry of its owner's data; ``run_id`` is now its last writer.
+
+    ``value`` is encoded JSON (UTF-8).
+    """
+
+    run_id: RunId
+    owner: str
+    namespace: str
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropData:
+    """Remove an entry of its owner's data, if there is one."""
+
+    owner: str
+    namespace: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Discard:
-    """Remove the run's partial result and artifacts, those of this batch too."""
+    """Remove what the run leaves behind, and what came before in the same batch too.
+
+    That is its partial result, its artifacts, the data of which it is the last writer and, if it
+    is a root, the durable steps of its tree.
+    """
 
     run_id: RunId
 
 
-Write = SaveRun | AppendEvent | SavePartial | SaveArtifact | Discard
+Write = (
+    SaveRun | AppendEvent | SavePartial | SaveArtifact | SaveStep | SaveData | DropData | Discard
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +143,17 @@ class ArtifactInfo:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """A finished durable step of a tree; the fields as in ``SaveStep``."""
+
+    path: str
+    name: str
+    value: bytes
+
+
 class Store(Protocol):
-    """Where runs, events, partial results and artifacts are durable."""
+    """Where runs, events, what runs leave behind, durable steps and data are durable."""
 
     async def write(self, batch: Sequence[Write]) -> None:
         """Make the whole batch durable. Cannot be cancelled half-way.
@@ -145,3 +198,19 @@ class Store(Protocol):
 
     async def artifact(self, run_id: str, name: str) -> bytes | None:
         """Return an artifact's bytes, or None."""
+
+    async def steps(self, root_id: str) -> list[StoredStep]:
+        """Return the durable steps of a tree in the order in which they were stored."""
+
+    async def data(self, owner: str, namespace: str, key: str) -> bytes | None:
+        """Return an entry of the owner's data as encoded JSON, or None."""
+
+    async def data_keys(
+        self, owner: str, namespace: str, *, prefix: str, after: str, limit: int
+    ) -> list[str]:
+        """Return up to ``limit`` keys of the owner's data, in the order of their code points.
+
+        Args:
+            prefix: they begin with it; empty for all.
+            after: they come after it; empty to begin with the first.
+        """

@@ -1,4 +1,4 @@
-"""The tables of a store in SQLite, and the check that a file holds them."""
+"""The tables of a store in SQLite, how older files come by them, and the check of a file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from orchestrator.store.connection import transaction
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 1
 # "QSCE": tells our files from those of other programs.
 APPLICATION_ID = 0x51534345
 
 # What of a run never changes is written once. SQLite writes a whole row to change any of it, so
 # the input, which may be large, is apart from the state, which changes often. An index on a
 # column is an index on (column, number) as well, which is the order of the pages.
-_DDL = """
+_RUNS_AND_EVENTS = """
 CREATE TABLE runs(
     number INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with age and is never used again: cursors
     id TEXT NOT NULL UNIQUE,
@@ -63,12 +62,38 @@ CREATE TABLE artifacts(
 );
 """
 
+_STEPS_AND_DATA = """
+CREATE TABLE steps(
+    number INTEGER PRIMARY KEY,                -- grows within a tree: the order of storing
+    root_id TEXT NOT NULL,
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value BLOB NOT NULL,
+    UNIQUE(root_id, path, name)
+);
+CREATE INDEX steps_root ON steps(root_id);
+CREATE TABLE data(
+    owner TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    key TEXT NOT NULL,
+    run_id TEXT NOT NULL,                      -- the last writer
+    value BLOB NOT NULL,
+    PRIMARY KEY(owner, namespace, key)
+);
+CREATE INDEX data_run ON data(run_id);
+"""
+
+# What brings a file from version 0 (empty) to 1, from 1 to 2, and so on. Those that were released
+# are never changed.
+MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA)
+VERSION = len(MIGRATIONS)
+
 
 def prepare(db: apsw.Connection, path: Path) -> None:
-    """Make the tables in an empty file, or check that those of this version are there.
+    """Bring an empty file, or that of an earlier version, to the tables of this version.
 
     Raises:
-        StoreDamaged: the file is something else; nothing in it was changed.
+        StoreDamaged: the file is something else, or newer; nothing in it was changed.
         StoreUnavailable: it is on a file system on which SQLite cannot share memory.
     """
     # Until the file is known to be ours, closing it must not move its log into it.
@@ -80,9 +105,10 @@ def prepare(db: apsw.Connection, path: Path) -> None:
             f"{path}: its file system does not allow a write-ahead log (the journal is {mode!r});"
             " put it on a local disk"
         )
-    if version == 0:
+    if version < VERSION:
         with transaction(db):
-            db.execute(_DDL)
+            for migration in MIGRATIONS[version:]:
+                db.execute(migration)
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", VERSION)
 
@@ -95,9 +121,9 @@ def _version(db: apsw.Connection, path: Path) -> int:
         return 0
     if owner != APPLICATION_ID:
         raise StoreDamaged(f"{path} is a database of another program; choose another file")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise StoreDamaged(
-            f"{path} has tables of version {version}, but this version of Quiesce knows version"
-            f" {VERSION}; use the version that wrote it, or choose another file"
+            f"{path} has tables of version {version}, but this version of Quiesce knows versions"
+            f" up to {VERSION}; use the version that wrote it, or choose another file"
         )
-    return VERSION
+    return int(version)

@@ -17,7 +17,7 @@ from orchestrator.store.batch import Rows
 from orchestrator.store.codec import read_event, read_run
 from orchestrator.store.connection import connect, explained, transaction
 from orchestrator.store.lock import locked
-from orchestrator.store.protocol import ArtifactInfo, RunPage
+from orchestrator.store.protocol import ArtifactInfo, RunPage, StoredStep
 from orchestrator.store.query import RUN_COLUMNS, page_query
 from orchestrator.store.schema import prepare
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from orchestrator.store.protocol import RunFilter, Write
 
 T = TypeVar("T")
+
+_Value = str | int | bytes
 
 READERS = 4
 # Closing moves the log into the file, so it may take a while on a slow disk. Beyond this bound it
@@ -54,6 +56,14 @@ SELECT name, media_type, SUM(LENGTH(data)), MIN(chunk) FROM artifacts
 WHERE run_id = ? GROUP BY name ORDER BY name
 """
 _ARTIFACT = "SELECT data FROM artifacts WHERE run_id = ? AND name = ? ORDER BY chunk"
+_STEPS = "SELECT path, name, value FROM steps WHERE root_id = ? ORDER BY number"
+_DATA = "SELECT value FROM data WHERE owner = ? AND namespace = ? AND key = ?"
+# A bound of bytes that are no text, so that it can lie behind every key with the prefix.
+_DATA_KEYS = """
+SELECT key FROM data
+WHERE owner = ? AND namespace = ? AND key >= ? AND key < CAST(? AS TEXT) AND key <> ?
+ORDER BY key LIMIT ?
+"""
 
 
 class SqliteStore:
@@ -73,8 +83,8 @@ class SqliteStore:
         """Make the whole batch durable in one transaction; see ``Store.write``.
 
         Raises:
-            ValueError: an event's (root_id, seq) is not new, or a value is not JSON; nothing of
-                the batch was stored.
+            ValueError: an event's (root_id, seq) or a step's (root_id, path, name) is not new,
+                or a value is not JSON; nothing of the batch was stored.
         """
         await trio.to_thread.run_sync(self._write, batch, limiter=self._writing)
 
@@ -119,6 +129,22 @@ class SqliteStore:
         chunks = await self._read(_only, _ARTIFACT, run_id, name)
         return b"".join(chunks) if chunks else None
 
+    async def steps(self, root_id: str) -> list[StoredStep]:
+        """See ``Store.steps``."""
+        return await self._read(_step, _STEPS, root_id)
+
+    async def data(self, owner: str, namespace: str, key: str) -> bytes | None:
+        """See ``Store.data``."""
+        return next(iter(await self._read(_only, _DATA, owner, namespace, key)), None)
+
+    async def data_keys(
+        self, owner: str, namespace: str, *, prefix: str, after: str, limit: int
+    ) -> list[str]:
+        """See ``Store.data_keys``."""
+        beyond = prefix.encode() + b"\xff"
+        bounds = (max(prefix, after), beyond, after, limit)
+        return [key for (key,) in await self._read(tuple, _DATA_KEYS, owner, namespace, *bounds)]
+
     def _write(self, batch: Sequence[Write]) -> None:
         rows = Rows.of(batch)
         try:
@@ -132,11 +158,11 @@ class SqliteStore:
             # Runs that are under way can still be stopped, so this is no reason to fall over.
             raise StoreUnavailable(str(error)) from error
 
-    async def _read(self, decode: Callable[[Row], T], sql: str, *values: str | int) -> list[T]:
+    async def _read(self, decode: Callable[[Row], T], sql: str, *values: _Value) -> list[T]:
         query = partial(self._query, decode, sql, values)
         return await trio.to_thread.run_sync(query, limiter=self._reading)
 
-    def _query(self, decode: Callable[[Row], T], sql: str, values: Sequence[str | int]) -> list[T]:
+    def _query(self, decode: Callable[[Row], T], sql: str, values: Sequence[_Value]) -> list[T]:
         reader = self._idle.pop()
         try:
             with explained(self._path):
@@ -184,6 +210,11 @@ def _numbered_run(row: Row) -> tuple[int, RunRecord]:
 def _artifact_info(row: Row) -> ArtifactInfo:
     name, media_type, size, _ = row
     return ArtifactInfo(name, media_type, size)
+
+
+def _step(row: Row) -> StoredStep:
+    path, name, value = row
+    return StoredStep(path, name, bytes(value))
 
 
 def _json(row: Row) -> Json:

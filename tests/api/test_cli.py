@@ -8,27 +8,21 @@ import pty
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from click.testing import CliRunner
 
-from api.cli import BUILT_IN, main
+from api.cli import BUILT_IN
 from api.commands.loading import CannotLoad, load_agents
 from api.commands.run import parse_input
 from orchestrator import InvalidInput
+from tests.api.processes import Process, Site, invoke, quiesce, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-QUIESCE = str(Path(sys.executable).with_name("quiesce"))
-# No test may hang: a process that lives longer than this is killed, and its test fails.
-LIFETIME_S = 60.0
+    from pathlib import Path
 
 AGENTS = '''
 """Agents that a user might have."""
@@ -80,133 +74,6 @@ async def blocking(ctx: Context) -> None:
 '''
 
 
-class Process:
-    """A real ``quiesce`` process, read line by line."""
-
-    def __init__(self, *arguments: str, cwd: Path, stdout: Any = subprocess.PIPE) -> None:
-        environment = {**os.environ, "COLUMNS": "100"}
-        self.popen = subprocess.Popen(
-            [QUIESCE, *arguments],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.said = ""
-        self._guard = threading.Timer(LIFETIME_S, self.popen.kill)
-        self._guard.start()
-
-    def until(self, text: str) -> str:
-        """Read up to a line with the text, and return that line."""
-        for line in self._stdout:
-            self.said += line
-            if text in line:
-                return line
-        raise AssertionError(f"never said {text!r}, but:\n{self.said}")
-
-    def signal(self, number: int = signal.SIGINT) -> None:
-        self.popen.send_signal(number)
-
-    def end(self) -> int:
-        """Read all that is left, and return the exit code."""
-        self.said += self._stdout.read()
-        return self.popen.wait()
-
-    def close(self) -> None:
-        self._guard.cancel()
-        self.popen.kill()
-        self.popen.wait()
-        if self.popen.stdout is not None:
-            self.popen.stdout.close()
-
-    @property
-    def _stdout(self) -> IO[str]:
-        assert self.popen.stdout is not None
-        return self.popen.stdout
-
-
-@contextmanager
-def quiesce(*arguments: str, cwd: Path, stdout: Any = subprocess.PIPE) -> Iterator[Process]:
-    process = Process(*arguments, cwd=cwd, stdout=stdout)
-    try:
-        yield process
-    finally:
-        process.close()
-
-
-class Site:
-    """The other end of the wire: it counts, and answers when it is told to.
-
-    Attributes:
-        asked: the paths that were asked for.
-        left: how many clients went away before they had their answer.
-        open: a connection goes up by one when it comes, and down when the client has closed it.
-    """
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.left = 0
-        self.open = 0
-        self.answers = threading.Semaphore(0)
-        self.changed = threading.Condition()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def wait_for(self, what: str, number: int) -> None:
-        """Wait until that attribute (or its length) has reached the number."""
-
-        def reached() -> bool:
-            value = getattr(self, what)
-            return bool((value if isinstance(value, int) else len(value)) == number)
-
-        with self.changed:
-            assert self.changed.wait_for(reached, 10), f"{what} is {getattr(self, what)}"
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=[client], daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        self._note(open=self.open + 1)
-        with client, suppress(OSError):
-            while request := client.recv(65536):
-                self._note(asked=[*self.asked, request.split()[1].decode()])
-                if not self._answer(client):
-                    break
-        self._note(open=self.open - 1)
-
-    def _answer(self, client: socket.socket) -> bool:
-        """Wait until an answer is wanted; False if the client went away before."""
-        client.settimeout(0.01)
-        while not self.answers.acquire(blocking=False):
-            try:
-                gone = client.recv(1, socket.MSG_PEEK) == b""
-            except TimeoutError:
-                continue
-            except OSError:
-                gone = True
-            if gone:
-                self._note(left=self.left + 1)
-                return False
-        client.settimeout(None)
-        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        return True
-
-    def _note(self, **values: Any) -> None:
-        with self.changed:
-            for name, value in values.items():
-                setattr(self, name, value)
-            self.changed.notify_all()
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a file of agents."""
@@ -220,12 +87,6 @@ def site() -> Iterator[Site]:
     opened = Site()
     yield opened
     opened.close()
-
-
-def invoke(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(main, arguments)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.output
 
 
 # Arguments
@@ -257,10 +118,13 @@ def test_what_is_no_input(whole: str | None, inputs: tuple[str, ...]) -> None:
         parse_input(whole, inputs)
 
 
+CONTROLS = ("pause", "resume", "step", "answer", "deadline", "rerun")
+
+
 def test_help_names_every_command() -> None:
     code, said = invoke("--help")
     assert code == 0
-    for name in ("serve", "run", "demo", "ls", "show", "tail", "stop", "agents"):
+    for name in ("serve", "run", "demo", "ls", "show", "tail", "stop", "agents", *CONTROLS):
         assert f"\n  {name} " in said
         assert invoke(name, "--help")[0] == 0
     assert invoke("--version")[1] == "quiesce, version 0.1.0\n"
@@ -282,6 +146,8 @@ def test_help_names_every_command() -> None:
         (["ls", "--server", "127.0.0.1:9"], "no server answers at http://127.0.0.1:9"),
         (["run", "crawl", "url=x", "--server", "127.0.0.1:9"], "no server answers"),
         (["tail", "x", "--server", "ftp://x"], "server: 'ftp://x' is not like http"),
+        (["pause", "x", "--server", "127.0.0.1:9"], "no server answers"),
+        (["answer", "x", "a", "b", "c"], "put quotes around an answer of several words"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], said: str) -> None:
@@ -455,18 +321,6 @@ def test_in_a_terminal_there_is_a_live_tree(folder: Path, site: Site) -> None:
     assert "running visit" in shown
     assert "■ stopped visit" in shown.rpartition("stopping…")[2]
     assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") > -1
-
-
-def read_until(terminal: int, text: str) -> str:
-    """Read what is written to a terminal up to the text, or to the end if there is none."""
-    said = b""
-    while not text or text.encode() not in said:
-        try:
-            said += os.read(terminal, 65536)
-        except OSError:  # the process is gone, and the terminal with it
-            assert not text, said
-            break
-    return said.decode()
 
 
 @pytest.mark.parametrize("agent", ["visit", "deaf"])

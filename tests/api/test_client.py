@@ -13,10 +13,14 @@ from api.client import CallRefused, Client, ServerGone
 from api.service import open_server
 from api.sse import ending_of, read_events
 from orchestrator import (
+    ArtifactInfo,
     Context,
     Event,
+    IllegalTransition,
     InvalidInput,
+    NobodyAsks,
     Orchestrator,
+    ParentIsPaused,
     RunEnded,
     RunId,
     RunStatus,
@@ -39,7 +43,15 @@ async def count(ctx: Context, n: int) -> int:
     for number in range(n):
         await ctx.emit("number.said", {"number": number, "text": "\u2028\x85é"})
     await ctx.partial({"n": n})
+    await ctx.artifact("a b.bin", b"\x00\xff\n", media_type="x/y")
     return n
+
+
+@agent
+async def curious(ctx: Context) -> int:
+    """Ask for a number."""
+    number: int = await ctx.ask("How many?", int)
+    return number
 
 
 @agent
@@ -60,8 +72,8 @@ async def threaded(function: Callable[..., T], *args: Any, **options: Any) -> T:
 
 @pytest.fixture
 async def client(orchestrator: Orchestrator) -> AsyncIterator[Client]:
-    """A client of a real server that has three agents."""
-    for each in (count, sleeper, nap):
+    """A client of a real server that has four agents."""
+    for each in (count, curious, sleeper, nap):
         orchestrator.agents.add(each)
     with trio.fail_after(10):
         async with open_server(orchestrator) as url:
@@ -80,7 +92,7 @@ async def test_starts_a_run_and_waits_for_its_result(client: Client) -> None:
     assert ended.record.result == 3
     assert ended.record.tags == ("a",)
     assert ended.partial == {"n": 3}
-    assert ended.json["available_actions"] == []
+    assert ended.json["available_actions"] == ["rerun"]
 
 
 async def test_a_wait_for_the_end_is_bounded(client: Client) -> None:
@@ -125,7 +137,7 @@ async def test_a_tree_is_flat_with_parents_first(client: Client) -> None:
 
 async def test_lists_the_agents(client: Client) -> None:
     found = await threaded(client.agents)
-    assert [each["name"] for each in found] == ["count", "nap", "sleeper"]
+    assert [each["name"] for each in found] == ["count", "curious", "nap", "sleeper"]
     assert found[0]["description"] == "Count to n."
 
 
@@ -144,6 +156,76 @@ async def test_errors_are_those_of_the_orchestrator(client: Client) -> None:
         await threaded(client.start, "count", {"n": "x"})
     assert refused.value.status == 422
     assert refused.value.problem["errors"][0]["field"] == "input.n"
+
+
+async def until(client: Client, run_id: str, status: RunStatus) -> None:
+    while (await threaded(client.get, run_id)).record.status is not status:
+        pass
+
+
+async def test_pauses_steps_and_resumes(client: Client) -> None:
+    run = await threaded(client.start, "sleeper", None, {"debug": True})
+    await until(client, run.id, RunStatus.PAUSED)
+    with pytest.raises(IllegalTransition, match="is paused cannot pause"):
+        await threaded(client.pause, run.id)
+    # The step lets the sub-agent in, which waits at its own gate.
+    await threaded(client.step, run.id)
+    await until(client, run.id, RunStatus.PAUSED)
+    nap = (await threaded(client.tree, run.id))[1]
+    with pytest.raises(ParentIsPaused) as error:
+        await threaded(client.resume, nap.id)
+    assert (error.value.run_id, error.value.parent_id) == (nap.id, run.id)
+    resumed = await threaded(client.resume, run.id)
+    assert resumed.record.status is RunStatus.RUNNING
+    paused = await threaded(client.pause, run.id, reason="lunch")
+    assert paused.record.status in (RunStatus.PAUSING, RunStatus.PAUSED)
+    await threaded(client.stop, run.id, wait_s=5)
+    with pytest.raises(RunEnded):
+        await threaded(client.resume, run.id)
+
+
+async def test_answers_questions(client: Client) -> None:
+    run = await threaded(client.start, "curious")
+    while (asked := (await threaded(client.get, run.id)).record.waiting_for) is None:
+        pass
+    assert (asked.question, asked.schema, asked.until_at) == (
+        "How many?",
+        {"type": "integer"},
+        None,
+    )
+    with pytest.raises(NobodyAsks) as error:
+        await threaded(client.answer, run.id, "q", 1)
+    assert error.value.question_id == "q"
+    for wrong in ("many", float("nan"), "\ud800"):
+        with pytest.raises(CallRefused) as refused:
+            await threaded(client.answer, run.id, asked.id, wrong)
+        assert refused.value.status == 422
+    answered = await threaded(client.answer, run.id, asked.id, 3)
+    assert answered.record.waiting_for is None
+    assert (await threaded(client.wait, run.id)).record.result == 3
+
+
+async def test_moves_a_deadline_and_runs_again(client: Client) -> None:
+    run = await threaded(client.start, "sleeper")
+    assert (await threaded(client.move_deadline, run.id, 100)).record.deadline_at is not None
+    assert (await threaded(client.move_deadline, run.id, None)).record.deadline_at is None
+    with pytest.raises(IllegalTransition, match="be rerun"):
+        await threaded(client.rerun, run.id)
+    await threaded(client.move_deadline, run.id, 0.01)
+    assert (await threaded(client.wait, run.id)).record.status is RunStatus.TIMED_OUT
+    again = await threaded(client.rerun, run.id, from_step="last")
+    assert again.record.rerun_of == run.id
+    await threaded(client.stop, again.id, wait_s=5)
+
+
+async def test_hands_out_files(client: Client) -> None:
+    run = await threaded(client.start, "count", {"n": 1})
+    await threaded(client.wait, run.id)
+    assert await threaded(client.artifacts, run.id) == [ArtifactInfo("a b.bin", "x/y", 3)]
+    assert await threaded(client.artifact, run.id, "a b.bin") == b"\x00\xff\n"
+    with pytest.raises(CallRefused) as refused:
+        await threaded(client.artifact, run.id, "a/b")
+    assert refused.value.status == 404
 
 
 # Streams

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from tests.api.agents import ALL
+
 if TYPE_CHECKING:
     import httpx
 
@@ -25,7 +27,7 @@ async def start(client: httpx.AsyncClient, agent: str, **input: Any) -> dict[str
 async def test_agents_are_listed_with_their_schema(client: httpx.AsyncClient) -> None:
     listed = {each["name"]: each for each in (await client.get("/agents")).json()["agents"]}
 
-    assert list(listed) == ["busy", "echo", "failing", "family", "shielded", "sleeper"]
+    assert list(listed) == sorted(each.name for each in ALL)
     assert listed["echo"]["description"] == "Return the text."
     assert listed["echo"]["input_schema"]["required"] == ["text"]
     assert listed["echo"]["isolation"] == "task"
@@ -41,7 +43,7 @@ async def test_a_run_is_started_watched_and_kept(client: httpx.AsyncClient) -> N
     assert ended["result"] == "hello"
     assert ended["partial"] == {"text": "h"}
     assert ended["progress"] == {"percent": 50, "message": "half"}
-    assert ended["available_actions"] == []
+    assert ended["available_actions"] == ["rerun"]
     kept = (await client.get(f"/runs/{run['id']}/artifacts")).json()["artifacts"]
     assert kept == [{"name": "text.txt", "media_type": "text/plain", "size": 5}]
     file = await client.get(f"/runs/{run['id']}/artifacts/text.txt")

@@ -22,13 +22,17 @@ from api.terminal import (
     line_of,
     open_console,
     open_screen,
+    question_block,
     receipt_table,
     runs_table,
+    usage_words,
 )
 from api.terminal.look import elapsed, style_of
+from api.terminal.questions import wanted_in
 from orchestrator import (
     Event,
     Progress,
+    Question,
     Receipt,
     RunError,
     RunId,
@@ -37,6 +41,7 @@ from orchestrator import (
     StopMode,
     StopOutcome,
     StopSource,
+    Usage,
 )
 from orchestrator.model import OperationCounts, Standing, StopRequest
 
@@ -118,6 +123,13 @@ RECEIPT = Receipt(
     clients_closed=1,
 )
 
+
+QUESTION: dict[str, Any] = {
+    "question_id": "q1",
+    "question": "Go on?",
+    "schema": {"enum": ["yes", "no"], "type": "string"},
+    "until_at": None,
+}
 
 # The tree
 
@@ -224,12 +236,82 @@ def test_durations(seconds: float, shown: str) -> None:
     assert elapsed(seconds) == shown
 
 
+def test_the_tree_shows_what_is_paused_and_what_is_asked(feed: Feed) -> None:
+    events = [
+        *feed.begun(ROOT, "digest", None),
+        *feed.begun("run_a", "leaf", ROOT),
+        feed("run.progress", "run_a", percent=50, message="half"),
+        feed("run.asked", "run_a", **QUESTION),
+        feed("run.asked", "run_a", **(QUESTION | {"question_id": "q2", "question": "Sure?"})),
+        feed("step.finished", "run_a", name="build", seconds=1, reused=False),
+        feed("run.pausing", "run_a", requested_by="", reason=""),
+        feed("run.pausing", requested_by="", reason=""),
+        feed("run.paused", "run_a"),
+    ]
+    root, leaf = drawn(tree_of(events, s=1), 120)
+    assert root[1:].startswith(" pausing digest")
+    assert leaf.startswith("└─ ‖ paused leaf")
+    assert "asks: Go on?" in leaf
+    assert leaf.endswith("1 step  1.0 s")
+    events.append(feed("run.answered", "run_a", question_id="q1", answer="", answered_by=""))
+    assert "asks: Sure?" in drawn(tree_of(events), 120)[1]
+    events.append(feed("run.stopping", "run_a", mode="now", grace_s=0, source="user", reason=""))
+    assert "asks" not in drawn(tree_of(events), 120)[1]
+
+
+def test_a_question_whose_time_is_over_is_shown_no_more(feed: Feed) -> None:
+    asked = feed("run.asked", **(QUESTION | {"until_at": at(10).isoformat()}))
+    events = [*feed.begun(ROOT, "digest", None), asked]
+    assert "asks: Go on?" in drawn(tree_of(events, s=9))[0]
+    assert "asks" not in drawn(tree_of(events, s=11))[0]
+
+
+# Questions, and what was spent
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({}, "anything"),
+        ({"type": "boolean"}, "true or false"),
+        ({"type": "string", "title": "Name"}, "a text"),
+        ({"enum": ["a", 1]}, 'one of "a", 1'),
+        ({"type": "array"}, '{"type": "array"}'),
+        ({"description": "x" * 1000}, '{"description": "' + "x" * 183 + "…"),
+        (True, "true"),
+    ],
+)
+def test_what_would_be_an_answer(schema: Any, words: str) -> None:
+    assert wanted_in(schema) == words
+
+
+def test_lists_say_what_is_asked_if_anything_is() -> None:
+    record = RunRecord(
+        id=ROOT, root_id=ROOT, agent="digest", status=RunStatus.RUNNING, created_at=AT
+    )
+    question = Question(id="q1", question="Go on?", schema={}, asked_at=AT)
+    asking = replace(record, id=RunId("run_other"), waiting_for=question)
+    assert "asks" not in "".join(drawn(runs_table([record]), 120))
+    first, second = (line for line in drawn(runs_table([record, asking]), 120) if "run_" in line)
+    assert "Go on?" not in first
+    assert second.endswith("Go on?")
+
+
+def test_what_was_spent() -> None:
+    assert usage_words(Usage()) == ""
+    assert usage_words(Usage(requests=2, input_tokens=10, output_tokens=3)) == (
+        "2 model calls, 10 tokens in, 3 out"
+    )
+    assert usage_words(Usage(requests=1, cost=0.00123)).endswith(", $0.0012")
+
+
 # Colours
 
 
 def test_stopped_is_never_red() -> None:
     assert style_of(RunStatus.STOPPED).startswith("grey")
     assert style_of(RunStatus.STOPPING) == "yellow"
+    assert style_of(RunStatus.PAUSING) == style_of(RunStatus.PAUSED) == "cyan"
     assert style_of(RunStatus.RUNNING) == "blue"
     assert style_of(RunStatus.SUCCEEDED) == "green"
     assert style_of(RunStatus.FAILED) == "red"
@@ -304,6 +386,14 @@ def test_nothing_that_is_shown_lets_control_characters_through(feed: Feed) -> No
         line_of(feed("run.log", message=HOSTILE, level="info"), tree),
         line_of(feed("run.artifact", name=HOSTILE, size=1), tree),
         line_of(feed("some.thing", name=HOSTILE), tree),
+        line_of(feed("run.asked", **(QUESTION | {"question": HOSTILE})), tree),
+        line_of(feed("run.answered", question_id="", answer=HOSTILE, answered_by=""), tree),
+        line_of(feed("run.pausing", requested_by=HOSTILE, reason=HOSTILE), tree),
+        line_of(feed("step.finished", name=HOSTILE, seconds=1, reused=False), tree),
+        question_block(Question(id="", question=HOSTILE, schema={"a": HOSTILE}, asked_at=AT)),
+        tree_of(
+            feed.begun(ROOT, "a", None), feed("run.asked", **(QUESTION | {"question": HOSTILE}))
+        ),
         line_of(feed.ended("failed", error=error), tree),
         line_of(feed("run.stopping", mode="now", grace_s=0, source="user", reason=HOSTILE), tree),
         line_of(feed("operation.refused", kind=HOSTILE, label=HOSTILE), tree),
@@ -341,11 +431,22 @@ def test_what_each_event_says(feed: Feed) -> None:
             feed("run.stopping", mode="graceful", grace_s=30, source="user", reason="enough"),
             feed("run.stopping", mode="now", grace_s=0, source="deadline", reason=""),
             feed("run.escalated", mode="now", by="grace", reason="the grace is over"),
+            feed("run.pausing", requested_by="ada", reason="lunch"),
+            feed("run.pausing", requested_by="", reason=""),
             feed("run.paused"),
+            feed("run.resumed", requested_by="ada", step=False),
+            feed("run.resumed", requested_by="", step=True),
+            feed("run.asked", **QUESTION),
+            feed("run.answered", question_id="q1", answer={"a": 1}, answered_by="ada"),
+            feed("run.answered", question_id="q1", answer="yes", answered_by=""),
+            feed("run.deadline", deadline_at=None, requested_by="ada"),
+            feed("step.finished", name="build", seconds=0.1234, reused=False),
+            feed("step.finished", name="build", seconds=0.0, reused=True),
             feed("operation.started", **operation),
             feed("operation.finished", **operation, seconds=0.1234, error=None),
             feed("operation.finished", **operation, seconds=2, error="ReadError: gone"),
-            feed("operation.cut", **operation, seconds=12.5),
+            feed("operation.cut", **operation, seconds=12.5, effect=""),
+            feed("operation.cut", **operation, seconds=1, effect="connection closed"),
             feed("operation.refused", kind="step", label=""),
             feed("order.paid", amount=3),
             feed.ended("succeeded"),
@@ -365,11 +466,22 @@ def test_what_each_event_says(feed: Feed) -> None:
         "digest  stopping (graceful, up to 30 s for what is in flight), asked by user: enough",
         "digest  stopping (now), asked by deadline",
         "digest  escalated to now by grace: the grace is over",
+        "digest  pausing, asked by ada: lunch",
+        "digest  pausing",
         "digest  paused",
+        "digest  resumed, asked by ada",
+        "digest  makes a step",
+        'digest  asks: Go on? (one of "yes", "no")',
+        'digest  answered by ada: {"a": 1}',
+        'digest  answered: "yes"',
+        "digest  has no deadline any more, asked by ada",
+        "digest  step build done after 0.123 s",
+        "digest  step build was done before",
         "digest  http GET / started",
         "digest  http GET / finished after 0.123 s",
         "digest  http GET / finished after 2 s: ReadError: gone",
         "digest  http GET / cut after 12.5 s",
+        "digest  http GET / cut after 1 s: connection closed",
         "digest  step refused",
         'digest  order.paid {"amount": 3}',
         "digest  succeeded",
@@ -531,6 +643,28 @@ async def test_the_cursor_comes_back_when_the_body_raises(feed: Feed) -> None:
         async with open_screen(console):
             raise ValueError
     assert out.getvalue().endswith("\x1b[?25h")
+
+
+async def test_while_somebody_types_nothing_is_drawn_or_printed(
+    feed: Feed, autojump_clock: MockClock
+) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80, height=20, force_terminal=True, color_system=None)
+    async with open_screen(console) as screen:
+        for event in feed.begun(ROOT, "digest", None):
+            screen.show(event)
+        await trio.sleep(0.5)
+        with screen.asking(Text("Go on?")) as ask_again:
+            before = out.getvalue()
+            assert before.endswith("Go on?\nanswer: ")
+            screen.show(feed("run.log", level="info", message="held back"))
+            await trio.sleep(1)
+            assert out.getvalue() == before
+            ask_again("that is none")
+            assert out.getvalue() == f"{before}that is none\nanswer: "
+        await trio.sleep(0.5)
+        assert out.getvalue().count("held back") == 1
+    assert out.getvalue().count("\x1b[?25l") == out.getvalue().count("\x1b[?25h") == 2
 
 
 @pytest.mark.parametrize("forced", [None, "1"])

@@ -1,4 +1,10 @@
-"""Events of agents into SQLite, from the call until they are durable, beside SQLite itself."""
+"""Events into SQLite, beside SQLite itself: through the store alone, and all the way from agents.
+
+The store takes events as they are and makes rows of them, in a thread; SQLite itself is given
+rows that were made beforehand. From an agent's ``ctx.emit`` until the event is durable it is a
+longer way, whose floor is what a program on Trio must do at the least: a checkpoint, one JSON
+encoding and one row for each, and apsw in a thread.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +18,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator import Context, Event, Orchestrator, agent, open_orchestrator
-from orchestrator.runtime import new_run_id, utc_now
+from orchestrator.runtime import utc_now
+from orchestrator.starting import new_run_id
 from orchestrator.store.codec import event_row
 from orchestrator.store.connection import connect, transaction
+from orchestrator.store.protocol import AppendEvent
 from orchestrator.store.schema import prepare
 from tests.bench.measure import Effort, in_turns
 from tests.bench.report import Figure, ratio_at_least
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     import apsw
 
     from orchestrator.store.codec import Row
+    from orchestrator.store.protocol import Store
 
 EVENTS = 20_000
 # What the raw inserts put into one transaction.
@@ -45,6 +54,7 @@ async def bench_events(effort: Effort) -> list[Figure]:
                     effort.times(9),
                     {
                         "raw": partial(_raw, db, runs, share),
+                        "store": partial(_stored, orchestrator.store, runs, share),
                         "told": partial(_told, db, runs, share),
                         "emit": partial(_emitted, orchestrator, runs, share),
                     },
@@ -56,8 +66,9 @@ async def bench_events(effort: Effort) -> list[Figure]:
 def _figures(name: str, taken: dict[str, list[float]]) -> list[Figure]:
     raw, told = f"apsw executemany, {BATCH} a commit", "checkpoint, JSON, apsw in a thread"
     return [
-        Figure(name, "1/s", taken["emit"], raw, taken["raw"], ratio_at_least(0.5)),
-        Figure(name, "1/s", taken["emit"], told, taken["told"]),
+        Figure(f"{name}, store", "1/s", taken["store"], raw, taken["raw"], ratio_at_least(0.5)),
+        Figure(f"{name}, ctx.emit", "1/s", taken["emit"], told, taken["told"], ratio_at_least(0.5)),
+        Figure(f"{name}, ctx.emit", "1/s", taken["emit"], raw, taken["raw"]),
     ]
 
 
@@ -77,6 +88,20 @@ async def _emitted(orchestrator: Orchestrator, runs: int, share: int) -> float:
     took = time.monotonic() - began
     assert all(run.record.status == "succeeded" for run in tellers)
     return runs * share / took
+
+
+async def _stored(store: Store, runs: int, share: int) -> float:
+    """Give events to the store in batches of the size that the raw inserts have."""
+    ids = [new_run_id() for _ in range(runs)]
+    writes = [
+        AppendEvent(Event(seq, run_id, run_id, "bench.tick", utc_now(0), TICK))
+        for seq in range(1, share + 1)
+        for run_id in ids
+    ]
+    began = time.monotonic()
+    for first in range(0, len(writes), BATCH):
+        await store.write(writes[first : first + BATCH])
+    return len(writes) / (time.monotonic() - began)
 
 
 def _raw_store(path: Path) -> apsw.Connection:

@@ -302,3 +302,40 @@ async def test_the_deadline_is_visible_to_the_agent(
     assert (await (await orchestrator.start(looking, deadline_s=60)).wait()).result == [60, False]
     record = await (await orchestrator.start(looking)).wait()
     assert record.status is RunStatus.FAILED  # infinity is not JSON
+
+
+@pytest.mark.parametrize("given", ["text", "text/plain\r\nX-Evil: 1", "text/ plain", "", "é/x"])
+async def test_a_media_type_that_is_none_is_refused(orchestrator: Orchestrator, given: str) -> None:
+    @agent
+    async def keeper(ctx: Context) -> None:
+        await ctx.artifact("file", b"x", media_type=given)
+
+    record = await (await orchestrator.start(keeper)).wait()
+    assert record.error is not None
+    assert record.error.message.startswith(f"media_type: {given!r} is not like")
+
+
+@pytest.mark.parametrize("given", ["text/plain; charset=utf-8", "application/vnd.x+json"])
+async def test_a_media_type_is_kept(orchestrator: Orchestrator, given: str) -> None:
+    @agent
+    async def keeper(ctx: Context) -> None:
+        await ctx.artifact("file", b"x", media_type=given)
+
+    run = await orchestrator.start(keeper)
+    await run.wait()
+    assert [each.media_type for each in await orchestrator.artifacts(run.id)] == [given]
+
+
+async def test_a_view_is_a_picture_and_the_latest_one(orchestrator: Orchestrator) -> None:
+    @agent
+    async def painter(ctx: Context) -> None:
+        await ctx.view(b"GIF89a first")
+        await ctx.view(b"\x89PNG\r\n\x1a\nsecond")
+        await ctx.view(b"no picture")
+
+    run = await orchestrator.start(painter)
+    record = await run.wait()
+    assert record.error is not None
+    assert record.error.message == "image: is no PNG, JPEG, GIF or WebP file"
+    (kept,) = await orchestrator.artifacts(run.id)
+    assert (kept.name, kept.media_type) == ("view", "image/png")

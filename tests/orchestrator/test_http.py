@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -20,8 +21,11 @@ from orchestrator import (
     open_orchestrator,
 )
 from orchestrator.http import RunClient
-from orchestrator.operations import Gate, Section
+from orchestrator.operations import Gate
 from tests.victim import open_victim
+
+if TYPE_CHECKING:
+    from orchestrator.sections import Section
 
 
 class Owner:
@@ -34,6 +38,9 @@ class Owner:
         pass
 
     def operation_refused(self) -> None:
+        pass
+
+    def parked(self) -> None:
         pass
 
 
@@ -262,3 +269,78 @@ async def test_leaving_the_orchestrator_closes_every_connection() -> None:
                     scope.cancel()
                     await trio.sleep_forever()
             await victim.until(lambda: victim.open == [])
+
+
+class Scripted(httpx.AsyncBaseTransport):
+    """Answers with the path, once it may; notes what it is asked, and whether it is closed."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answers = trio.Event()
+        self.closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
+        await self.answers.wait()
+        return httpx.Response(200, text=request.url.path)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_a_scripted_transport_outlives_the_runs_that_use_it() -> None:
+    @agent
+    async def getter(ctx: Context, path: str) -> str:
+        return (await ctx.get("http://nowhere.test" + path)).text
+
+    scripted = Scripted()
+    scripted.answers.set()
+    with trio.fail_after(20):
+        async with open_orchestrator(transport=scripted) as orchestrator:
+            for path in ("/a", "/b"):
+                record = await (await orchestrator.start(getter, {"path": path})).wait()
+                assert record.result == path
+    assert not scripted.closed
+
+
+async def test_a_scripted_transport_has_the_gate_and_the_slots_before_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    scripted, client_gate = Scripted(), Gate(Owner())
+    client = RunClient(client_gate, 2, scripted)
+    statuses: list[int] = []
+
+    async def one(path: str) -> None:
+        try:
+            statuses.append((await client.http.get("http://nowhere.test" + path)).status_code)
+        except OperationRefused:
+            statuses.append(0)
+
+    async with trio.open_nursery() as nursery:
+        for path in ("/a", "/b", "/c"):
+            nursery.start_soon(one, path)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(scripted.asked) == 2
+        assert client.connections == 0
+        client.sever()
+        client_gate.close(trio.current_time() + 1)
+        scripted.answers.set()
+    assert sorted(statuses) == [0, 200, 200]
+    assert len(scripted.asked) == 2
+    await client.aclose()
+    await client.aclose()
+    assert not scripted.closed
+
+
+async def test_a_cancelled_scripted_request_gives_its_slot_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    scripted = Scripted()
+    client = RunClient(Gate(Owner()), 1, scripted)
+    for _ in range(3):
+        with trio.move_on_after(1):
+            await client.http.get("http://nowhere.test/held")
+    scripted.answers.set()
+    with trio.fail_after(1):
+        assert (await client.http.get("http://nowhere.test/free")).text == "/free"
+    await client.aclose()

@@ -93,5 +93,12 @@ def test_how_a_run_ends_follows_from_its_ending_and_the_source_of_the_stop(
 
 
 @pytest.mark.parametrize("status", RunStatus)
-def test_stop_is_offered_exactly_while_the_run_lives(status: RunStatus) -> None:
-    assert available_actions(status) == (() if status.is_terminal else ("stop",))
+def test_actions_are_offered_exactly_where_the_table_allows_them(status: RunStatus) -> None:
+    offered = {
+        RunStatus.QUEUED: ("stop",),
+        RunStatus.RUNNING: ("stop", "pause"),
+        RunStatus.PAUSING: ("stop", "resume"),
+        RunStatus.PAUSED: ("stop", "resume", "step"),
+        RunStatus.STOPPING: ("stop",),
+    }
+    assert available_actions(status) == offered.get(status, ("rerun",))

@@ -1,6 +1,6 @@
 """Stops at every scheduling point: the scenario, what must hold afterwards, and the sweep.
 
-Each scenario is run anew for k = 0, 1, 2, … until it is over before its k-th step, so a stop (or
+Each scenario is run anew for k = 0, 1, 2, … until it is over before its k-th point, so a stop (or
 two) is tried between any two steps of any two tasks. Trio shuffles on purpose, so that each round
 is another interleaving.
 """
@@ -23,14 +23,15 @@ from orchestrator import (
     Orchestrator,
     Run,
     RunEnded,
+    RunRecord,
     RunStatus,
     StopMode,
     StopOutcome,
     agent,
     open_orchestrator,
 )
-from orchestrator.events import ENDINGS
-from tests.race.stepping import after_steps
+from orchestrator.testing import VirtualTime, at_points
+from orchestrator.testing.checks import check_feed, check_nothing_began_late
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +133,7 @@ async def play(actions: Callable[[Round], dict[int, Callable[[], None]]]) -> boo
         due = actions(this)
         for action in [due.pop(0)] if 0 in due else []:
             action()
-        with after_steps(due) as steps:
+        with at_points(due) as points:
             await this.run.wait()
             await this.run.exited.wait()
         await check(orchestrator, this)
@@ -144,7 +145,7 @@ async def play(actions: Callable[[Round], dict[int, Callable[[], None]]]) -> boo
             "run"
         }
         assert len(orchestrator._nursery.child_tasks) == 2
-        return not steps.pending
+        return not points.pending
 
 
 async def check(orchestrator: Orchestrator, this: Round) -> None:
@@ -165,8 +166,15 @@ async def check(orchestrator: Orchestrator, this: Round) -> None:
         assert compensated == [name for name in registered[::-1] if name in compensated]
     else:
         assert compensated == []
-    await check_ends(orchestrator, events)
-    check_nothing_began_late(events)
+    check_events(events, await orchestrator.tree(record.id))
+
+
+def check_events(events: list[Event], tree: list[RunRecord]) -> None:
+    """What must hold of a feed; operations in critical sections and compensations may be late."""
+    assert list(check_feed(events, tree)) == []
+    held = ("critical", "compensation")
+    free = [event for event in events if event.data.get("label") not in held]
+    assert list(check_nothing_began_late(free)) == []
 
 
 def check_receipt(this: Round) -> None:
@@ -190,28 +198,6 @@ def check_receipt(this: Round) -> None:
     assert receipt.reached is not StopMode.KILL
 
 
-async def check_ends(orchestrator: Orchestrator, events: list[Event]) -> None:
-    ends = [event.run_id for event in events if event.type in ENDINGS]
-    tree = await orchestrator.tree(events[0].root_id)
-    assert sorted(ends) == sorted(run.id for run in tree)
-    assert ends[-1] == events[-1].run_id == tree[0].id
-    assert all(run.status.is_terminal for run in tree)
-    for run in tree:
-        last = max(event.seq for event in events if event.run_id == run.id)
-        assert events[last - 1].type in ENDINGS
-
-
-def check_nothing_began_late(events: list[Event]) -> None:
-    stopping = {event.run_id: event.seq for event in events if event.type == "run.stopping"}
-    for event in events:
-        if event.type == "operation.started" and event.data["label"] not in (
-            "critical",
-            "compensation",
-        ):
-            assert event.seq < stopping.get(event.run_id, event.seq + 1)
-            assert event.seq < stopping.get(event.root_id, event.seq + 1)
-
-
 def sweep(
     actions: Callable[[int, Round], dict[int, Callable[[], None]]],
     *,
@@ -220,11 +206,10 @@ def sweep(
 ) -> int:
     """Play rounds with the stop later and later, until one is over before it."""
     for k in itertools.count(first, stride):
-        clock = trio.testing.MockClock(autojump_threshold=0)
         try:
-            in_time = trio.run(play, partial(actions, k), clock=clock)
+            in_time = trio.run(play, partial(actions, k), clock=VirtualTime().clock)
         except BaseException as error:
-            error.add_note(f"after step {k}")
+            error.add_note(f"at point {k}")
             raise
         if not in_time:
             return k

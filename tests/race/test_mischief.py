@@ -22,8 +22,7 @@ from tests.race.sweep import (
     FAST,
     began,
     bystander,
-    check_ends,
-    check_nothing_began_late,
+    check_events,
     compensated,
     ended,
     small,
@@ -53,8 +52,7 @@ async def test_a_thousand_children_are_stopped_in_the_middle_of_their_start(
         tree = await orchestrator.tree(run.id)
         assert {each.status for each in tree} <= {RunStatus.STOPPED, RunStatus.SUCCEEDED}
         events = await orchestrator.store.events(run.id, after=0, limit=100_000)
-        await check_ends(orchestrator, events)
-        check_nothing_began_late(events)
+        check_events(events, tree)
 
 
 async def test_a_scope_of_the_parents_own_ends_a_sub_agent(
@@ -197,4 +195,4 @@ async def test_leaving_settles_runs_in_every_state(how: str, store: str, tmp_pat
             assert {each.status for each in stored} <= {RunStatus.STOPPED, RunStatus.SUCCEEDED}
             for run in runs:
                 events = await again.store.events(run.id, after=0, limit=1000)
-                await check_ends(again, events)
+                check_events(events, await again.tree(run.id))

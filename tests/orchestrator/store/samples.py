@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.events import Event
 from orchestrator.model import (
     OperationCounts,
+    Progress,
+    Question,
     Receipt,
     RunError,
     RunId,
@@ -18,8 +21,9 @@ from orchestrator.model import (
     StopOutcome,
     StopRequest,
     StopSource,
+    Usage,
 )
-from orchestrator.store import AppendEvent, SaveRun
+from orchestrator.store import AppendEvent, SaveData, SaveRun, SaveStep
 
 AT = "2026-01-02T03:04:05.678901Z"
 
@@ -41,6 +45,16 @@ def make_event(root: str, seq: int, data: dict[str, Any] | None = None) -> Event
 
 def append(root: str, seq: int, data: dict[str, Any] | None = None) -> AppendEvent:
     return AppendEvent(make_event(root, seq, data))
+
+
+def step(root: str, name: str, value: bytes = b"1", path: str = "") -> SaveStep:
+    return SaveStep(RunId(root), path, name, value)
+
+
+def entry(
+    run: str, key: str, value: bytes = b"1", owner: str = "ann", space: str = "s"
+) -> SaveData:
+    return SaveData(RunId(run), owner, space, key, value)
 
 
 def full_record() -> RunRecord:
@@ -79,10 +93,19 @@ def full_record() -> RunRecord:
         detached=(RunId("d"),),
         also=(request,),
     )
-    return make_run(
+    options = RunOptions(
+        deadline_s=1.5,
+        idle_timeout_s=0.1,
+        grace_s=0,
+        cleanup_s=1e-3,
+        on_crash="restart",
+        max_attempts=7,
+        debug=True,
+        tags=("x", "y"),
+    )
+    record = make_run(
         "r",
         RunStatus.ABANDONED,
-        tags=("x", "y"),
         root_id="root",
         parent_id="p",
         owner="ann",
@@ -94,7 +117,13 @@ def full_record() -> RunRecord:
         deadline_at=AT,
         attempt=2,
         node="n1",
-        waiting_for="an answer",
+        progress=Progress(percent=99.999, message="…"),
+        waiting_for=Question(
+            id="q1", question="Really?", schema={"type": ["null"]}, asked_at=AT, until_at=AT
+        ),
+        usage=Usage(requests=2, input_tokens=2**40, output_tokens=1, cost=0.1 + 0.2),
+        rerun_of="r0",
         stop=receipt,
         version=9,
     )
+    return replace(record, options=options)

@@ -1,4 +1,4 @@
-"""What runs leave behind, in every store: events, partial results, artifacts."""
+"""What runs leave behind, in every store: events, partial results, artifacts, steps, data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from orchestrator.model import RunId, RunStatus
 from orchestrator.store import (
     ArtifactInfo,
     Discard,
+    DropData,
     RunFilter,
     RunPage,
     SaveArtifact,
     SavePartial,
     SaveRun,
+    StoredStep,
 )
-from tests.orchestrator.store.samples import append, make_event, make_run, save
+from tests.orchestrator.store.samples import append, entry, make_event, make_run, save, step
 
 if TYPE_CHECKING:
     from orchestrator.store import Store, Write
@@ -55,6 +57,8 @@ async def test_a_batch_is_stored_whole_or_not_at_all(store: Store, again: int) -
     before = make_run("r")
     await store.write([SaveRun(before), append("r", 1)])
     batch: list[Write] = [
+        step("r", "a"),
+        entry("r", "k"),
         save("r", RunStatus.FAILED, version=2),
         save("new", tags=("t",)),
         SavePartial(R, b"1"),
@@ -70,8 +74,11 @@ async def test_a_batch_is_stored_whole_or_not_at_all(store: Store, again: int) -
     assert await store.last_seq("r") == 1
     assert await store.partial("r") is None
     assert await store.artifacts("r") == []
+    assert await store.steps("r") == []
+    assert await store.data("ann", "s", "k") is None
     await store.write(batch[:-1])
     assert await store.last_seq("r") == 2
+    assert await store.steps("r") == [StoredStep("", "a", b"1")]
 
 
 # Partial results and artifacts
@@ -143,6 +150,124 @@ async def test_a_discard_takes_what_came_before_it(store: Store) -> None:
     assert await store.artifacts("r") == []
 
 
+# Durable steps
+
+
+async def test_steps_come_back_in_the_order_of_storing(store: Store) -> None:
+    await store.write([step("r", "b"), step("other", "x"), step("r", "a", b"null")])
+    await store.write([step("r", "b", b'"\xc3\xa9"', path="/child:1"), step("r", "")])
+    assert await store.steps("r") == [
+        StoredStep("", "b", b"1"),
+        StoredStep("", "a", b"null"),
+        StoredStep("/child:1", "b", b'"\xc3\xa9"'),
+        StoredStep("", "", b"1"),
+    ]
+    assert await store.steps("other") == [StoredStep("", "x", b"1")]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_step_is_stored_once(store: Store, together: bool) -> None:
+    """A second value would mean that the step was done twice: a bug that must show."""
+    await store.write([step("r", "z")])
+    first: list[Write] = [step("r", "a")]
+    again: list[Write] = [append("r", 1), step("r", "a", b"2")]
+    if not together:
+        await store.write(first)
+    with pytest.raises(ValueError, match="stored"):
+        await store.write([*first, *again] if together else again)
+    kept = ["z"] if together else ["z", "a"]
+    assert [each.name for each in await store.steps("r")] == kept
+    assert await store.last_seq("r") == 0
+
+
+async def test_a_discard_of_a_root_takes_the_steps_of_its_tree(store: Store) -> None:
+    await store.write([step("r", "a"), step("s", "a"), step("r", "b", path="/child:1")])
+    await store.write([step("r", "c"), Discard(RunId("child")), Discard(R), step("r", "a", b"2")])
+    assert await store.steps("r") == [StoredStep("", "a", b"2")]
+    assert await store.steps("s") == [StoredStep("", "a", b"1")]
+
+
+# Data
+
+
+async def test_an_entry_is_replaced_and_dropped(store: Store) -> None:
+    await store.write([entry("r", "k"), entry("r", "k", b"2"), entry("s", "l")])
+    assert await store.data("ann", "s", "k") == b"2"
+    await store.write([entry("s", "k", b"3"), DropData("ann", "s", "l"), DropData("ann", "s", "m")])
+    assert await store.data("ann", "s", "k") == b"3"
+    assert await store.data("ann", "s", "l") is None
+    await store.write([DropData("ann", "s", "k"), entry("r", "k", b"4")])
+    assert await store.data("ann", "s", "k") == b"4"
+    await store.write([entry("r", "k", b"5"), DropData("ann", "s", "k")])
+    assert await store.data("ann", "s", "k") is None
+
+
+async def test_owners_and_namespaces_are_apart(store: Store) -> None:
+    places = [("", "s"), ("ann", "s"), ("ann", ""), ("ann", "S")]
+    await store.write([entry("r", "k", f"{n}".encode(), *at) for n, at in enumerate(places)])
+    await store.write([DropData("ann", "", "k"), DropData("bob", "s", "k")])
+    found = [await store.data(*at, "k") for at in places]
+    assert found == [b"0", b"1", None, b"3"]
+
+
+KEYS = [
+    "A",
+    "a",
+    "a/",
+    "a/1",
+    "a/10",
+    "a/2",
+    "a/\x00",
+    "a/é",
+    "a/\uffff",
+    "a/\U0010ffff",
+    "a0",
+    "é",
+]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+@pytest.mark.parametrize("prefix", ["", "a", "a/", "a/1", "a/\U0010ffff", "é", "no"])
+async def test_keys_are_listed_in_their_order_page_by_page(
+    store: Store, prefix: str, limit: int
+) -> None:
+    await store.write([entry("r", key) for key in reversed(KEYS)])
+    await store.write([entry("r", "a/elsewhere", space="other"), entry("r", "a/", owner="bob")])
+    seen: list[str] = []
+    while page := await store.data_keys(
+        "ann", "s", prefix=prefix, after=seen[-1] if seen else "", limit=limit
+    ):
+        assert len(page) <= limit
+        seen += page
+    assert seen == sorted(key for key in KEYS if key.startswith(prefix))
+
+
+async def test_keys_begin_after_one_that_is_not_there(store: Store) -> None:
+    await store.write([entry("r", key) for key in ("a", "b1", "b3", "c")])
+    for after, expected in (("", ["b1", "b3"]), ("a", ["b1", "b3"]), ("b2", ["b3"]), ("c", [])):
+        found = await store.data_keys("ann", "s", prefix="b", after=after, limit=9)
+        assert found == expected, after
+
+
+async def test_a_discard_takes_the_data_that_the_run_wrote_last(store: Store) -> None:
+    keys = ["mine", "was mine", "was theirs", "theirs", "after"]
+    await store.write([entry("r", key) for key in keys[:2]])
+    await store.write([entry("s", key) for key in keys[2:4]])
+    await store.write(
+        [
+            entry("s", "was mine", b"2"),
+            entry("r", "was theirs", b"2"),
+            entry("r", "in the batch"),
+            entry("r", "elsewhere", space="t"),
+            Discard(R),
+            entry("r", "after"),
+        ]
+    )
+    found = await store.data_keys("ann", "s", prefix="", after="", limit=9)
+    assert found == ["after", "theirs", "was mine"]
+    assert await store.data_keys("ann", "t", prefix="", after="", limit=9) == []
+
+
 # Trio
 
 
@@ -167,6 +292,12 @@ async def test_every_method_is_a_checkpoint(store: Store) -> None:
         await store.artifacts("r")
     with assert_checkpoints():
         await store.artifact("r", "a")
+    with assert_checkpoints():
+        await store.steps("r")
+    with assert_checkpoints():
+        await store.data("ann", "s", "k")
+    with assert_checkpoints():
+        await store.data_keys("ann", "s", prefix="", after="", limit=1)
 
 
 async def test_a_write_in_a_cancelled_scope_does_not_begin(store: Store) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.errors import InvalidInput
-from orchestrator.model import Progress, RunStatus
+from orchestrator.model import Progress, Question, RunStatus, Usage
 from orchestrator.store import RunFilter, RunPage, SaveRun
 from tests.orchestrator.store.samples import append, full_record, make_run, save
 
@@ -36,6 +36,7 @@ async def test_an_unknown_run_is_none_everywhere(store: Store) -> None:
     assert await store.partial("no") is None
     assert await store.artifacts("no") == []
     assert await store.artifact("no", "a") is None
+    assert await store.steps("no") == []
     assert await store.unfinished() == []
     assert await store.page(RunFilter(), after=None, limit=10) == RunPage((), None)
 
@@ -49,6 +50,8 @@ async def test_a_run_comes_back_exactly(store: Store) -> None:
     assert stored.stop is not None
     assert type(stored.status) is RunStatus
     assert type(stored.stop.also) is tuple
+    assert type(stored.waiting_for) is Question
+    assert type(stored.usage) is Usage
 
 
 async def test_a_run_is_brought_to_its_latest_version(store: Store) -> None:

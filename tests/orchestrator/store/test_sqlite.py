@@ -11,9 +11,11 @@ import pytest
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.model import RunId, RunStatus
-from orchestrator.store import RunFilter, SaveArtifact, SqliteStore
+from orchestrator.store import DropData, RunFilter, SaveArtifact, SqliteStore
+from orchestrator.store.batch import _DROPPED_DATA
 from orchestrator.store.query import page_query
-from tests.orchestrator.store.samples import append, make_run, save
+from orchestrator.store.sqlite import _DATA_KEYS
+from tests.orchestrator.store.samples import append, entry, make_run, save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +123,30 @@ async def test_an_append_does_not_write_the_artifact_again(sqlite: SqliteStore, 
 async def test_a_commit_is_synced(sqlite: SqliteStore) -> None:
     assert sqlite._writer.pragma("synchronous") == 2
     assert sqlite._writer.pragma("journal_mode") == "wal"
+
+
+async def test_keys_are_read_along_an_index_within_both_bounds(sqlite: SqliteStore) -> None:
+    values = ("ann", "s", "p", b"p\xff", "", 10)
+    plan = [row[3] for row in sqlite._writer.execute(f"EXPLAIN QUERY PLAN {_DATA_KEYS}", values)]
+    assert plan == [
+        "SEARCH data USING COVERING INDEX sqlite_autoindex_data_1"
+        " (owner=? AND namespace=? AND key>? AND key<?)"
+    ]
+
+
+async def test_a_discard_looks_for_nothing_in_all_rows(sqlite: SqliteStore) -> None:
+    for table, column in (("data", "run_id"), ("steps", "root_id")):
+        sql = f"EXPLAIN QUERY PLAN DELETE FROM {table} WHERE {column} IN ('r')"
+        assert all("SEARCH" in row[3] for row in sqlite._writer.execute(sql))
+
+
+async def test_many_entries_are_dropped_along_an_index(sqlite: SqliteStore) -> None:
+    await sqlite.write([entry("r", f"{n:03}") for n in range(250)])
+    await sqlite.write([DropData("ann", "s", f"{n:03}") for n in range(249)])
+    assert await sqlite.data_keys("ann", "s", prefix="", after="", limit=9) == ["249"]
+    sql = f"EXPLAIN QUERY PLAN {_DROPPED_DATA.before} VALUES (1, 2, 3) {_DROPPED_DATA.after}"
+    plan = [row[3] for row in sqlite._writer.execute(sql)]
+    assert plan[0].startswith("SEARCH data USING COVERING INDEX"), plan
 
 
 FILTERS = [

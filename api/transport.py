@@ -1,0 +1,187 @@
+"""What a client's calls go through: one server's connections, and its errors as ours."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypedDict
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from orchestrator import (
+    IllegalTransition,
+    InvalidInput,
+    NobodyAsks,
+    OrchestratorError,
+    ParentIsPaused,
+    RunEnded,
+    RunId,
+    RunStatus,
+    UnknownRun,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Unpack
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+CONNECT_S = 5.0
+# For any answer, on top of what the call itself may wait; streams say something every 15 s.
+ANSWER_S = 45.0
+
+
+class ServerGone(OrchestratorError):
+    """No server answers."""
+
+    def __init__(self, url: str, why: str) -> None:
+        self.url = url
+        super().__init__(
+            f"no server answers at {url} ({why}); start one with `quiesce serve`,"
+            " or name another with --server or QUIESCE_SERVER"
+        )
+
+
+class CallRefused(OrchestratorError):
+    """The server refused a call.
+
+    Attributes:
+        status: the HTTP status.
+        problem: the problem document; empty if the server sent none.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any], url: str) -> None:
+        self.status = status
+        self.problem = dict(problem)
+        unlike = f"{url} does not answer like a server of Quiesce (HTTP {status})"
+        super().__init__(str(self.problem.get("detail") or unlike))
+
+
+class _Asked(TypedDict, total=False):
+    """What a call may need; ``wait_s`` is how long the server may take on purpose."""
+
+    query: Mapping[str, str | None]
+    body: Any
+    wait_s: float
+
+
+class Transport:
+    """The connections to one server. For ``with``; may be used from several threads at once.
+
+    Args:
+        url: the server's base URL; ``http://`` may be left out.
+
+    Raises:
+        InvalidInput: it is not an HTTP URL.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL) -> None:
+        self.url = _base_url(url)
+        # A proxy that the environment names is not for a server on this machine.
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection. May be called twice."""
+        self._http.close()
+
+    @contextmanager
+    def _stream(self, run_id: str, after: int) -> Iterator[httpx.Response]:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        with self._http.stream("GET", path_of(run_id, "events"), headers=headers) as response:
+            if response.is_error:
+                response.read()
+                raise self._error(response)
+            yield response
+
+    def _call(self, method: str, path: str, **asked: Unpack[_Asked]) -> Any:
+        response = self._send(method, path, **asked)
+        try:
+            return response.json()
+        except ValueError:
+            raise CallRefused(response.status_code, {}, self.url) from None
+
+    def _send(self, method: str, path: str, **asked: Unpack[_Asked]) -> httpx.Response:
+        query, wait_s = asked.get("query", {}), asked.get("wait_s", 0)
+        try:
+            response = self._http.request(
+                method,
+                path,
+                params={name: value for name, value in query.items() if value is not None},
+                # Escaped, so that the server hears of text that is no text, and can say so.
+                content=json.dumps(asked["body"]) if "body" in asked else None,
+                timeout=httpx.Timeout(ANSWER_S + wait_s, connect=CONNECT_S),
+            )
+        except httpx.TransportError as error:
+            raise gone(self.url, error) from None
+        if response.is_error:
+            raise self._error(response)
+        return response
+
+    def _error(self, response: httpx.Response) -> OrchestratorError:
+        try:
+            problem = response.json()
+        except ValueError:
+            problem = None
+        match problem:
+            case {"type": str()}:
+                return _known(problem) or CallRefused(response.status_code, problem, self.url)
+        return CallRefused(response.status_code, {}, self.url)
+
+
+def _known(problem: dict[str, Any]) -> OrchestratorError | None:
+    """Return the orchestrator's own error that the server had, if it can be had again."""
+    match problem:
+        case {"type": "urn:quiesce:unknown-run", "run_id": str(run_id)}:
+            return UnknownRun(run_id)
+        case {"type": "urn:quiesce:run-ended", "run_id": str(run_id), "run_status": status}:
+            return RunEnded(RunId(run_id), RunStatus(status))
+        case {"type": "urn:quiesce:illegal-transition", "run_status": status, "move": str(move)}:
+            return IllegalTransition(RunStatus(status), move)
+        case {
+            "type": "urn:quiesce:parent-is-paused",
+            "run_id": str(run_id),
+            "parent_id": str(parent_id),
+        }:
+            return ParentIsPaused(RunId(run_id), RunId(parent_id))
+        case {
+            "type": "urn:quiesce:nobody-asks",
+            "run_id": str(run_id),
+            "question_id": str(question_id),
+        }:
+            return NobodyAsks(RunId(run_id), question_id)
+    return None
+
+
+def gone(url: str, error: Exception) -> ServerGone:
+    """Return the error that says that nobody answers there."""
+    return error if isinstance(error, ServerGone) else ServerGone(url, str(error) or "no answer")
+
+
+def path_of(run_id: str, *rest: str) -> str:
+    """Return the path of a run, or of something of it.
+
+    Raises:
+        UnknownRun: no run can have that id.
+    """
+    if run_id in ("", ".", "..") or "/" in run_id:  # which no path can name
+        raise UnknownRun(run_id)
+    return "/".join(["/runs", *(quote(part, safe="") for part in (run_id, *rest))])
+
+
+def _base_url(url: str) -> str:
+    full = url if "://" in url else f"http://{url}"
+    parts = urlsplit(full)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput([("server", f"{url!r} is not like {DEFAULT_URL}")])
+    return full.rstrip("/")

@@ -1,0 +1,125 @@
+"""Reading what a model answers, at once or piece by piece."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+import trio
+
+from orchestrator.errors import UnfitAnswer
+from orchestrator.events import UserEvent
+from orchestrator.llm.answer import Answer
+from orchestrator.sections import current_section
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from orchestrator.llm.spending import Meter
+    from orchestrator.model import Json
+    from orchestrator.ports import RunPort
+
+DELTA = "llm.delta"
+# Pieces of text that arrive within so many seconds are told as one, so many at most.
+GATHER_S = 0.05
+GATHER_PIECES = 16
+# How long to wait for the end of a body whose last word has come; then its connection is closed,
+# before it can be used again.
+DRAIN_S = 0.1
+
+
+class Deltas:
+    """Tells the pieces of an answer, a few at a time; every piece once, and in order."""
+
+    def __init__(self, run: RunPort) -> None:
+        section = current_section()
+        self._operation = 0 if section is None else section.number
+        self._run = run
+        self._timer = run.timer(self.tell)
+        self._pieces: list[str] = []
+
+    def add(self, piece: str) -> None:
+        """Take a piece, to be told soon. Not a checkpoint."""
+        self._pieces.append(piece)
+        if len(self._pieces) >= GATHER_PIECES:
+            self.tell()
+        elif len(self._pieces) == 1:
+            self._timer.set(trio.current_time() + GATHER_S)
+
+    def tell(self) -> None:
+        """Tell what was not told yet. May be called at any time; not a checkpoint."""
+        self._timer.unset()
+        if self._pieces:
+            text, self._pieces = "".join(self._pieces), []
+            self._run.tell(UserEvent(DELTA, {"operation": self._operation, "text": text}))
+
+
+async def read(run: RunPort, response: httpx.Response, meter: Meter, *, streamed: bool) -> Answer:
+    """Read an answer to its end, and close the response.
+
+    Raises:
+        openai.APIError: the connection broke, or the endpoint said that it failed.
+        UnfitAnswer: it is no answer of the API.
+    """
+    import openai
+
+    request: Any = response.request  # the client's errors are typed for httpx2
+    answer = Answer()
+    deltas = Deltas(run) if streamed else None
+    try:
+        async with aclosing(response), aclosing(_parts(response)) as parts:
+            async for part in parts:
+                piece = answer.take(part)
+                meter.see(answer.usage)
+                if piece and deltas is not None:
+                    deltas.add(piece)
+                    await run.journal.room()
+    except httpx.TimeoutException as error:
+        raise openai.APITimeoutError(request=request) from error
+    except httpx.RequestError as error:
+        raise openai.APIConnectionError(request=request) from error
+    except json.JSONDecodeError as error:
+        why = "the endpoint sent something that is no JSON"
+        raise UnfitAnswer(why, answer.text or error.doc) from error
+    finally:
+        if deltas is not None:
+            deltas.tell()
+    return answer
+
+
+async def _parts(response: httpx.Response) -> AsyncGenerator[Json, None]:
+    """Yield what an answer consists of: one completion, or the chunks of a stream."""
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        await response.aread()
+        yield _checked(json.loads(response.text), response)
+        return
+    lines = response.aiter_lines()
+    data: list[str] = []
+    done = False
+    try:
+        async for line in lines:
+            if line.startswith("data:"):
+                data.append(line.removeprefix("data:").strip())
+            elif not line and data:
+                text, data = "\n".join(data), []
+                done = text == "[DONE]"
+                if done:
+                    break
+                yield _checked(json.loads(text), response)
+    finally:
+        # The generators that httpx nests end only by running to their end, or into an error.
+        with suppress(httpx.HTTPError), trio.move_on_after(DRAIN_S if done else 0):
+            async for _ in lines:
+                pass
+
+
+def _checked(part: Json, response: httpx.Response) -> Json:
+    import openai
+
+    error = part.get("error") if isinstance(part, dict) else None
+    if error:
+        said = error.get("message") if isinstance(error, dict) else error
+        raise openai.APIError(str(said), cast("Any", response.request), body=error)
+    return part

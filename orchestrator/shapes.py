@@ -1,0 +1,75 @@
+"""The shape that a JSON value from outside must have: a type, or a JSON Schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pydantic
+
+from orchestrator.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from orchestrator.model import Json
+
+
+class Shape:
+    """A shape, and what reads values of it.
+
+    Attributes:
+        schema: JSON Schema; ``{}`` for any JSON.
+    """
+
+    __slots__ = ("_read", "schema")
+
+    def __init__(self, wanted: Any = None) -> None:
+        """Take a type (whatever pydantic can read), a JSON Schema as a dict, or None for any.
+
+        Raises:
+            InvalidInput: it is none of these.
+        """
+        if wanted is None:
+            self.schema: dict[str, Any] = {}
+            self._read: Any = None
+        elif isinstance(wanted, dict):
+            self.schema = wanted
+            self._read = self._validator(wanted)
+        else:
+            try:
+                adapter = pydantic.TypeAdapter(wanted)
+                self.schema = adapter.json_schema()
+            except pydantic.errors.PydanticUserError as error:
+                why = f"is neither a type nor a JSON Schema: {error.message.splitlines()[0]}"
+                raise InvalidInput([("schema", why)]) from None
+            self._read = adapter.validate_python
+
+    def read(self, value: Json, what: str) -> Any:
+        """Return the value as the type, or as it is for a JSON Schema.
+
+        Raises:
+            InvalidInput: it does not fit; names ``what`` and the place in it.
+        """
+        if self._read is None:
+            return value
+        try:
+            return self._read(value)
+        except pydantic.ValidationError as error:
+            faults = [(each["loc"], each["msg"]) for each in error.errors(include_url=False)]
+        except jsonschema.ValidationError as error:
+            faults = [(tuple(error.absolute_path), error.message)]
+        raise InvalidInput([(".".join(map(str, (what, *at))), why) for at, why in faults])
+
+    @staticmethod
+    def _validator(schema: dict[str, Any]) -> Any:
+        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+        try:
+            kind.check_schema(schema)
+        except jsonschema.SchemaError as error:
+            raise InvalidInput([("schema", f"is no JSON Schema: {error.message}")]) from None
+        validator = kind(schema)
+
+        def read(value: Json) -> Json:
+            validator.validate(value)
+            return value
+
+        return read

@@ -1,0 +1,161 @@
+"""How runs come to be: started, or repeated."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.agent import parse_options
+from orchestrator.errors import (
+    IllegalTransition,
+    InvalidInput,
+    StartsRefused,
+    StoreUnavailable,
+    check_text,
+)
+from orchestrator.model import RunId, RunRecord, RunStatus
+from orchestrator.reading import RunReader
+from orchestrator.run import Run
+from orchestrator.steps import before
+from orchestrator.store.protocol import SaveStep
+from orchestrator.supervise import refuse_unstored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.agent import Agent, Catalog
+    from orchestrator.services import Services
+
+
+class Starter(RunReader):
+    """The part of an orchestrator that starts runs.
+
+    Attributes:
+        agents: the registered agents.
+    """
+
+    agents: Catalog
+    _services: Services
+    _refusing = ""
+
+    async def start(
+        self,
+        agent: Agent | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        owner: str = "",
+        **more_options: Any,
+    ) -> Run:
+        """Start a run; it is durable when this returns.
+
+        Args:
+            agent: an agent, which is registered on the way, or the name of one that is.
+            options: the fields of ``RunOptions``; they may be given by keyword too.
+
+        Raises:
+            UnknownAgent, InvalidInput: nothing was started.
+            StartsRefused: the orchestrator is shutting down.
+            StoreUnavailable: the run was not started, since its start cannot be made durable.
+        """
+        given = {**(options or {}), **more_options}
+        return await self._stored(self.admit(agent, input, options=given, owner=owner))
+
+    def admit(
+        self,
+        agent: Agent | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        owner: str = "",
+    ) -> Run:
+        """Start a run without waiting until that is durable. Not a checkpoint.
+
+        Raises:
+            UnknownAgent, InvalidInput, StartsRefused: as for ``start``.
+        """
+        if self._refusing:
+            raise StartsRefused(self._refusing)
+        agent = self.agents.get(agent)
+        arguments, given = agent.parse(dict(input) if input is not None else {})
+        run_id = new_run_id()
+        check_text("owner", owner)
+        record = RunRecord(
+            id=run_id,
+            root_id=run_id,
+            agent=agent.name,
+            status=RunStatus.QUEUED,
+            created_at=self._services.now(0),
+            owner=owner,
+            input=given,
+            options=parse_options(options or {}, agent.options),
+        )
+        return self._begin(Run(self._services, agent, arguments, record))
+
+    async def rerun(
+        self, run_id: str, *, from_step: str | None = None, owner: str | None = None
+    ) -> Run:
+        """Start a new run with the input and options of one that has ended.
+
+        Args:
+            from_step: reuse the durable steps stored before this one; ``last`` for all.
+            owner: whose run the new one is; that of the old one if None.
+
+        Raises:
+            UnknownRun, UnknownAgent: there is no such run, or its agent is not there any more.
+            IllegalTransition: the run has not ended.
+            InvalidInput: the run has no such step, or its input does not fit any more.
+            StartsRefused, StoreUnavailable: as for ``start``.
+        """
+        old = await self.get(run_id)
+        if not old.status.is_terminal:
+            raise IllegalTransition(old.status, "be rerun")
+        if from_step is not None and old.parent_id is not None:
+            raise InvalidInput([("from_step", f"{old.id} is a sub-agent; rerun {old.root_id}")])
+        kept = [] if from_step is None else await before(self.store, old.id, from_step)
+        if self._refusing:
+            raise StartsRefused(self._refusing)
+        agent = self.agents.get(old.agent)
+        arguments, given = agent.parse(old.input)
+        record = RunRecord(
+            id=(new_id := new_run_id()),
+            root_id=new_id,
+            agent=agent.name,
+            status=RunStatus.QUEUED,
+            created_at=self._services.now(0),
+            owner=old.owner if owner is None else check_text("owner", owner),
+            input=given,
+            options=old.options,
+            rerun_of=old.id,
+        )
+        steps = [SaveStep(new_id, step.path, step.name, step.value) for step in kept]
+        return await self._stored(
+            self._begin(Run(self._services, agent, arguments, record), *steps)
+        )
+
+    @property
+    def refusing(self) -> str:
+        """Why nothing is started any more; empty while starts are welcome."""
+        return self._refusing
+
+    def refuse_starts(self, why: str) -> None:
+        """Start nothing any more; runs that are live go on. May be called twice."""
+        self._refusing = why
+
+    def _begin(self, run: Run, *steps: SaveStep) -> Run:
+        run.enqueue(*steps)
+        self._services.spawn(run.supervise)
+        return run
+
+    async def _stored(self, run: Run) -> Run:
+        try:
+            await self._services.journal.durable(run.ticket)
+        except StoreUnavailable:
+            refuse_unstored(run)
+            raise
+        return run
+
+
+def new_run_id() -> RunId:
+    """Return an id that nobody can guess: 80 random bits."""
+    return RunId("run_" + secrets.token_hex(10))

@@ -1,0 +1,146 @@
+"""What an agent tells of itself: progress, log, events, partial results, files, pictures."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.agent import as_json
+from orchestrator.errors import InvalidInput, check_text
+from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent
+from orchestrator.model import Progress
+from orchestrator.partials import PartialResult
+from orchestrator.store.protocol import SaveArtifact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.model import Json, RunId
+    from orchestrator.ports import RunPort
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_EVENT_TYPE = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+")
+_OWN_FAMILIES = ("run.", "operation.", "step.", "llm.")
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+( *; *[\w.+-]+=[\w.+-]+)*", re.ASCII)
+# The artifact that is the latest picture of the run.
+VIEW = "view"
+_PICTURES = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}")
+
+
+class Telling:
+    """The part of a context that tells. Every async method is a checkpoint."""
+
+    __slots__ = ("_partial", "_run")
+
+    def __init__(self, run: RunPort) -> None:
+        self._run = run
+        self._partial: PartialResult | None = None
+
+    @property
+    def run_id(self) -> RunId:
+        """The id of this run."""
+        return self._run.id
+
+    async def progress(self, percent: float, message: str = "") -> None:
+        """Say how far the run is: 0 to 100, and a sentence.
+
+        Raises:
+            InvalidInput: ``percent`` is not within 0 and 100.
+        """
+        if not 0 <= percent <= 100:
+            raise InvalidInput([("percent", f"{percent!r} is not within 0 and 100")])
+        check_text("message", message)
+        await self._turn()
+        percent = round(float(percent), 3)
+        self._run.save(
+            payload=RunProgress(percent, message),
+            progress=Progress(percent=percent, message=message),
+        )
+
+    async def log(self, message: str, level: str = "info") -> None:
+        """Append a line to the run's log; ``level`` is debug, info, warning or error."""
+        if level not in LOG_LEVELS:
+            raise InvalidInput([("level", f"{level!r} is not one of {', '.join(LOG_LEVELS)}")])
+        check_text("message", message)
+        await self._turn()
+        self._run.tell(RunLog(level, message))
+
+    async def emit(self, type: str, data: Mapping[str, Any] | None = None) -> None:
+        """Append an event of the agent's own.
+
+        Args:
+            type: dotted lower case, such as ``order.paid``; the families ``run.``,
+                ``operation.``, ``step.`` and ``llm.`` are taken.
+            data: a JSON object.
+        """
+        if not _EVENT_TYPE.fullmatch(check_text("type", type)) or type.startswith(_OWN_FAMILIES):
+            raise InvalidInput(
+                [("type", f"{type!r} is not dotted lower case like `order.paid`, or is taken")]
+            )
+        value = as_json(dict(data or {}), "data")
+        await self._turn()
+        self._run.tell(UserEvent(type, value))
+
+    async def partial(self, value: Json) -> None:
+        """Set the run's latest partial result, which a stop keeps.
+
+        Cheap to call often: the value is encoded now and then, and when the run ends; so pass
+        the object that grows, and do not take it apart afterwards.
+        """
+        await self._turn()
+        if self._partial is None:
+            self._partial = PartialResult(self._run)
+        self._partial.set(value)
+
+    async def artifact(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        append: bool = False,
+        media_type: str = "application/octet-stream",
+    ) -> None:
+        """Keep a file with the run.
+
+        Args:
+            append: add to the end of what is there, at a cost that does not grow with it.
+        """
+        if not _ARTIFACT_NAME.fullmatch(check_text("name", name)):
+            raise InvalidInput(
+                [("name", f"{name!r} is not a plain file name of at most 200 characters")]
+            )
+        if not _MEDIA_TYPE.fullmatch(check_text("media_type", media_type)):
+            raise InvalidInput([("media_type", f"{media_type!r} is not like `text/plain`")])
+        await self._turn()
+        self._run.tell(
+            RunArtifact(name, len(data)),
+            SaveArtifact(self.run_id, name, media_type, bytes(data), append),
+        )
+
+    async def view(self, image: bytes) -> None:
+        """Show a picture of what the run is doing, in place of the one before.
+
+        It is kept as the artifact ``view``.
+
+        Args:
+            image: a PNG, JPEG, GIF or WebP file.
+        """
+        kinds = [kind for kind, magic in _PICTURES.items() if magic.match(image)]
+        if not kinds:
+            raise InvalidInput([("image", "is no PNG, JPEG, GIF or WebP file")])
+        await self.artifact(VIEW, image, media_type=kinds[0])
+
+    def flush(self) -> None:
+        """Write a partial result that waits to be encoded. Not a checkpoint."""
+        if self._partial is not None:
+            self._partial.write()
+
+    async def _turn(self) -> None:
+        await self._run.journal.room()
+        await self._run.gate.park()

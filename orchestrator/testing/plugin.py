@@ -1,0 +1,85 @@
+"""The pytest plugin, which is loaded by entry point: fixtures, ``--stop-at``, and a summary."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.runtime import open_orchestrator
+from orchestrator.testing.leaks import no_leaks_in
+from orchestrator.testing.reproduce import StopAt, stop_at
+from orchestrator.testing.scripted_http import ScriptedHTTP
+from orchestrator.testing.scripted_llm import MODEL, ScriptedLLM
+from orchestrator.testing.sweep import reports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from orchestrator.runtime import Orchestrator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--stop-at``."""
+    parser.getgroup("quiesce").addoption(
+        "--stop-at",
+        metavar="MODE:POINT:SEED",
+        help="let each stop sweep play that one round only, as the line `reproduce:` shows it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take ``--stop-at`` over."""
+    given = config.getoption("--stop-at")
+    if given is not None:
+        try:
+            stop_at.set(StopAt.parse(given))
+        except ValueError:
+            raise pytest.UsageError(
+                f"--stop-at={given}: not of the form mode:point:seed, such as now:37:0"
+            ) from None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was swept."""
+    clean = [report for report in reports if not report.violations]  # the others were shown
+    if clean:
+        terminalreporter.section("stop sweeps")
+    for report in clean:
+        terminalreporter.write_line(str(report))
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """The test leaves no thread, socket or child process behind, or it fails.
+
+    For a whole module: ``pytestmark = pytest.mark.usefixtures("no_leaks")``.
+    """
+    with no_leaks_in():
+        yield
+
+
+@pytest.fixture
+def scripted_http() -> ScriptedHTTP:
+    """A transport that answers from a script."""
+    return ScriptedHTTP()
+
+
+@pytest.fixture
+def scripted_llm(scripted_http: ScriptedHTTP) -> ScriptedLLM:
+    """A language model that answers from a script, on the transport ``scripted_http``."""
+    return ScriptedLLM(scripted_http)
+
+
+@pytest.fixture
+def memory_orchestrator(
+    scripted_http: ScriptedHTTP,
+) -> Callable[..., AbstractAsyncContextManager[Orchestrator]]:
+    """A function that opens an orchestrator in memory, on the transport ``scripted_http``.
+
+    Use it as ``async with memory_orchestrator() as orchestrator:``; takes what
+    ``open_orchestrator`` takes.
+    """
+    return partial(open_orchestrator, transport=scripted_http)

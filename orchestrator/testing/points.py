@@ -1,0 +1,103 @@
+"""Scheduling points: the moments between two steps of tasks, and acting at one of them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from orchestrator.testing.clock import GivenUp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+class Points(trio.abc.Instrument):
+    """Counts scheduling points, and calls each action at the point with its number.
+
+    A point is after each step of a task, when it has just parked; and after each wait of the
+    loop that woke somebody, before the first of them runs. At all other moments the loop only
+    waits, or is where it was at the point before. Tasks of Trio's own do not count.
+
+    Attributes:
+        seen: how many points there were so far; the first has the number 1.
+        last: the task that the last point is at.
+    """
+
+    def __init__(
+        self,
+        actions: Mapping[int, Callable[[], None]],
+        counts: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._actions = dict(actions)
+        self._counts = counts
+        self._idle = False
+        self._trios = _trios_own_tasks()
+        self.seen = 0
+        self.last: trio.lowlevel.Task | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether an action was not called yet."""
+        return bool(self._actions)
+
+    def act_at(self, number: int, action: Callable[[], None]) -> None:
+        """Call the action at that point too."""
+        self._actions[number] = action
+
+    def before_io_wait(self, timeout: float) -> None:
+        """See whether the loop is about to wait for something to happen."""
+        with suppress(GivenUp):
+            self._idle = trio.lowlevel.current_statistics().tasks_runnable == 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count the point at which somebody was woken, and nobody runs yet."""
+        if self._idle and task not in self._trios:
+            self._idle = False
+            self._count(task)
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count the point at which a task has parked, or ended."""
+        if task not in self._trios:
+            self._count(task)
+
+    def _count(self, task: trio.lowlevel.Task) -> None:
+        if not self._counts():
+            return
+        self.seen += 1
+        self.last = task
+        action = self._actions.pop(self.seen, None)
+        if action is not None:
+            action()
+
+
+@contextmanager
+def at_points(
+    actions: Mapping[int, Callable[[], None]], counts: Callable[[], bool] = lambda: True
+) -> Iterator[Points]:
+    """Count the points of the body, and act at some.
+
+    Args:
+        actions: by the number of the point, the first of which is 1. They are not awaited, and
+            must not raise: Trio would take the counter out of the loop.
+        counts: asked at each point; those at which it returns false are not counted.
+    """
+    points = Points(actions, counts)
+    trio.lowlevel.add_instrument(points)
+    try:
+        yield points
+    finally:
+        trio.lowlevel.remove_instrument(points)
+
+
+def _trios_own_tasks() -> set[trio.lowlevel.Task]:
+    """Return the tasks that Trio itself runs around the main one."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    around = {root, *(task for nursery in root.child_nurseries for task in nursery.child_tasks)}
+    mine: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while mine is not None and mine is not root:
+        around.discard(mine)
+        mine = mine.parent_nursery.parent_task if mine.parent_nursery is not None else None
+    return around

@@ -1,0 +1,224 @@
+"""The orchestrator's side of a worker: what takes the place of the agent's code in its run.
+
+The run is a run like any other: it is stopped, paused and settled by the same code. What is in
+flight in the worker is in flight in the run's gate as well; sub-agents that the worker calls are
+runs below this one, in this process or in workers of their own. Only the last rung differs:
+a process can be killed.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from orchestrator.cleanup import bounded
+from orchestrator.errors import OrchestratorError, WorkerDied
+from orchestrator.events import RunLog
+from orchestrator.model import RunError, Standing, StopMode, StopSource
+from orchestrator.references import reference_of
+from orchestrator.worker.desk import Desk
+from orchestrator.worker.wire import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from orchestrator.run import Run
+    from orchestrator.worker.process import WorkerProcess
+    from orchestrator.worker.wire import Message
+
+# A line of the worker's output beyond this many bytes is cut into several.
+LINE = 8_192
+# How long a worker that has said its last word may take to exit by itself.
+EXIT_S = 1.0
+
+_ERROR = TypeAdapter(RunError)
+
+
+class RemoteFailure(OrchestratorError):
+    """What the agent raised in its worker, in words."""
+
+    def __init__(self, error: RunError) -> None:
+        self.error = error
+        super().__init__(f"{error.type}: {error.message}")
+
+
+class Workers(Protocol):
+    """What starts worker processes."""
+
+    async def start(self, spec: Message) -> WorkerProcess:
+        """Start one that runs the agent of the spec. A checkpoint; may wait for its turn."""
+
+    def close(self) -> None:
+        """End them all. May be called twice."""
+
+
+def spec_of(run: Run) -> Message:
+    """Return what a worker must know to run the agent's code.
+
+    Raises:
+        InvalidInput: the code cannot be imported by another process.
+    """
+    return {
+        "agent": reference_of(run.agent),
+        "input": run.record.input,
+        "record": to_jsonable_python(run.record),
+        "path": run.path,
+    }
+
+
+async def work_elsewhere(run: Run) -> Any:
+    """Run the agent's code in a process of its own; see ``Worker.work``.
+
+    Raises:
+        InvalidInput: the code cannot be imported by another process.
+    """
+    process = await run.services.workers.start(spec_of(run))
+    return await Worker(run, process).work()
+
+
+class Worker:
+    """A worker at work for one run."""
+
+    def __init__(self, run: Run, process: WorkerProcess) -> None:
+        self._run = run
+        self._process = process
+        self._channel = Channel(process.control)
+        self._over = trio.Event()
+        self._ended: Message | None = None
+        self._killed: set[int] = set()
+
+    async def work(self) -> Any:
+        """Attend the worker until it is gone, and return what its agent returned.
+
+        A stop reaches it as a message, so this is shielded; what ends it for certain is
+        ``kill``.
+
+        Raises:
+            RemoteFailure: the agent raised.
+            WorkerDied: the process ended before its agent did.
+            trio.Cancelled: the run was stopped.
+        """
+        run = self._run
+        assert run.nursery is not None
+        run.nursery.start_soon(self._hear_cancellation)
+        run.worker = self
+        run.gate.changed = self._show_gate
+        try:
+            with bounded(inf):
+                await self._attend()
+        finally:
+            run.gate.changed = None
+            run.worker = None
+            self._over.set()
+        return await self._outcome()
+
+    @property
+    def standing(self) -> Standing:
+        """Where the run's code is, as far as this side knows."""
+        run, pid = self._run, self._process.pid
+        return Standing(
+            run_id=run.id, agent=run.agent.name, file=f"process {pid}", line=0, function=""
+        )
+
+    def terminate(self) -> None:
+        """Send SIGTERM to everything in the worker. Not a checkpoint."""
+        self._process.terminate()
+
+    async def kill(self) -> None:
+        """End everything in the worker, and wait until nothing is left of it."""
+        self._killed.update(await self._process.kill())
+
+    async def _attend(self) -> None:
+        async with trio.open_nursery() as nursery:
+            desk = Desk(self._run, self._channel, nursery)
+            nursery.start_soon(self._channel.write)
+            nursery.start_soon(self._log, self._process.stdout, "info")
+            nursery.start_soon(self._log, self._process.stderr, "warning")
+            self._show_gate()
+            async for message in self._channel.messages():
+                if message["do"] == "ended":
+                    self._ended = message
+                    self._run.compensated |= message["compensated"]
+                else:
+                    await desk.take(message)
+            with trio.move_on_after(EXIT_S if self._ended else 0):
+                await self._process.exited.wait()
+            await self.kill()
+            self._count_the_killed()
+            desk.close()
+            nursery.cancel_scope.cancel()
+
+    def _count_the_killed(self) -> None:
+        death = self._process.death
+        if self._ended is None and death is not None and death.signal is not None:
+            self._killed.add(self._process.pid)
+        for each in self._run.stopping_lineage():
+            each.ladder.account.processes_killed += len(self._killed)
+
+    async def _outcome(self) -> Any:
+        ended = self._ended
+        if ended is None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            assert self._process.death is not None
+            raise WorkerDied(self._process.death.words)
+        if ended["how"] == "returned":
+            return ended["value"]
+        if ended["how"] == "raised":
+            raise RemoteFailure(_ERROR.validate_python(ended["error"]))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise WorkerDied("its agent was cancelled, but nobody asked for a stop")
+
+    async def _hear_cancellation(self) -> None:
+        """Take a cancellation from around the run for a stop."""
+        try:
+            await self._over.wait()
+        except trio.Cancelled:
+            if self._run.ladder.stop is None:
+                self._run.request_stop(
+                    mode=StopMode.NOW, source=StopSource.PARENT, reason="cancelled from outside"
+                )
+            raise
+
+    def _show_gate(self) -> None:
+        """Tell the worker what is decided about its run now."""
+        run, now = self._run, trio.current_time()
+        stop = run.ladder.stop
+        self._channel.send(
+            {
+                "stop": None if stop is None else stop.mode,
+                "left_s": max(0.0, run.gate.until - now) if stop is not None else 0.0,
+                "held": run.gate.held,
+                "deadline_s": None if run.deadline == inf else run.deadline - now,
+                "reason": "" if stop is None else stop.request.reason,
+            }
+        )
+
+    async def _log(self, output: trio.abc.ReceiveStream, level: str) -> None:
+        async for line in lines(output):
+            await self._run.journal.room()
+            self._run.tell(RunLog(level, line))
+
+
+async def lines(output: trio.abc.ReceiveStream) -> AsyncIterator[str]:
+    """Yield the lines of a stream, also one that no newline ends; long ones in pieces."""
+    buffer = bytearray()
+    async for chunk in output:
+        buffer += chunk
+        *whole, rest = buffer.split(b"\n")
+        buffer = bytearray(rest)
+        for line in whole:
+            for first in range(0, max(1, len(line)), LINE):
+                yield _text(line[first : first + LINE])
+        while len(buffer) > LINE:
+            yield _text(buffer[:LINE])
+            del buffer[:LINE]
+    if buffer:
+        yield _text(buffer)
+
+
+def _text(line: bytes | bytearray) -> str:
+    return line.decode(errors="replace").rstrip("\r")

@@ -1,0 +1,196 @@
+"""What the two sides of a worker's control pipe say to each other: one JSON object a line.
+
+The worker asks (``Link.ask``, which waits for the reply) and tells; the orchestrator replies and
+tells. Whatever is sent keeps its order, so a reply that follows a stop is read after it.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import trio
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json, to_jsonable_python
+
+from orchestrator import errors
+from orchestrator.cleanup import bounded
+from orchestrator.errors import OrchestratorError, in_words
+from orchestrator.model import Receipt, RunError, RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Message: TypeAlias = dict[str, Any]
+
+# Bytes that may wait to be sent; whoever tells more has to wait for the other side.
+ROOM = 1 << 18
+_CHUNK = 1 << 16
+
+_FIELDS: dict[str, TypeAdapter[Any]] = {
+    "receipt": TypeAdapter(Receipt),
+    "error": TypeAdapter(RunError),
+    "status": TypeAdapter(RunStatus),
+}
+
+
+class Channel:
+    """Messages over a stream. ``send`` is synchronous; ``write`` is the task that sends."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._unsent = bytearray()
+        self._some = trio.Event()
+        self._sent = trio.Event()
+        self.broken = False
+
+    def send(self, message: Message) -> None:
+        """Take a message. Not a checkpoint; silently dropped once the other side is gone."""
+        if not self.broken:
+            self._unsent += to_json(message, inf_nan_mode="constants") + b"\n"
+            self._some.set()
+
+    async def write(self) -> None:
+        """Send what was taken, until cancelled or the other side is gone."""
+        try:
+            while True:
+                await self._some.wait()
+                self._some = trio.Event()
+                unsent, self._unsent = self._unsent, bytearray()
+                await self._stream.send_all(unsent)
+                if not self._unsent:
+                    self._sent.set()
+                    self._sent = trio.Event()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.broken = True
+            self._unsent.clear()
+            self._sent.set()
+
+    async def room(self) -> None:
+        """Wait while too much is unsent. A checkpoint only then."""
+        while len(self._unsent) > ROOM and not self.broken:
+            await self._sent.wait()
+
+    async def flushed(self) -> None:
+        """Wait until all is sent, or the other side is gone."""
+        while (self._unsent or self._some.is_set()) and not self.broken:
+            await self._sent.wait()
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """Yield what the other side sends, until it is gone."""
+        buffer = bytearray()
+        while True:
+            try:
+                chunk = await self._stream.receive_some(_CHUNK)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if not chunk:
+                return
+            buffer += chunk
+            *lines, rest = buffer.split(b"\n")
+            buffer = bytearray(rest)
+            for line in lines:
+                yield from_json(bytes(line))
+
+
+class _Call:
+    __slots__ = ("done", "reply")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.reply: Message = {}
+
+
+class Link:
+    """The worker's end: asks and tells."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._ids = itertools.count(1)
+        self._calls: dict[int, _Call] = {}
+
+    def tell(self, do: str, **fields: Any) -> None:
+        """Say something that needs no reply. Not a checkpoint."""
+        self.channel.send({"do": do, **fields})
+
+    async def ask(self, do: str, **fields: Any) -> Any:
+        """Ask and return the reply. A checkpoint.
+
+        A cancellation is passed on, and its outcome awaited: if the other side was faster, its
+        reply is returned, and the cancellation is heard at the next checkpoint.
+
+        Raises:
+            OrchestratorError: what the other side raised.
+            trio.Cancelled: it was cancelled, here or there.
+            errors.OperationRefused: the same, where ``Cancelled`` cannot arrive.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        number, call = next(self._ids), _Call()
+        self._calls[number] = call
+        self.channel.send({"do": do, "id": number, **fields})
+        try:
+            await call.done.wait()
+        except trio.Cancelled:
+            self.tell("cancel", of=number)
+            with bounded(inf):
+                await call.done.wait()
+            if call.reply.get("cancelled"):
+                raise
+        if call.reply.get("cancelled"):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise errors.OperationRefused(do, str(fields.get("label", "")))
+        if "error" in call.reply:
+            raise unpack_error(call.reply["error"])
+        return call.reply["value"]
+
+    def take_reply(self, message: Message) -> None:
+        """Give a reply to whoever waits for it."""
+        call = self._calls.pop(message["reply"])
+        call.reply = message
+        call.done.set()
+
+    def fail(self) -> None:
+        """The other side is gone: nobody will be answered any more."""
+        for call in self._calls.values():
+            call.reply = {"cancelled": True}
+            call.done.set()
+        self._calls.clear()
+
+
+def pack_bytes(data: bytes) -> str:
+    """Return bytes as text."""
+    return base64.b64encode(data).decode()
+
+
+def unpack_bytes(text: str) -> bytes:
+    """Return the bytes that ``pack_bytes`` made a text of."""
+    return base64.b64decode(text)
+
+
+def read_receipt(message: Message) -> Receipt:
+    """Return a receipt that came as JSON."""
+    receipt: Receipt = _FIELDS["receipt"].validate_python(message)
+    return receipt
+
+
+def pack_error(error: Exception) -> Message:
+    """Return an error as a message; one that is not ours keeps its words only."""
+    own = isinstance(error, OrchestratorError) and hasattr(errors, type(error).__name__)
+    return {
+        "type": type(error).__name__ if own else "OrchestratorError",
+        "message": in_words(error) if own else f"{type(error).__name__}: {in_words(error)}",
+        "fields": to_jsonable_python(vars(error)) if own else {},
+    }
+
+
+def unpack_error(packed: Message) -> OrchestratorError:
+    """Return the error that ``pack_error`` made a message of."""
+    kind: type[OrchestratorError] = getattr(errors, packed["type"])
+    error = kind.__new__(kind)
+    Exception.__init__(error, packed["message"])
+    for name, value in packed["fields"].items():
+        adapter = _FIELDS.get(name)
+        setattr(error, name, value if adapter is None else adapter.validate_python(value))
+    return error

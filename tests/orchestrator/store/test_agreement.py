@@ -1,0 +1,78 @@
+"""Both stores agree, whatever is written: random batches of steps, data and discards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.model import RunId
+from orchestrator.store import (
+    Discard,
+    DropData,
+    SaveArtifact,
+    SaveData,
+    SavePartial,
+    SaveStep,
+    open_store,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store, Write
+
+# Few of each, so that they meet.
+RUNS = st.sampled_from([RunId("r"), RunId("s")])
+NAMES = st.sampled_from(["a", "b"])
+VALUES = st.sampled_from([b"1", b"2", b"null"])
+
+writes = st.one_of(
+    st.builds(SaveStep, RUNS, st.sampled_from(["", "/x"]), NAMES, VALUES),
+    st.builds(SaveData, RUNS, NAMES, st.just("s"), NAMES, VALUES),
+    st.builds(DropData, NAMES, st.just("s"), NAMES),
+    st.builds(SavePartial, RUNS, VALUES),
+    st.builds(SaveArtifact, RUNS, NAMES, st.just("a/b"), VALUES, st.booleans()),
+    st.builds(Discard, RUNS),
+)
+batches = st.lists(st.lists(writes, max_size=8), max_size=5)
+
+
+async def contents(store: Store) -> dict[str, Any]:
+    return {
+        "steps": [await store.steps(root) for root in ("r", "s")],
+        "keys": [
+            await store.data_keys(owner, "s", prefix="", after="", limit=9) for owner in ("a", "b")
+        ],
+        "data": [await store.data(owner, "s", key) for owner in ("a", "b") for key in ("a", "b")],
+        "partials": [await store.partial(run) for run in ("r", "s")],
+        "artifacts": [
+            (await store.artifacts(run), await store.artifact(run, "a")) for run in ("r", "s")
+        ],
+    }
+
+
+async def taken(store: Store, batch: list[Write]) -> bool:
+    try:
+        await store.write(batch)
+    except ValueError:
+        return False
+    return True
+
+
+async def compare(url: str, given: list[list[Write]]) -> None:
+    async with open_store("memory://") as memory, open_store(url) as sqlite:
+        for batch in given:
+            assert await taken(memory, batch) == await taken(sqlite, batch)
+            assert await contents(memory) == await contents(sqlite)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(batches)
+def test_both_stores_agree(given: list[list[Write]]) -> None:
+    with TemporaryDirectory() as folder:
+        trio.run(compare, f"sqlite:///{Path(folder) / 'runs.db'}", given)
