@@ -44,7 +44,11 @@ async def _healthz() -> dict[str, Any]:
 def _readyz_of(orchestrator: Orchestrator) -> Any:
     async def readyz() -> tuple[dict[str, Any], int]:
         reasons = [str(why) for why in (orchestrator.refusing, orchestrator.store_error) if why]
-        body = {"status": "unready" if reasons else "ready", "reasons": reasons}
+        body = {
+            "status": "unready" if reasons else "ready",
+            "reasons": reasons,
+            "warnings": [] if orchestrator.blocked is None else [orchestrator.blocked.words],
+        }
         return body, 503 if reasons else 200
 
     return readyz

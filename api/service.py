@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("quiesce.service")
 
+# How long code may hold up every run, in seconds, before it is named.
+WATCHDOG_S = 1.0
+
 
 @asynccontextmanager
 async def open_server(
@@ -80,7 +83,7 @@ async def serve_forever(
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_orchestrator(store, agents=agents) as orchestrator:
+        async with open_orchestrator(store, agents=agents, watchdog_s=WATCHDOG_S) as orchestrator:
             async with open_server(orchestrator, host=host, port=port) as url:
                 announce(url)
                 await anext(signals)

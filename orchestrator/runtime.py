@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import inf
@@ -29,6 +29,7 @@ from orchestrator.starting import Starter, new_run_id
 from orchestrator.store import open_store
 from orchestrator.supervise import split_cancelled
 from orchestrator.timers import Timers
+from orchestrator.watchdog import watching
 from orchestrator.worker.pool import MAX_WORKERS, WorkerPool
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from orchestrator.run import Run
     from orchestrator.stopping import StopArguments
     from orchestrator.store.protocol import Store
+    from orchestrator.watchdog import Blocked, Watchdog
 
 _log = logging.getLogger("quiesce.runtime")
 
@@ -70,6 +72,7 @@ class Orchestrator(Starter):
         super().__init__(store, Registry())
         self.agents = Catalog(agents)
         self._nursery = nursery
+        self._watchdog: Watchdog | None = None
         self._services = Services(
             store=store,
             journal=Journal(store),
@@ -90,6 +93,12 @@ class Orchestrator(Starter):
         """Runs that were let go while their code still stands. Only the end of the process ends
         them, and until then the orchestrator cannot be left."""
         return frozenset(self._services.stuck)
+
+    @property
+    def blocked(self) -> Blocked | None:
+        """The last time that some code blocked every other, the present one included; None if
+        that was never noticed, or nobody watches."""
+        return self._watchdog.last if self._watchdog is not None else None
 
     @property
     def store_error(self) -> StoreUnavailable | None:
@@ -201,6 +210,7 @@ async def open_orchestrator(
     now: Callable[[float], str] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     max_workers: int = MAX_WORKERS,
+    watchdog_s: float | None = None,
 ) -> AsyncIterator[Orchestrator]:
     """Open a store and an orchestrator on it.
 
@@ -216,6 +226,8 @@ async def open_orchestrator(
         now: the wall clock, for tests: the RFC 3339 UTC time, so many seconds from now.
         transport: what agents' HTTP clients use instead of sockets, for tests.
         max_workers: how many runs may have a process of their own at a time; more wait.
+        watchdog_s: name the run, file and line of code that blocks all others for longer than
+            so many seconds, in the log and as ``Orchestrator.blocked``; None to not watch.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged: the store cannot be opened.
@@ -228,7 +240,9 @@ async def open_orchestrator(
         mode = StopMode.NOW
         try:
             await orchestrator._open()
-            yield orchestrator
+            with watching(watchdog_s) if watchdog_s is not None else nullcontext() as watchdog:
+                orchestrator._watchdog = watchdog
+                yield orchestrator
             mode = StopMode.GRACEFUL
         except BaseException as error:
             # Raised outside the nursery, which would wrap it; but a cancellation must go

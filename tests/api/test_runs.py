@@ -286,7 +286,11 @@ async def test_wait_s_waits_no_longer_than_it_says(client: httpx.AsyncClient) ->
 
 async def test_health_and_readiness(client: httpx.AsyncClient, served: Orchestrator) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
-    assert (await client.get("/readyz")).json() == {"status": "ready", "reasons": []}
+    assert (await client.get("/readyz")).json() == {
+        "status": "ready",
+        "reasons": [],
+        "warnings": [],
+    }
 
     served.refuse_starts("closing")
 
