@@ -9,14 +9,17 @@ import click
 
 from api.commands.control import answer, deadline, pause, rerun, resume, step
 from api.commands.demo import demo
+from api.commands.exec import exec_
 from api.commands.remote import agents, ls, show, stop, tail
 from api.commands.run import run
 from api.commands.serve import serve
 from orchestrator import OrchestratorError
+from orchestrator.agents.chat import chat
+from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
 
 # The agents that are always there.
-BUILT_IN = (crawl,)
+BUILT_IN = (chat, command, crawl)
 
 
 class Refused(click.ClickException):
@@ -59,7 +62,7 @@ def main() -> None:
 
 _ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
 
-for _command in (serve, run, demo, *_ABOUT_RUNS, agents):
+for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, agents):
     main.add_command(_command)
 
 

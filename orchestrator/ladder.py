@@ -20,7 +20,7 @@ from orchestrator.errors import RunEnded
 from orchestrator.events import RunEscalated, RunLog, RunStopping
 from orchestrator.lifecycle import Move
 from orchestrator.model import RunStatus, StopMode, StopSource
-from orchestrator.stopping import KILL_S, Stop
+from orchestrator.stopping import KILL_S, Stop, in_words
 from orchestrator.supervise import compensate
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Ladder:
         below = _from_parent(request)
         for each in run.subtree():
             each.ladder.take(request if each is run else below, until)
-        run.scope.cancel(reason=f"stopped by {request.source}: {request.reason}")
+        run.scope.cancel(reason=in_words(request))
 
     def follow(self, above: Ladder) -> None:
         """Take over a stop of the parent's that was asked for before this run began.

@@ -159,6 +159,11 @@ class Stop:
         return StopMode.NOW if self.cut or self.critical_cut else StopMode.GRACEFUL
 
 
+def in_words(request: StopRequest) -> str:
+    """Return what code that is cancelled by the request finds as the reason."""
+    return f"stopped by {request.source}: {request.reason}"
+
+
 def outcome_of(status: RunStatus) -> StopOutcome:
     """Return what a stop came to, given the status in which its run is or ended."""
     match status:

@@ -20,7 +20,8 @@ RANKS = {
     3: "agent references sections operations shapes http llm data steps questions"
     " ports partials stack",
     4: "telling context",
-    5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run worker",
+    5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run"
+    " worker",
     6: "reading starting recovery runtime",
     7: "agents testing",
 }

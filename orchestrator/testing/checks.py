@@ -35,9 +35,9 @@ def check_feed(events: Sequence[Event], tree: Sequence[RunRecord]) -> Iterator[F
     for run in tree:
         own = [event for event in events if event.run_id == run.id]
         if [event.type for event in own if event.type in ENDINGS] != [own[-1].type]:
-            yield _feed(f"run {run.id} ({run.agent}) has not exactly one end, as its last event")
+            yield _feed(f"a run of {run.agent} has not exactly one end, as its last event")
         elif run.parent_id is not None and ends[run.id] > ends.get(run.parent_id, 0):
-            yield _feed(f"run {run.id} ({run.agent}) ended after its parent")
+            yield _feed(f"a run of {run.agent} ended after its parent")
 
 
 def check_nothing_began_late(events: Sequence[Event]) -> Iterator[Finding]:

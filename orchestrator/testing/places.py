@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio._core._run as trio_run
+
 from orchestrator.stack import Frame
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 _INSTALLED = sysconfig.get_path("purelib") + os.sep
+_TESTING = f"{Path(__file__).parent}{os.sep}"
+ORCHESTRATOR = f"{Path(__file__).parents[1]}{os.sep}"
+# Beyond it there is only whoever has called ``trio.run``.
+_LOOP = trio_run.unrolled_run.__code__
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,18 +63,27 @@ def innermost(frames: Sequence[Frame]) -> tuple[Place | None, list[Frame]]:
     return None, inner
 
 
-def calling_place() -> Place | None:
-    """Return the innermost line of an agent's own code that the caller was called from."""
-    return place_in(sys._getframe(1))
+def calling_place(*, past: str = "") -> Place | None:
+    """Return the innermost line of an agent's own code that the caller was called from.
+
+    Args:
+        past: files that begin with this are no reason to look further out: what they do they do
+            for themselves.
+    """
+    return place_in(sys._getframe(1), past)
 
 
-def place_in(frame: FrameType | None) -> Place | None:
-    """Return the innermost line of an agent's own code, from that frame outwards."""
-    frames = []
-    while frame is not None:
-        frames.append(_frame(frame, frame.f_lineno))
+def place_in(frame: FrameType | None, past: str = "") -> Place | None:
+    """Return the innermost line of an agent's own code, from that frame outwards, within the
+    task or thread."""
+    while frame is not None and frame.f_code is not _LOOP:
+        seen = _frame(frame, frame.f_lineno)
+        if _is_own(seen):
+            return Place(seen.file, seen.line, seen.function)
+        if past and seen.file.startswith(past) and not seen.file.startswith(_TESTING):
+            return None
         frame = frame.f_back
-    return innermost(frames[::-1])[0]
+    return None
 
 
 def caught_place(error: BaseException) -> Place | None:

@@ -68,9 +68,15 @@ def scripted_http() -> ScriptedHTTP:
 
 
 @pytest.fixture
-def scripted_llm(scripted_http: ScriptedHTTP) -> ScriptedLLM:
-    """A language model that answers from a script, on the transport ``scripted_http``."""
-    return ScriptedLLM(scripted_http)
+def scripted_llm(scripted_http: ScriptedHTTP, monkeypatch: pytest.MonkeyPatch) -> ScriptedLLM:
+    """A language model that answers from a script, on the transport ``scripted_http``.
+
+    It is what ``ctx.llm`` asks in this test, unless it is told of another endpoint.
+    """
+    llm = ScriptedLLM(scripted_http)
+    for name, value in {"MODEL": MODEL, "BASE_URL": llm.base_url, "API_KEY": "none"}.items():
+        monkeypatch.setenv(f"QUIESCE_LLM_{name}", value)
+    return llm
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import trio
 
-from orchestrator.testing.places import calling_place
+from orchestrator.testing.places import ORCHESTRATOR, calling_place
 from orchestrator.testing.report import Fault, Finding
 from orchestrator.testing.watching import replaced
 
@@ -43,7 +43,7 @@ def _resources() -> dict[type, Callable[[Any], bool]]:
 class _Made:
     kind: type
     thing: Any
-    place: Place | None
+    place: Place
 
 
 class Resources:
@@ -54,8 +54,11 @@ class Resources:
         self._made: list[_Made] = []
 
     def note(self, kind: type, thing: Any) -> None:
-        """Note that the calling code makes something."""
-        self._made.append(_Made(kind, thing, calling_place()))
+        """Note that the calling code makes something, unless the orchestrator makes it for
+        itself."""
+        place = calling_place(past=ORCHESTRATOR)
+        if place is not None:
+            self._made.append(_Made(kind, thing, place))
 
     def left_open(self) -> list[Finding]:
         """Return what is not closed, and close its socket."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from orchestrator.context import running_in
-from orchestrator.run import Run
 from orchestrator.runtime import open_orchestrator
 from orchestrator.testing.chance import seeded
 from orchestrator.testing.checks import (
@@ -20,7 +19,7 @@ from orchestrator.testing.checks import (
 )
 from orchestrator.testing.clock import VirtualTime
 from orchestrator.testing.leaks import Snapshot, place_of, standing_at, tasks
-from orchestrator.testing.places import Place, raised_place
+from orchestrator.testing.places import ORCHESTRATOR, Place, raised_place
 from orchestrator.testing.points import Points, at_points
 from orchestrator.testing.report import Fault, Finding
 from orchestrator.testing.resources import Resources, noting
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from orchestrator.agent import Agent
     from orchestrator.model import StopMode
+    from orchestrator.run import Run
     from orchestrator.runtime import Orchestrator
     from orchestrator.testing.garbage import Heap
 
@@ -177,7 +177,7 @@ class Round:
         if finding.fault in (Fault.RAISED, Fault.FAILS) and failure is not None:
             place = raised_place(failure)
         if finding.fault is Fault.COMPENSATION:
-            place = self._watch.place_of(finding.says.partition(":")[0])
+            place = self._watch.place_named_in(finding.says)
         return replace(finding, place=place)
 
     def _left_running(self, before: set[trio.lowlevel.Task]) -> Iterator[Finding]:
@@ -188,12 +188,14 @@ class Round:
                 yield Finding(Fault.LEFT_RUNNING, says, self._watch.spawned.get(task) or stands)
 
     def _is_leaked(self, task: trio.lowlevel.Task) -> bool:
-        """Whether an agent of the tree has started it; a detached run is none of the tree."""
-        if getattr(task.coro, "cr_code", None) is Run.supervise.__code__:
-            return False
+        """Whether an agent of the tree has started it, or a thread of one; detached runs and
+        services of the orchestrator are none of the tree."""
         assert self._run is not None
+        if task in self._watch.spawned:
+            return True
+        code = getattr(task.coro, "cr_code", None)
         ours = any(run.record.root_id == self._run.id for run, _ in running_in(task))
-        return ours or task in self._watch.spawned
+        return ours and code is not None and not code.co_filename.startswith(ORCHESTRATOR)
 
     # What happens in the loop, outside every task
 

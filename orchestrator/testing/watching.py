@@ -21,7 +21,13 @@ from orchestrator.context import Context, current_context, running_in
 from orchestrator.model import RunStatus
 from orchestrator.run import Run
 from orchestrator.stack import frames_of
-from orchestrator.testing.places import calling_place, caught_place, innermost, is_own_code
+from orchestrator.testing.places import (
+    ORCHESTRATOR,
+    calling_place,
+    caught_place,
+    innermost,
+    is_own_code,
+)
 from orchestrator.testing.report import Fault, Finding
 
 if TYPE_CHECKING:
@@ -71,7 +77,7 @@ class Watch(trio.abc.Instrument):
         """
         self.is_ours = is_ours
         self.findings: list[Finding] = []
-        self.spawned: dict[trio.lowlevel.Task, Place | None] = {}
+        self.spawned: dict[trio.lowlevel.Task, Place] = {}
         self._token = token
         # The first delivery to each task, and the run that it worked for then.
         self._first: dict[trio.lowlevel.Task, tuple[RunPort, trio.Cancelled]] = {}
@@ -80,8 +86,9 @@ class Watch(trio.abc.Instrument):
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Note which line started the task."""
-        if self.is_ours():
-            self.spawned[task] = calling_place()
+        place = calling_place(past=ORCHESTRATOR) if self.is_ours() else None
+        if place is not None:
+            self.spawned[task] = place
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """See whether the step begins with the stop's ``Cancelled``."""
@@ -149,9 +156,9 @@ class Watch(trio.abc.Instrument):
                 says = f"{undo.name} ran {undo.calls} times, not {due}"
                 self.findings.append(Finding(Fault.COMPENSATION, says, undo.place))
 
-    def place_of(self, compensation: str) -> Place | None:
-        """Return where a compensation of that name was registered."""
-        return next((undo.place for undo in self._undos if undo.name == compensation), None)
+    def place_named_in(self, words: str) -> Place | None:
+        """Return where the compensation that a receipt's words begin with was registered."""
+        return next((undo.place for undo in self._undos if f"{undo.name}:" in words), None)
 
     @property
     def has_compensations(self) -> bool:
@@ -167,9 +174,9 @@ class Watch(trio.abc.Instrument):
 
     def _swallowed(self, task: trio.lowlevel.Task, *, succeeded: bool = False) -> None:
         error = self._first[task][1]
-        if not succeeded and not is_own_code(error.__traceback__):
-            return  # a library caught it, and will raise it on when it has done what it must
         place = caught_place(error)
+        if place is None or not (succeeded or is_own_code(error.__traceback__)):
+            return  # a library caught it, and will raise it on when it has done what it must
         says = "`Cancelled` arrived here and was not raised on; catch `Exception` at most"
         self.findings.append(Finding(Fault.SWALLOWED, says, place))
 

@@ -10,10 +10,9 @@ Three kinds of process: the orchestrator's, the warden, and the workers.
 - When the warden itself is killed its workers die with it, and what they leave behind comes to
   the orchestrator, which finds it by the mark and ends it.
 
-Modules, of those that know nothing of runs: ``kernel procfs`` ask the system; ``values errors
-packets`` are for both sides;
-``warden process lifeline adoption`` are the orchestrator's side, ``warden_process ward birth`` the
-warden's and the worker's. The others carry a run across.
+Modules that know nothing of runs: ``kernel procfs`` ask the system; ``values errors packets`` are
+for both sides; ``warden lifeline process adoption`` are the orchestrator's side, ``warden_process
+ward birth`` the warden's and the worker's. The others carry a run across.
 """
 
 from __future__ import annotations

@@ -7,11 +7,9 @@ have no mark, and are neither signalled nor reaped.
 from __future__ import annotations
 
 from contextlib import suppress
-from math import inf
 
 import trio
 
-from orchestrator.cleanup import bounded
 from orchestrator.worker.kernel import kill_marked, mark_of, reap_marked, token_in
 from orchestrator.worker.procfs import pids
 
@@ -34,11 +32,10 @@ class Remains:
         self.surviving: dict[int, int] = {}
 
     async def end(self) -> None:
-        """Kill all of it, until nothing is left or for ``KILL_S``. Not cancelled from outside."""
+        """Kill all of it, until nothing is left or for ``KILL_S``. The caller shields it."""
         until = trio.current_time() + KILL_S
-        with bounded(inf):
-            while not self._sweep() and trio.current_time() < until:  # noqa: ASYNC110
-                await trio.sleep(_PAUSE_S)  # no event tells when another process is gone
+        while not self._sweep() and trio.current_time() < until:  # noqa: ASYNC110
+            await trio.sleep(_PAUSE_S)  # no event tells when another process is gone
 
     def _sweep(self) -> bool:
         """Kill and reap what is there now; whether nothing was."""

@@ -83,7 +83,7 @@ def _attach(control: int, out: int, err: int) -> None:
     os.set_inheritable(CONTROL_FD, False)
     os.closerange(CONTROL_FD + 1, os.sysconf("SC_OPEN_MAX"))
     # Fresh ones: those of the warden know that what they wrote to was no pipe.
-    sys.stdin, sys.stdout, sys.stderr = open(0), _text(1), _text(2)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), _text(1), _text(2)
 
 
 def _text(fd: int) -> TextIO:

@@ -20,7 +20,9 @@ from orchestrator.errors import OrchestratorError, WorkerDied
 from orchestrator.events import RunLog
 from orchestrator.model import RunError, Standing, StopMode, StopSource
 from orchestrator.references import reference_of
+from orchestrator.stopping import in_words
 from orchestrator.worker.desk import Desk
+from orchestrator.worker.errors import NotEnded
 from orchestrator.worker.wire import Channel
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 LINE = 8_192
 # How long a worker that has said its last word may take to exit by itself.
 EXIT_S = 1.0
+# How long its output may take to be read to the end, once it is gone.
+DRAIN_S = 5.0
 
 _ERROR = TypeAdapter(RunError)
 
@@ -67,6 +71,10 @@ def spec_of(run: Run) -> Message:
         "input": run.record.input,
         "record": to_jsonable_python(run.record),
         "path": run.path,
+        "agents": [
+            {"name": each.name, "description": each.description, "input_schema": each.input_schema}
+            for each in run.services.catalog
+        ],
     }
 
 
@@ -111,6 +119,7 @@ class Worker:
             with bounded(inf):
                 await self._attend()
         finally:
+            self._process.close_streams()
             run.gate.changed = None
             run.worker = None
             self._over.set()
@@ -130,27 +139,38 @@ class Worker:
 
     async def kill(self) -> None:
         """End everything in the worker, and wait until nothing is left of it."""
-        self._killed.update(await self._process.kill())
+        try:
+            self._killed.update(await self._process.kill())
+        except NotEnded as error:
+            # The kernel holds it, in a system call that nothing interrupts.
+            self._run.cleanup_failed(str(error))
 
     async def _attend(self) -> None:
         async with trio.open_nursery() as nursery:
             desk = Desk(self._run, self._channel, nursery)
             nursery.start_soon(self._channel.write)
-            nursery.start_soon(self._log, self._process.stdout, "info")
-            nursery.start_soon(self._log, self._process.stderr, "warning")
             self._show_gate()
-            async for message in self._channel.messages():
-                if message["do"] == "ended":
-                    self._ended = message
-                    self._run.compensated |= message["compensated"]
-                else:
-                    await desk.take(message)
-            with trio.move_on_after(EXIT_S if self._ended else 0):
-                await self._process.exited.wait()
-            await self.kill()
+            async with trio.open_nursery() as logs:
+                logs.start_soon(self._log, self._process.stdout, "info")
+                logs.start_soon(self._log, self._process.stderr, "warning")
+                await self._listen(desk)
+                with trio.move_on_after(EXIT_S if self._ended else 0):
+                    await self._process.exited.wait()
+                await self.kill()
+                # What it wrote before it ended is in the pipes still.
+                logs.cancel_scope.deadline = trio.current_time() + DRAIN_S
             self._count_the_killed()
             desk.close()
             nursery.cancel_scope.cancel()
+
+    async def _listen(self, desk: Desk) -> None:
+        """Do what the worker asks for, until it is gone."""
+        async for message in self._channel.messages():
+            if message["do"] == "ended":
+                self._ended = message
+                self._run.compensated |= message["compensated"]
+            else:
+                await desk.take(message)
 
     def _count_the_killed(self) -> None:
         death = self._process.death
@@ -193,7 +213,7 @@ class Worker:
                 "left_s": max(0.0, run.gate.until - now) if stop is not None else 0.0,
                 "held": run.gate.held,
                 "deadline_s": None if run.deadline == inf else run.deadline - now,
-                "reason": "" if stop is None else stop.request.reason,
+                "reason": "" if stop is None else in_words(stop.request),
             }
         )
 

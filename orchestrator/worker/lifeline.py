@@ -16,7 +16,6 @@ import sys
 from contextlib import suppress
 from functools import partial
 from math import inf
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,7 +24,15 @@ from orchestrator.cleanup import bounded
 from orchestrator.worker.adoption import KILL_S, Remains
 from orchestrator.worker.errors import WorkerNotStarted
 from orchestrator.worker.kernel import mark_for, new_token
-from orchestrator.worker.packets import BOOT, LONGEST, pack, unpack, with_fds, write_file
+from orchestrator.worker.packets import (
+    BOOT,
+    LONGEST,
+    pack,
+    search_path,
+    unpack,
+    with_fds,
+    write_file,
+)
 from orchestrator.worker.process import WorkerProcess, open_streams
 
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ CLOSE_S = 7.5
 REMOVE_S = 5.0
 # Of our environment, what an interpreter needs to start. Workers can see it in the warden's
 # memory, so secrets must not be in it.
-_NEEDED = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TZ")
+_NEEDED = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
 
 
 class Lifeline:
@@ -62,8 +69,8 @@ class Lifeline:
         self.failure: str | None = None
         self._preload = list(preload)
         self._token = new_token()
-        # The warden removes it when it ends; we do, in case it could not.
-        self._folder = TemporaryDirectory(prefix="quiesce-", ignore_cleanup_errors=True)
+        # Where its workers have theirs. The warden makes and removes it; we do, if it was killed.
+        self._folder = ""
         self._removals = trio.CapacityLimiter(1)
         self._numbers = itertools.count()
         self._workers: dict[int, WorkerProcess] = {}
@@ -89,7 +96,7 @@ class Lifeline:
                     self.failure = str(error)
                 else:
                     await self._converse(wire, self._process)
-                    self.failure = "it has ended"
+                    self.failure = "it has ended; its stderr may say why"
             await self._bury()
 
     def order_worker(self, spec: WorkerSpec, release: Callable[[], None]) -> WorkerProcess:
@@ -100,18 +107,18 @@ class Lifeline:
 
         Raises:
             TypeError, ValueError: its argument has no JSON form.
-            OSError: there are too many open files.
+            OSError: there are too many open files, or there is no room for a folder.
         """
         number = next(self._numbers)
-        folder = os.path.join(self._folder.name, str(number))
+        folder = os.path.join(self._folder, str(number))
+        if spec.cwd is None:
+            os.mkdir(folder)
         fds = [write_file(self._setup(spec, number, folder))]
         try:
             streams, theirs = open_streams()
         except OSError:
             _close(fds)
             raise
-        if spec.cwd is None:
-            os.mkdir(folder)
         worker = WorkerProcess(spec, number, self, streams, release)
         self._workers[number] = worker
         self.order("start", number, [*fds, *theirs])
@@ -158,7 +165,7 @@ class Lifeline:
 
     def _setup(self, spec: WorkerSpec, number: int, folder: str) -> dict[str, Json]:
         return {
-            "path": sys.path,
+            "path": search_path(),
             "mark": mark_for(self._token, number),
             "entry": spec.entry,
             "argument": spec.argument,
@@ -170,11 +177,10 @@ class Lifeline:
 
     async def _launch(self, theirs: socket.socket) -> trio.Process:
         setup = {
-            "path": sys.path,
+            "path": search_path(),
             "token": self._token,
             "parent": os.getpid(),
             "preload": self._preload,
-            "folder": self._folder.name,
         }
         fds = [write_file(setup), theirs.fileno()]
         try:
@@ -220,7 +226,7 @@ class Lifeline:
     def _take(self, report: dict[str, Json], nursery: trio.Nursery) -> None:
         match report.pop("is"):
             case "ready":
-                self.threads = report["threads"]
+                self.threads, self._folder = report["threads"], report["folder"]
                 if self.threads > 1:
                     _log.warning("preloaded modules started threads: workers start slowly")
                 for note in report["notes"]:
@@ -237,7 +243,7 @@ class Lifeline:
             case "gone":
                 number = report.pop("worker")
                 self._workers.pop(number).is_gone(**report)
-                nursery.start_soon(self._remove, os.path.join(self._folder.name, str(number)))
+                nursery.start_soon(self._remove, os.path.join(self._folder, str(number)))
 
     async def _bury(self) -> None:
         """The warden is no more, or nearly: end it, and what it left behind."""
@@ -257,7 +263,7 @@ class Lifeline:
             worker.is_lost([pid for pid, its in remains.surviving.items() if its == mark])
         self._workers.clear()
         with trio.move_on_after(REMOVE_S):
-            await trio.to_thread.run_sync(self._folder.cleanup, abandon_on_cancel=True)
+            await self._remove(self._folder)
         self.ready.set()
         self.over.set()
 

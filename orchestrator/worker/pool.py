@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 from math import inf
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.cleanup import bounded
+from orchestrator.worker.errors import WardenUnavailable
 from orchestrator.worker.values import WorkerSpec
 from orchestrator.worker.warden import Warden, open_warden
 
@@ -31,8 +33,10 @@ class WorkerPool:
     def __init__(self, nursery: trio.Nursery, max_workers: int = MAX_WORKERS) -> None:
         self._nursery = nursery
         self._max_workers = max_workers
-        self._opening = trio.Lock()
+        self._asked = False
+        self._opened = trio.Event()
         self._closing = trio.Event()
+        self._failure = ""
         self._warden: Warden | None = None
 
     async def start(self, spec: Message) -> WorkerProcess:
@@ -41,21 +45,31 @@ class WorkerPool:
         Raises:
             WorkerNotStarted, WardenUnavailable: the system has no room for it, or no means.
         """
-        async with self._opening:
-            if self._warden is None:
-                self._warden = await self._nursery.start(self._keep)
+        if not self._asked:
+            self._asked = True
+            # In a context of its own: it outlives whoever happens to need it first, and must
+            # not share that one's cancellation.
+            contextvars.Context().run(self._nursery.start_soon, self._keep)
+        await self._opened.wait()
+        if self._warden is None:
+            raise WardenUnavailable(self._failure)
         return await self._warden.start(WorkerSpec(entry=_ENTRY, argument=spec, env=_environment()))
 
     def close(self) -> None:
         """End all workers, and then the warden. May be called twice."""
         self._closing.set()
 
-    async def _keep(self, task_status: trio.TaskStatus[Warden]) -> None:
+    async def _keep(self) -> None:
         # Shielded: workers are ended by the stops of their runs, and the warden after them.
         with bounded(inf):
-            async with open_warden(max_workers=self._max_workers, preload=_PRELOAD) as warden:
-                task_status.started(warden)
-                await self._closing.wait()
+            try:
+                async with open_warden(max_workers=self._max_workers, preload=_PRELOAD) as warden:
+                    self._warden = warden
+                    self._opened.set()
+                    await self._closing.wait()
+            except WardenUnavailable as error:
+                self._failure = str(error)
+                self._opened.set()
 
 
 def _environment() -> dict[str, str]:

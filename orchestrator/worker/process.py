@@ -136,7 +136,8 @@ class WorkerProcess:
             NotEnded: something is still there, after about 5 s. It is seen to further on.
         """
         if not self.exited.is_set():
-            self._answered = trio.Event()
+            if self._answered.is_set():
+                self._answered, self.surviving = trio.Event(), ()
             self.begin_kill()
             with trio.move_on_after(PATIENCE_S):
                 await self._answered.wait()

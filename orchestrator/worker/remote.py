@@ -6,7 +6,7 @@ acknowledged. What is in flight is shielded and cut here, where it is; each side
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,15 @@ class _Cleanup:
         """Nothing: the section of the step tells."""
 
 
+@dataclass(frozen=True, slots=True)
+class AgentCard:
+    """What one must know of an agent to offer it to a model."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+
+
 class RemoteRun:
     """What a context needs of its run (``ports.RunPort``), in the worker."""
 
@@ -126,6 +135,7 @@ class RemoteRun:
         self.path: str = spec["path"]
         self.agent: Agent | None = None
         self.catalog = Catalog()
+        self._cards = {card["name"]: AgentCard(**card) for card in spec["agents"]}
         self.gate = RemoteGate(self, link)
         self.journal = RemoteJournal(link)
         self.store = RemoteStore(link)
@@ -187,8 +197,10 @@ class RemoteRun:
         """Return nothing: receipts are written elsewhere."""
         return []
 
-    def find_agent(self, agent: Agent | str) -> Agent:
-        """Return an agent by its name, of those that this process knows."""
+    def find_agent(self, agent: Agent | str) -> Agent | AgentCard:
+        """Return an agent by its name, or what the orchestrator said of it."""
+        if isinstance(agent, str) and agent in self._cards and agent not in self.catalog:
+            return self._cards[agent]
         return self.catalog.get(agent)
 
     def tell(self, payload: Payload, *more: Write) -> None:

@@ -58,7 +58,7 @@ class Death:
         code: its exit code; None if a signal ended it, or its end was not seen.
         signal: the number of the signal that ended it; None likewise.
         cpu_s: processor time that it used, in seconds, with that of children it waited for.
-        left_behind: processes that it left behind, killed after it.
+        left_behind: others of its tree that were killed, with it or after it.
         surviving: processes of its that could not be ended.
     """
 
@@ -68,6 +68,11 @@ class Death:
     cpu_s: float = 0.0
     left_behind: tuple[int, ...] = ()
     surviving: tuple[int, ...] = ()
+
+    @property
+    def lost(self) -> bool:
+        """Whether its end was not seen, since the warden died with it."""
+        return self.code is None and self.signal is None
 
 
 def in_words(spec: WorkerSpec, status: int, cpu_s: float, *, asked: bool, oom: bool) -> str:

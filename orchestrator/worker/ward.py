@@ -80,11 +80,6 @@ class Ward:
                 if not each.ended and _group_of(each.pid) != self.pid:
                     signal_exactly(each, signal.SIGTERM)
 
-    def kill_group(self) -> None:
-        """Kill its process group, all at once: nobody in it forks any more."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
     def note_killed(self, pids: Iterable[int]) -> None:
         """These were just killed. As long as there are new ones, the next look is soon."""
         before = len(self.killed)
@@ -108,6 +103,9 @@ class Ward:
                 with suppress(PermissionError):
                     if signal_exactly(each, signal.SIGKILL):
                         self.killed[each.pid] = None
+        # All of its group at once: nobody there forks any more.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
         now = time.monotonic()
         if now > self._until:
             self.surviving = [each.pid for each in alive]
@@ -129,7 +127,6 @@ def sweep_all(wards: Iterable[Ward]) -> None:
         return
     killed = kill_marked({ward.mark for ward in due})
     for ward in due:
-        ward.kill_group()
         ward.note_killed(pid for pid, mark in killed.items() if mark == ward.mark)
     processes = all_processes()
     for ward in due:

@@ -6,6 +6,7 @@ orchestrator has gone. It allocates little, and does not trust what it starts.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import os
@@ -15,10 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from orchestrator.worker import birth
@@ -36,6 +38,8 @@ from orchestrator.worker.procfs import all_processes
 from orchestrator.worker.ward import Ward, end_everything, sweep_all, tree_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.model import Json
 
 # Signals that others send to a whole terminal or service. Blocked, not ignored: a worker that
@@ -55,20 +59,38 @@ def main(setup_fd: int, wire_fd: int) -> NoReturn:
     setup = read_file(setup_fd)
     become_subreaper()
     take_mark(mark_for(setup["token"]))
-    notes = _preload(setup["preload"])
+    with _ending_with(wire_fd):
+        notes = _preload(setup["preload"])
     threads = len(os.listdir("/proc/self/task"))
     # What is there now stays as it is, so that workers can share its memory.
     gc.freeze()
+    folder = tempfile.mkdtemp(prefix="quiesce-")
     try:
         warden = WardenProcess(socket.socket(fileno=wire_fd), setup, forks=threads == 1)
-        warden.say({"is": "ready", "threads": threads, "notes": notes})
+        ready = {"is": "ready", "threads": threads, "notes": notes, "folder": folder}
+        warden.say(ready)
         warden.serve()
     except BaseException:
         traceback.print_exc()
     finally:
         end_everything()
-        shutil.rmtree(setup["folder"], ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
+
+
+@contextmanager
+def _ending_with(wire_fd: int) -> Iterator[None]:
+    """End at once when the lifeline does, while whatever is imported has the only thread."""
+    flags = fcntl.fcntl(wire_fd, fcntl.F_GETFL)
+    # The default of SIGIO is to end the process; we are sent nothing before we are ready.
+    fcntl.fcntl(wire_fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(wire_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(wire_fd, select.POLLIN)
+    if poll.poll(0):
+        os._exit(0)
+    yield
+    fcntl.fcntl(wire_fd, fcntl.F_SETFL, flags)
 
 
 def _preload(modules: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from tests.bench.events import bench_events
 from tests.bench.idle import bench_idle
 from tests.bench.stop import bench_stop
 from tests.bench.web import bench_starts, bench_stop_over_http
+from tests.bench.workers import bench_workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -24,4 +25,5 @@ BENCHMARKS: Mapping[str, Callable[[Effort], Awaitable[list[Figure]]]] = {
     "crowd": bench_crowd,
     "tree": bench_tree,
     "events": bench_events,
+    "workers": bench_workers,
 }

@@ -64,6 +64,9 @@ class TaskAsProcess:
     def terminate(self) -> None:
         self.terminated += 1
 
+    def close_streams(self) -> None:
+        """Nothing: they are memory."""
+
     async def kill(self) -> tuple[int, ...]:
         living = not self.exited.is_set()
         self.scope.cancel()
@@ -96,9 +99,11 @@ async def opened() -> AsyncIterator[tuple[Orchestrator, Tasks]]:
         orchestrator = Orchestrator(store, nursery, [], utc_now)
         orchestrator._services = replace(orchestrator._services, workers=tasks)  # type: ignore[arg-type]
         await orchestrator._open()
-        yield orchestrator, tasks
-        await orchestrator._close(StopMode.GRACEFUL)
-        nursery.cancel_scope.cancel()
+        try:
+            yield orchestrator, tasks
+        finally:
+            await orchestrator._close(StopMode.GRACEFUL)
+            nursery.cancel_scope.cancel()
 
 
 @agent(isolation="process")
@@ -322,7 +327,8 @@ def fake_kill(process: TaskAsProcess) -> Any:
         first = not process.exited.is_set()
         process.exited.set()
         process.scope.shield = False
-        await trio.aclose_forcefully(process.control)
+        for stream in (process.control, process._out, process._err):
+            await trio.aclose_forcefully(stream)
         return (1,) if first else ()
 
     return kill

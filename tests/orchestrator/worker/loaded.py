@@ -1,0 +1,1 @@
+"""A module that nobody imports but the warden, when it is told to."""

@@ -1,0 +1,86 @@
+"""Every built-in agent passes the stop sweep, over a scripted network."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator import Context, agent, open_orchestrator
+from orchestrator.agents.chat import chat
+from orchestrator.agents.crawl import crawl
+from orchestrator.testing import Reply, ScriptedHTTP, ScriptedLLM, run_stop_sweep, virtual_time
+
+SITE = "https://site.test"
+
+
+@pytest.fixture
+def site(scripted_http: ScriptedHTTP) -> ScriptedHTTP:
+    """A site of five pages, with a robots.txt, a sitemap, a redirect and a page that fails once."""
+
+    def page(path: str, text: str, kind: str = "text/html", **more: object) -> None:
+        headers = {"content-type": kind}
+        scripted_http.on("GET", SITE + path, text=text, headers=headers, delay_s=0.1, **more)
+
+    page("/robots.txt", f"User-agent: *\nSitemap: {SITE}/map.xml\n", "text/plain")
+    page("/map.xml", f"<urlset><url><loc>{SITE}/c</loc></url></urlset>", "application/xml")
+    page("/", "<title>home</title><a href=/a>a</a><a href=/b>b</a><a href=/moved>moved</a>")
+    page("/a", "<title>a</title>a")
+    page("/c", "<title>c</title>c")
+    page("/d", "<title>d</title>d")
+    scripted_http.on("GET", f"{SITE}/moved", status=302, headers={"location": "/d"})
+    chunks = [(0.05, b"<title>b"), (0.05, b"</title>b")]
+    scripted_http.on("GET", f"{SITE}/b", Reply(status=503), Reply(chunks=chunks))
+    return scripted_http
+
+
+@virtual_time
+async def test_the_site_is_crawled_when_nobody_stops_it(site: ScriptedHTTP) -> None:
+    async with open_orchestrator(transport=site) as orchestrator:
+        run = await orchestrator.start(crawl, {"url": f"{SITE}/"})
+        record = await run.wait()
+    assert record.error is None
+    assert sorted(page["url"] for page in record.result["pages"]) == [
+        f"{SITE}/{path}" for path in ("", "a", "b", "c", "d")
+    ]
+    assert site.open == []
+
+
+@agent
+async def look_up(ctx: Context, word: str) -> str:
+    await ctx.sleep(0.5)
+    return f"{word} is a colour"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_with_tools_passes_the_stop_sweep(
+    scripted_llm: ScriptedLLM, scripted_http: ScriptedHTTP, stream: bool
+) -> None:
+    calls = [("look_up", {"word": word}) for word in ("red", "green")]
+    scripted_llm.call_tools(*calls, delay_s=1)
+    scripted_llm.say("They are ", "colours", delay_s=1, piece_s=1)
+    given = {"message": "What are they?", "tools": ["look_up"], "stream": stream}
+    report = run_stop_sweep(chat, given, agents=[look_up], transport=scripted_http)
+    assert report.complete
+    assert scripted_http.open == []
+
+
+@agent
+async def asks(ctx: Context) -> str:
+    return await ctx.llm("Three colours?") + await ctx.llm("In words", stream=True)
+
+
+def test_what_asks_a_model_passes_the_stop_sweep(
+    scripted_llm: ScriptedLLM, scripted_http: ScriptedHTTP
+) -> None:
+    scripted_llm.say("#f00", delay_s=1)
+    scripted_llm.say("red, ", "green", delay_s=1, piece_s=1)
+    assert run_stop_sweep(asks, transport=scripted_http).complete
+    assert scripted_http.open == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_crawl_passes_the_stop_sweep(site: ScriptedHTTP, concurrency: int) -> None:
+    given = {"url": f"{SITE}/", "concurrency": concurrency}
+    report = run_stop_sweep(crawl, given, transport=site)
+    assert report.complete
+    assert all(points > 80 for points in report.points.values())
+    assert site.open == []
