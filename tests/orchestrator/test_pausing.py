@@ -419,3 +419,45 @@ async def test_a_sub_agents_failure_reaches_its_parent_after_the_pause(
     assert run.record.status is RunStatus.PAUSED
     run.request_resume()
     assert "ValueError: no" in (await run.wait()).result
+
+
+async def test_checkpoints_and_sleeps_wait_while_paused(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def idler(ctx: Context, sleeps: bool) -> None:
+        await trio.sleep(1)
+        await (ctx.sleep(0) if sleeps else ctx.checkpoint())
+        did.append("after")
+
+    runs = [await orchestrator.start(idler, {"sleeps": sleeps}) for sleeps in (False, True)]
+    for run in runs:
+        run.request_pause()
+    await trio.sleep(10)
+    assert did == []
+    for run in runs:
+        run.request_resume()
+        await run.wait()
+    assert did == ["after", "after"]
+
+
+async def test_a_step_without_an_operation_ends_at_the_next_checkpoint(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def stepper(ctx: Context) -> None:
+        await ctx.step("one", did.append, "one")
+        await trio.sleep(5)
+        await ctx.checkpoint()
+        did.append("two")
+
+    run = await orchestrator.start(stepper, debug=True)
+    await trio.sleep(1)
+    run.request_step()
+    await trio.sleep(1)
+    assert (run.record.status.value, did) == ("pausing", ["one"])
+    await trio.sleep(10)
+    assert (run.record.status.value, did) == ("paused", ["one"])
+    run.request_resume()
+    await run.wait()
+    assert did == ["one", "two"]

@@ -492,3 +492,27 @@ async def test_a_stuck_leaf_lets_its_ancestors_be_abandoned_with_it(
     assert {s.agent for s in receipt.still_running} == {"leaf", "top"}
     statuses = {record.agent: record.status for record in await orchestrator.tree(run.id)}
     assert set(statuses.values()) == {RunStatus.ABANDONED}
+
+
+async def test_a_stop_that_takes_too_long_names_the_place_although_it_ends(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def slow(ctx: Context) -> None:
+        try:
+            await ctx.sleep(100)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(5.3)
+
+    run = await orchestrator.start(slow, cleanup_s=5)
+    await trio.sleep(1)
+    receipt = await run.stop()
+
+    assert run.record.status is RunStatus.STOPPED
+    assert receipt.seconds == pytest.approx(5.3, abs=0.05)
+    (said,) = receipt.cleanup_errors
+    assert said.startswith(f"its code took longer than its cleanup time, at {__file__}:")
+    events = await orchestrator.store.events(run.id, after=0, limit=100)
+    (told,) = (event.data["message"] for event in events if event.type == "run.log")
+    assert told.startswith(f"still stopping: its code stands at {__file__}:")
