@@ -41,14 +41,15 @@ class Ladder:
         stop: the account of the stop; None until one is asked for.
     """
 
-    __slots__ = ("_gone", "_kill", "_run", "_slow", "_steps", "_stuck_child", "_unwinding", "stop")
+    __slots__ = ("_gone", "_kill", "_rang", "_run", "_slow", "_steps", "_unwinding", "stop")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._kill: Timer | None = None
-        self._stuck_child = False
         # Where the code stood when its cleanup time was over.
         self._slow = ""
+        # When its cleanup time was over, on Trio's clock; None before that.
+        self._rang: float | None = None
         # Grows with every step of the unwinding, so that patience is with a step, not with all.
         self._steps = 0
         self.stop: Stop | None = None
@@ -72,9 +73,14 @@ class Ladder:
     @property
     def cleanup_left_s(self) -> float:
         """How long the agent's own cleanup may still take."""
+        now = trio.current_time()
+        if self._rang is not None:
+            # Only what a kill leaves, and a little less, so that the code has time to exit.
+            killed = self.account.mode is StopMode.KILL
+            return max(0.0, self._rang + 0.9 * KILL_S - now) if killed else 0.0
         if self._kill is None or self._kill.when == inf:
             return self.cleanup_s
-        return max(0.0, self._kill.when - trio.current_time())
+        return max(0.0, self._kill.when - now)
 
     def request(self, request: StopRequest) -> None:
         """Take a stop request for the run and everything below it. Not a checkpoint.
@@ -98,6 +104,7 @@ class Ladder:
         """
         if above.stop is not None and self.stop is None:
             self.take(_from_parent(above.stop.request), above.stop.until)
+            self.account.began = above.stop.began
 
     def take(self, request: StopRequest, until: float) -> None:
         """Take a request for this one run of the subtree that it is for."""
@@ -147,18 +154,25 @@ class Ladder:
                     run.tell(RunEscalated(StopMode.NOW, "grace", "the grace is over"))
             else:
                 stop.finished += 1
-        self.rearm()
+        self._go_on()
 
-    def child_ended(self, *, stuck: bool) -> None:
-        """Note that a child has ended; ``stuck`` if its code was let go and still stands."""
-        self._stuck_child |= stuck
-        if self.stop is None:
+    def child_ended(self) -> None:
+        """Note that a child has ended, perhaps with code that was let go and still stands."""
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Something has ended: say anew when the cleanup has run out, or that it never will."""
+        if self.stop is None or self._gone is not None:
             return
-        if self._stuck_child and not self._run.children and self._gone is None:
+        run = self._run
+        if not run.children and not run.gate.sections and self._holds_a_stuck_child():
             # The child's code stands in our nursery, so ours can never exit either.
             self._start_letting_go(patience_s=0)
         else:
             self.rearm()
+
+    def _holds_a_stuck_child(self) -> bool:
+        return any(stuck.parent is self._run for stuck in self._run.services.stuck)
 
     def rearm(self, step_s: float | None = None) -> None:
         """Say anew when the cleanup has run out.
@@ -169,6 +183,7 @@ class Ladder:
         if self.stop is None or self._gone is not None:
             return
         self._steps += 1
+        self._rang = None
         if self._kill is None:
             self._kill = self._run.services.timers.timer(self._time_is_up)
         now = trio.current_time()
@@ -220,6 +235,7 @@ class Ladder:
             self._run.gate.close(self.account.until)
 
     def _time_is_up(self) -> None:
+        self._rang = trio.current_time()
         if self.account.mode is not StopMode.KILL:
             self._name_the_place()
         self._start_letting_go(patience_s=KILL_S)
@@ -281,12 +297,15 @@ class Ladder:
                 await compensate(self._run)
             done.set()
 
-        bound_s = len(self._run.compensations) * (self.cleanup_s + KILL_S)
         self._run.services.spawn(work)
-        with trio.move_on_after(bound_s) as patience:
-            await done.wait()
-        if patience.cancelled_caught:
-            self._run.cleanup_failed("a compensation does not exit either")
+        while not done.is_set():
+            # Others may be registered meanwhile; but each in turn has this long at the most.
+            waiting = len(self._run.compensations)
+            with trio.move_on_after(self.cleanup_s + KILL_S):
+                await done.wait()
+            if not done.is_set() and len(self._run.compensations) == waiting:
+                self._run.cleanup_failed("a compensation does not exit either")
+                return
 
     async def let_go_first(self) -> None:
         """Let the letting go come to its end, if it has begun: the code has exited after all,

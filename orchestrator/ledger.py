@@ -31,11 +31,14 @@ class Ledger:
         ticket: the journal's ticket of the last change.
     """
 
-    __slots__ = ("_feed", "_services", "record", "shown", "ticket")
+    __slots__ = ("_feed", "_services", "_told", "record", "shown", "ticket")
 
-    def __init__(self, services: Services, record: RunRecord, feed: Feed) -> None:
+    def __init__(
+        self, services: Services, record: RunRecord, feed: Feed, told: Callable[[], None]
+    ) -> None:
         self._services = services
         self._feed = feed
+        self._told = told
         self.record = record
         self.shown: RunRecord | None = None
         self.ticket = 0
@@ -95,6 +98,7 @@ class Ledger:
         self.record = replace(self.record, version=self.record.version + 1, **fields)
 
     def _number(self, payload: Payload) -> Event:
+        self._told()
         return self._feed.number(self.record.id, payload, self._services.now(0))
 
     def _append(

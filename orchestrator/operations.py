@@ -155,6 +155,11 @@ class Gate:
         return all(section.parks for section in self.sections)
 
     @property
+    def sheltered(self) -> bool:
+        """Whether the run is part of a section above it that a pause lets finish."""
+        return self.outer is not None and self.outer.open and not self.outer.parks
+
+    @property
     def has_parked(self) -> bool:
         """Whether a task is parked here."""
         return bool(self._lot)
@@ -268,7 +273,7 @@ class Gate:
         if self.closed and not in_holding_section():
             self._refuse(CRITICAL, label)
             raise OperationRefused(CRITICAL, label)
-        parks = self.held and current_section() is None
+        parks = self.held and ((outer := current_section()) is None or outer.parks)
         section = self.begin(CRITICAL, label, max_seconds)
         section.parks = parks
         try:

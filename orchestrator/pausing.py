@@ -33,7 +33,7 @@ class Brake:
         advance(self._run.record.status, Move.PAUSE)
         tree = self._run.subtree()
         for run in tree:
-            if run.record.status is RunStatus.RUNNING:
+            if run.record.status is RunStatus.RUNNING and not run.gate.sheltered:
                 run.gate.hold()
                 run.ledger.change(Move.PAUSE, RunPausing(requested_by, reason))
         for run in reversed(tree):
@@ -55,7 +55,10 @@ class Brake:
             raise IllegalTransition(self._run.record.status, "make a step")
         self._refuse_below_a_pause()
         tree = self._run.subtree()
-        parked = next((run for run in tree if run.gate.has_parked), self._run)
+        parked = next((run for run in tree if run.gate.has_parked), None)
+        if parked is None:
+            # Nobody waits at a gate: all there is waits for people, or for something else.
+            return
         for run in parked.lineage():
             if run in tree:
                 run.ledger.change(Move.RESUME, RunResumed(requested_by, step=True))
@@ -66,7 +69,9 @@ class Brake:
         """Take over a pause of the parent's, or of the run itself, that came before it began."""
         if self._run.record.status in _HELD:
             self._run.gate.hold()
-        elif above.record.status in _HELD and self._run.record.status is RunStatus.RUNNING:
+            return
+        running = self._run.record.status is RunStatus.RUNNING
+        if running and above.record.status in _HELD and not self._run.gate.sheltered:
             self.pause("", "its parent is paused")
 
     def settle(self) -> None:

@@ -89,7 +89,14 @@ def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Servi
             seconds=max(0.0, took.total_seconds()),
         )
     status = RunStatus.STOPPED if stop is not None else advance(record.status, Move.LOSE)
-    ended = replace(record, status=status, ended_at=at, stop=stop, version=record.version + 1)
+    ended = replace(
+        record,
+        status=status,
+        ended_at=at,
+        stop=stop,
+        waiting_for=None,
+        version=record.version + 1,
+    )
     event = feed.number(record.id, ending_of(ended), at)
     services.journal.append([SaveRun(ended), AppendEvent(event)], urgent=True)
 

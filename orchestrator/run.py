@@ -77,7 +77,7 @@ class Run(Handle):
         self.children: set[Run] = set()
         self.detached: list[RunId] = []
         self.feed: Feed = parent.feed if parent is not None else feed or Feed(record.id)
-        self.ledger = Ledger(services, record, self.feed)
+        self.ledger = Ledger(services, record, self.feed, self.note_activity)
         self.gate = Gate(self)
         self.brake = Brake(self)
         self.questions = Questions(self)
@@ -214,12 +214,10 @@ class Run(Handle):
 
     def tell(self, payload: Payload, *more: Write) -> None:
         """Append an event to the feed. Refused, silently, once the run has ended."""
-        self.note_activity()
         self.ledger.tell(payload, *more)
 
     def save(self, *, payload: Payload | None = None, **fields: Any) -> None:
         """Change fields of the record, with an event if there is one."""
-        self.note_activity()
         self.ledger.save(payload=payload, **fields)
 
     def enqueue(self, *more: Write) -> None:
@@ -272,7 +270,7 @@ class Run(Handle):
             self.services.stuck.add(self)
         if self.parent is not None:
             self.parent.children.discard(self)
-            self.parent.ladder.child_ended(stuck=move is Move.ABANDON)
+            self.parent.ladder.child_ended()
             self.parent.brake.settle()
 
     def spend(self, usage: Usage) -> None:

@@ -149,4 +149,6 @@ def inside(section: Section) -> Iterator[None]:
 def in_holding_section() -> bool:
     """Return whether the code at hand may start operations although a stop was asked for."""
     section = current_section()
-    return section is not None and section.holds
+    if section is None or not section.holds or section.own_bound is None:
+        return False
+    return trio.current_time() < section.own_bound

@@ -273,7 +273,6 @@ async def test_what_it_leaves_behind_is_ended(orchestrator: Orchestrator, isolat
     script = "sleep 1000 >/dev/null 2>&1 & (trap '' TERM; sleep 1000) >/dev/null 2>&1 & echo x"
     record = await finished(orchestrator, "sh", "-c", script, isolation=isolation)
     assert record.status is RunStatus.SUCCEEDED
-    assert record.result["seconds"] < 1
     assert alive(record.id) == []
     level, text = (await lines(orchestrator, record.id))[-1]
     assert level == "warning"
