@@ -238,6 +238,17 @@ class Context(Telling):
         return self._run.gate.closed
 
     @property
+    def stopping(self) -> trio.Event:
+        """Set once a stop was asked for: what waits within an operation may end sooner then."""
+        return self._run.gate.closing
+
+    @property
+    def cleanup_left_s(self) -> float:
+        """How many seconds the run's own cleanup may still take; its ``cleanup_s`` before a stop,
+        and less once the run is killed."""
+        return self._run.cleanup_left_s
+
+    @property
     def deadline(self) -> float:
         """When the run's deadline is, on Trio's clock; ``inf`` for never."""
         return self._run.deadline

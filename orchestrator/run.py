@@ -293,6 +293,11 @@ class Run(Handle):
                 what if run is self else f"{self.agent.name} {self.id}: {what}"
             )
 
+    def processes_killed(self, count: int) -> None:
+        """Processes that the run's code had started were killed: it stands on the receipts."""
+        for run in self.stopping_lineage():
+            run.ladder.account.processes_killed += count
+
     def _leave(self) -> None:
         self.services.registry.remove(self)
         self.ended.set()

@@ -126,6 +126,9 @@ class Desk:
     def _do_cleanup_failed(self, message: Message) -> None:
         self._run.cleanup_failed(message["what"])
 
+    def _do_processes_killed(self, message: Message) -> None:
+        self._run.processes_killed(message["count"])
+
     def _do_client_closed(self, message: Message) -> None:
         for each in self._run.stopping_lineage():
             each.ladder.account.clients_closed += 1

@@ -231,6 +231,10 @@ class RemoteRun:
         """A critical section was refused here."""
         self._link.tell("refused")
 
+    def processes_killed(self, count: int) -> None:
+        """Processes that the agent's code had started were killed."""
+        self._link.tell("processes_killed", count=count)
+
     def client_closed(self) -> None:
         """The HTTP client is closed."""
         self._link.tell("client_closed")

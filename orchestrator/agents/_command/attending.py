@@ -16,7 +16,6 @@ import trio
 
 from orchestrator.agents._command.output import Output, Pace, Reader
 from orchestrator.cleanup import bounded
-from orchestrator.run import Run
 
 if TYPE_CHECKING:
     from orchestrator.agents._command.session import Session
@@ -94,7 +93,7 @@ class Attendance:
             hearing.cancel_scope.cancel()
 
     async def _hear_stop(self) -> None:
-        await self._ctx._run.gate.closing.wait()
+        await self._ctx.stopping.wait()
         # A stop that cuts at once begins with the next rung.
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._tell_signal(SIGINT, self._session.signal(SIGINT))
@@ -148,7 +147,7 @@ class Attendance:
         signalled = self._session.signal(SIGTERM)
         nursery.start_soon(self._tell_signal, SIGTERM, signalled)
         while True:
-            left_s = self._ctx._run.cleanup_left_s
+            left_s = self._ctx.cleanup_left_s
             until = trio.current_time() + left_s - min(RESERVE_S, left_s / 2)
             self._life.deadline = min(self._life.deadline, until)
             await trio.sleep(LOOK_S)
@@ -171,15 +170,9 @@ class Attendance:
         killed = set(await self._session.kill())
         while self._ctx.should_stop and self._session.members():
             killed.update(await self._session.kill())
-        self._count(len(killed))
+        self._ctx._run.processes_killed(len(killed))
         self.status = await self._session.reap()
         self._seconds = self._seconds or trio.current_time() - self._began
-
-    def _count(self, killed: int) -> None:
-        run = self._ctx._run
-        if isinstance(run, Run):
-            for each in run.stopping_lineage():
-                each.ladder.account.processes_killed += killed
 
     async def _tell_signal(self, number: Signals, signalled: list[int]) -> None:
         data = {"signal": number.name, "processes": len(signalled)}

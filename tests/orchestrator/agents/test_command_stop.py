@@ -98,9 +98,8 @@ async def test_one_that_ignores_that_too_is_killed_at_the_end_of_the_cleanup_tim
     assert await signals(orchestrator, run) == ["SIGINT", "SIGTERM"]
     (ending,) = await told(orchestrator, run.id, "command.exited")
     assert ending["signal"] == "SIGKILL"
-    if isolation == "task":
-        assert receipt.reached is StopMode.KILL
-        assert receipt.processes_killed >= 1
+    assert receipt.reached is StopMode.KILL
+    assert receipt.processes_killed >= 1
 
 
 async def test_a_stop_now_begins_with_sigterm(orchestrator: Orchestrator, isolation: str) -> None:
