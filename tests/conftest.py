@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,12 @@ from orchestrator import Orchestrator, open_orchestrator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+# A shell starts what runs in its background with SIGINT ignored, and so would be all that the
+# tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from orchestrator import Context, Orchestrator, agent, open_orchestrator
 
 
 def release_once_noticed(orchestrator: Orchestrator, released: threading.Event) -> None:
-    while orchestrator.blocked is None:
+    while orchestrator.blocked is None or orchestrator.blocked.run_id is None:
         time.sleep(0.01)
     released.set()
 
@@ -27,7 +27,7 @@ async def test_readyz_names_who_blocked_the_loop() -> None:
 
     with trio.fail_after(30):
         async with (
-            open_orchestrator(watchdog_s=0.05) as orchestrator,
+            open_orchestrator(watchdog_s=0.5) as orchestrator,
             open_server(orchestrator) as url,
             httpx.AsyncClient(base_url=url) as client,
         ):
