@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator import Context, agent, open_orchestrator
 from orchestrator.agents.chat import chat
+from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
 from orchestrator.testing import Reply, ScriptedHTTP, ScriptedLLM, run_stop_sweep, virtual_time
 
@@ -84,3 +85,15 @@ def test_a_crawl_passes_the_stop_sweep(site: ScriptedHTTP, concurrency: int) -> 
     assert report.complete
     assert all(points > 80 for points in report.points.values())
     assert site.open == []
+
+
+def test_a_command_passes_the_stop_sweep() -> None:
+    """With real processes, in a task: the sweep does not see into a worker."""
+    report = run_stop_sweep(
+        command,
+        {"argv": ["sh", "-c", "echo one; echo two >&2"]},
+        real_time=True,
+        options={"isolation": "task"},
+    )
+    assert report.complete
+    assert all(points > 20 for points in report.points.values())
