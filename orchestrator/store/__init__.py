@@ -24,10 +24,12 @@ from orchestrator.store.protocol import AppendEvent as AppendEvent
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
 from orchestrator.store.protocol import Discard as Discard
 from orchestrator.store.protocol import DropData as DropData
+from orchestrator.store.protocol import DropDocument as DropDocument
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage
 from orchestrator.store.protocol import SaveArtifact as SaveArtifact
 from orchestrator.store.protocol import SaveData as SaveData
+from orchestrator.store.protocol import SaveDocument as SaveDocument
 from orchestrator.store.protocol import SavePartial as SavePartial
 from orchestrator.store.protocol import SaveRun as SaveRun
 from orchestrator.store.protocol import SaveStep as SaveStep

@@ -16,8 +16,10 @@ from orchestrator.store.protocol import (
     AppendEvent,
     Discard,
     DropData,
+    DropDocument,
     SaveArtifact,
     SaveData,
+    SaveDocument,
     SavePartial,
     SaveRun,
     SaveStep,
@@ -89,6 +91,12 @@ _DATA = _Statement(
     "ON CONFLICT(owner, namespace, key)"
     " DO UPDATE SET run_id = excluded.run_id, value = excluded.value",
 )
+_DOCUMENTS = _Statement(
+    "INSERT INTO documents(collection, key, value)",
+    "(?, ?, ?)",
+    "ON CONFLICT(collection, key) DO UPDATE SET value = excluded.value",
+)
+_DROPPED_DOCUMENTS = _Statement("DELETE FROM documents WHERE (collection, key) IN (", "(?, ?)", ")")
 _DROPPED_DATA = _Statement("DELETE FROM data WHERE (owner, namespace, key) IN (", "(?, ?, ?)", ")")
 
 _KNOWN = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?))"
@@ -120,6 +128,7 @@ class Rows:
     artifacts: list[SaveArtifact] = field(default_factory=list)
     steps: list[SaveStep] = field(default_factory=list)
     data: dict[_Entry, SaveData | DropData] = field(default_factory=dict)
+    documents: dict[tuple[str, str], SaveDocument | DropDocument] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: Iterable[Write]) -> Rows:
@@ -144,6 +153,8 @@ class Rows:
                     rows.steps.append(write)
                 case SaveData() | DropData():
                     rows.data[write.owner, write.namespace, write.key] = write
+                case SaveDocument() | DropDocument():
+                    rows.documents[write.collection, write.key] = write
                 case Discard():
                     rows._discard(write.run_id)
                 case _:
@@ -179,12 +190,24 @@ class Rows:
             db, [(step.root_id, step.path, step.name, step.value) for step in self.steps]
         )
         self._change_data(db)
+        self._change_documents(db)
 
     def _change_data(self, db: apsw.Connection) -> None:
         saved = [(e, write) for e, write in self.data.items() if isinstance(write, SaveData)]
         _DATA.execute(db, [(*entry, write.run_id, write.value) for entry, write in saved])
         _DROPPED_DATA.execute(
             db, [entry for entry, write in self.data.items() if isinstance(write, DropData)]
+        )
+
+    def _change_documents(self, db: apsw.Connection) -> None:
+        saved = [
+            (*name, write.value)
+            for name, write in self.documents.items()
+            if isinstance(write, SaveDocument)
+        ]
+        _DOCUMENTS.execute(db, saved)
+        _DROPPED_DOCUMENTS.execute(
+            db, [n for n, write in self.documents.items() if isinstance(write, DropDocument)]
         )
 
     def _insert_runs(self, db: apsw.Connection) -> None:

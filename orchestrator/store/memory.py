@@ -11,7 +11,7 @@ import json
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from dataclasses import dataclass, field
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, assert_never
@@ -23,9 +23,11 @@ from orchestrator.store.protocol import (
     ArtifactInfo,
     Discard,
     DropData,
+    DropDocument,
     RunPage,
     SaveArtifact,
     SaveData,
+    SaveDocument,
     SavePartial,
     SaveRun,
     SaveStep,
@@ -68,6 +70,7 @@ class MemoryStore:
         self._steps: defaultdict[str, dict[tuple[str, str], StoredStep]] = defaultdict(dict)
         # By (owner, namespace), then by key.
         self._data: defaultdict[tuple[str, str], dict[str, SaveData]] = defaultdict(dict)
+        self._documents: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
 
     async def write(self, batch: Sequence[Write]) -> None:
         """Take the whole batch; see ``Store.write``.
@@ -159,6 +162,23 @@ class MemoryStore:
         keys = self._data.get((owner, namespace), {})
         return nsmallest(limit, (key for key in keys if key.startswith(prefix) and key > after))
 
+    async def document(self, collection: str, key: str) -> bytes | None:
+        """See ``Store.document``."""
+        await trio.lowlevel.checkpoint()
+        return self._documents.get(collection, {}).get(key)
+
+    async def documents(
+        self, collection: str, *, after: str = "", limit: int, newest: bool = False
+    ) -> list[tuple[str, bytes]]:
+        """See ``Store.documents``."""
+        await trio.lowlevel.checkpoint()
+        kept = self._documents.get(collection, {})
+        if newest:
+            keys = nlargest(limit, (key for key in kept if not after or key < after))
+        else:
+            keys = nsmallest(limit, (key for key in kept if key > after))
+        return [(key, kept[key]) for key in keys]
+
     def _nth(self, number: int) -> RunRecord:
         return self._runs[self._order[number - 1]]
 
@@ -209,6 +229,10 @@ class MemoryStore:
                 self._data[owner, namespace][key] = write
             case DropData(owner, namespace, key):
                 self._data[owner, namespace].pop(key, None)
+            case SaveDocument(collection, key, value):
+                self._documents[collection][key] = value
+            case DropDocument(collection, key):
+                self._documents[collection].pop(key, None)
             case Discard(run_id):
                 self._discard(run_id)
             case _:

@@ -92,6 +92,26 @@ class DropData:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveDocument:
+    """Insert or replace a document of the orchestrator's own; (collection, key) names it.
+
+    ``value`` is encoded JSON (UTF-8).
+    """
+
+    collection: str
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropDocument:
+    """Remove a document, if it is there."""
+
+    collection: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Discard:
     """Remove what the run leaves behind, and what came before in the same batch too.
 
@@ -103,7 +123,16 @@ class Discard:
 
 
 Write = (
-    SaveRun | AppendEvent | SavePartial | SaveArtifact | SaveStep | SaveData | DropData | Discard
+    SaveRun
+    | AppendEvent
+    | SavePartial
+    | SaveArtifact
+    | SaveStep
+    | SaveData
+    | DropData
+    | SaveDocument
+    | DropDocument
+    | Discard
 )
 
 
@@ -213,4 +242,17 @@ class Store(Protocol):
         Args:
             prefix: they begin with it; empty for all.
             after: they come after it; empty to begin with the first.
+        """
+
+    async def document(self, collection: str, key: str) -> bytes | None:
+        """Return a document as encoded JSON, or None."""
+
+    async def documents(
+        self, collection: str, *, after: str = "", limit: int, newest: bool = False
+    ) -> list[tuple[str, bytes]]:
+        """Return up to ``limit`` (key, document) pairs in the order of the keys' code points.
+
+        Args:
+            after: keys come after it in the order asked for; empty to begin with the first.
+            newest: in the opposite order, as is useful where keys grow with time.
         """

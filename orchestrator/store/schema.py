@@ -83,9 +83,18 @@ CREATE TABLE data(
 CREATE INDEX data_run ON data(run_id);
 """
 
+_DOCUMENTS = """
+CREATE TABLE documents(
+    collection TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY(collection, key)
+) WITHOUT ROWID;
+"""
+
 # What brings a file from version 0 (empty) to 1, from 1 to 2, and so on. Those that were released
 # are never changed.
-MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA)
+MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS)
 VERSION = len(MIGRATIONS)
 
 

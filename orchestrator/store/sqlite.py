@@ -64,6 +64,14 @@ SELECT key FROM data
 WHERE owner = ? AND namespace = ? AND key >= ? AND key < CAST(? AS TEXT) AND key <> ?
 ORDER BY key LIMIT ?
 """
+_DOCUMENT = "SELECT value FROM documents WHERE collection = ? AND key = ?"
+_DOCUMENTS = """
+SELECT key, value FROM documents WHERE collection = ? AND key > ? ORDER BY key LIMIT ?
+"""
+_NEWEST_DOCUMENTS = """
+SELECT key, value FROM documents
+WHERE collection = ?1 AND (?2 = '' OR key < ?2) ORDER BY key DESC LIMIT ?3
+"""
 
 
 class SqliteStore:
@@ -145,6 +153,17 @@ class SqliteStore:
         bounds = (max(prefix, after), beyond, after, limit)
         return [key for (key,) in await self._read(tuple, _DATA_KEYS, owner, namespace, *bounds)]
 
+    async def document(self, collection: str, key: str) -> bytes | None:
+        """See ``Store.document``."""
+        return next(iter(await self._read(_only, _DOCUMENT, collection, key)), None)
+
+    async def documents(
+        self, collection: str, *, after: str = "", limit: int, newest: bool = False
+    ) -> list[tuple[str, bytes]]:
+        """See ``Store.documents``."""
+        sql = _NEWEST_DOCUMENTS if newest else _DOCUMENTS
+        return await self._read(_document, sql, collection, after, limit)
+
     def _write(self, batch: Sequence[Write]) -> None:
         rows = Rows.of(batch)
         try:
@@ -215,6 +234,11 @@ def _artifact_info(row: Row) -> ArtifactInfo:
 def _step(row: Row) -> StoredStep:
     path, name, value = row
     return StoredStep(path, name, bytes(value))
+
+
+def _document(row: Row) -> tuple[str, bytes]:
+    key, value = row
+    return key, bytes(value)
 
 
 def _json(row: Row) -> Json:

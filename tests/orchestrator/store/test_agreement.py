@@ -15,8 +15,10 @@ from orchestrator.model import RunId
 from orchestrator.store import (
     Discard,
     DropData,
+    DropDocument,
     SaveArtifact,
     SaveData,
+    SaveDocument,
     SavePartial,
     SaveStep,
     open_store,
@@ -33,6 +35,8 @@ VALUES = st.sampled_from([b"1", b"2", b"null"])
 writes = st.one_of(
     st.builds(SaveStep, RUNS, st.sampled_from(["", "/x"]), NAMES, VALUES),
     st.builds(SaveData, RUNS, NAMES, st.just("s"), NAMES, VALUES),
+    st.builds(SaveDocument, NAMES, NAMES, VALUES),
+    st.builds(DropDocument, NAMES, NAMES),
     st.builds(DropData, NAMES, st.just("s"), NAMES),
     st.builds(SavePartial, RUNS, VALUES),
     st.builds(SaveArtifact, RUNS, NAMES, st.just("a/b"), VALUES, st.booleans()),
@@ -48,6 +52,7 @@ async def contents(store: Store) -> dict[str, Any]:
             await store.data_keys(owner, "s", prefix="", after="", limit=9) for owner in ("a", "b")
         ],
         "data": [await store.data(owner, "s", key) for owner in ("a", "b") for key in ("a", "b")],
+        "documents": [await store.documents(name, limit=9) for name in ("a", "b")],
         "partials": [await store.partial(run) for run in ("r", "s")],
         "artifacts": [
             (await store.artifacts(run), await store.artifact(run, "a")) for run in ("r", "s")

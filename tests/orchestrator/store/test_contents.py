@@ -13,9 +13,11 @@ from orchestrator.store import (
     ArtifactInfo,
     Discard,
     DropData,
+    DropDocument,
     RunFilter,
     RunPage,
     SaveArtifact,
+    SaveDocument,
     SavePartial,
     SaveRun,
     StoredStep,
@@ -268,6 +270,41 @@ async def test_a_discard_takes_the_data_that_the_run_wrote_last(store: Store) ->
     assert await store.data_keys("ann", "t", prefix="", after="", limit=9) == []
 
 
+# Documents
+
+
+async def documents(store: Store, after: str = "", limit: int = 9, **order: bool) -> list[str]:
+    return [key for key, _ in await store.documents("c", after=after, limit=limit, **order)]
+
+
+async def test_documents_are_saved_replaced_and_dropped(store: Store) -> None:
+    await store.write(
+        [
+            SaveDocument("c", "a", b"1"),
+            SaveDocument("c", "b", b"2"),
+            SaveDocument("d", "a", b"3"),
+            DropDocument("c", "b"),
+            SaveDocument("c", "a", b"4"),
+        ]
+    )
+    assert await store.documents("c", limit=9) == [("a", b"4")]
+    assert await store.document("d", "a") == b"3"
+    assert await store.document("c", "b") is None
+    await store.write([DropDocument("c", "a"), DropDocument("c", "never there")])
+    assert await documents(store) == []
+
+
+async def test_documents_are_read_in_either_order_page_by_page(store: Store) -> None:
+    # By code points: an astral character comes after U+FFFD, though not in UTF-16.
+    keys = ["B", "a", "\N{REPLACEMENT CHARACTER}", "\N{SNAKE}"]
+    await store.write([SaveDocument("c", key, b"1") for key in reversed(keys)])
+    assert await documents(store) == keys
+    assert await documents(store, limit=2) == keys[:2]
+    assert await documents(store, after=keys[1], limit=2) == keys[2:]
+    assert await documents(store, newest=True, limit=2) == keys[:1:-1]
+    assert await documents(store, newest=True, after=keys[2]) == keys[1::-1]
+
+
 # Trio
 
 
@@ -298,6 +335,10 @@ async def test_every_method_is_a_checkpoint(store: Store) -> None:
         await store.data("ann", "s", "k")
     with assert_checkpoints():
         await store.data_keys("ann", "s", prefix="", after="", limit=1)
+    with assert_checkpoints():
+        await store.document("c", "k")
+    with assert_checkpoints():
+        await store.documents("c", limit=1)
 
 
 async def test_a_write_in_a_cancelled_scope_does_not_begin(store: Store) -> None:
