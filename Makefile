@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 TESTS ?= tests
+# Processes that share the tests. A debugger needs JOBS=0.
+JOBS ?= 2
 
 .PHONY: run test check bench docs format
 
@@ -17,7 +19,7 @@ run: $(READY)
 	$(BIN)/quiesce demo $(ARGS)
 
 test: check
-	$(BIN)/pytest $(TESTS) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) $(TESTS) $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -111,16 +112,13 @@ def _listed(name: str, items: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, "\n".join(found)
 
 
-def runs_table(records: Sequence[RunRecord]) -> Table:
-    """Return a list of runs, one a row."""
+def runs_table(records: Sequence[RunRecord]) -> Group:
+    """Return a list of runs, one a row, and under it what they ask, each on a line of its own."""
     table = _list_table("status", "id", "agent", "progress", "began", "took")
-    some_ask = any(record.waiting_for is not None for record in records)
-    if some_ask:
-        table.add_column("asks", style=QUESTION, no_wrap=True, overflow="ellipsis")
+    asking = []
     for record in records:
         progress = record.progress
         told = f"{progress.percent:.0f} %" if progress.percent or progress.message else ""
-        asked = record.waiting_for
         table.add_row(
             chip(record.status),
             Text(record.id),
@@ -128,9 +126,11 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
             told,
             clock_of(record.started_at or record.created_at),
             took(record),
-            *([Text(clean(asked.question) if asked else "")] if some_ask else []),
         )
-    return table
+        if record.waiting_for is not None:
+            question = clean(record.waiting_for.question)
+            asking.append(Text(f"{record.id} asks: ").append(question, QUESTION))
+    return Group(table, *asking)
 
 
 def took(record: RunRecord) -> str:

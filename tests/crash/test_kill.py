@@ -129,10 +129,16 @@ async def ask(url: str, seed: str, told: Told, live: list[str]) -> None:
 
 async def drive(life: Life, seed: int, told: Told) -> None:
     rng = random.Random(seed)
+    before = len(told.started)
     async with trio.open_nursery() as nursery:
         live: list[str] = []
         for n in range(4):
             nursery.start_soon(ask, life.url, f"{seed} {n}", told, live)
+        if seed % LIVES:
+            # The first of the lives may be killed before it has acknowledged anything.
+            with trio.fail_after(60):
+                while len(told.started) == before:
+                    await trio.sleep(0.01)
         await trio.sleep(rng.uniform(0.05, 0.6))
         # In a thread, so that answers that are on their way can still be heard.
         await trio.to_thread.run_sync(life.kill)
