@@ -2,88 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
-import h11
 import trio
 
 from api import stream
 from api.service import open_server
 from orchestrator import Context, Orchestrator, agent
+from tests.api.reading import reading
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import httpx
     import pytest
-
-
-class Reader:
-    """Reads the frames of an event stream one by one, straight from the socket.
-
-    (Leaving a stream of httpx before its end leaves generators to the collector.)
-    """
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self._http = h11.Connection(h11.CLIENT)
-        self._text = ""
-
-    async def open(self, path: str, headers: dict[str, str]) -> None:
-        """Ask for the stream."""
-        fields = [("Host", "localhost"), *headers.items()]
-        request = h11.Request(method="GET", target=path, headers=fields)
-        await self._stream.send_all(self._http.send(request) or b"")
-        await self._stream.send_all(self._http.send(h11.EndOfMessage()) or b"")
-        response = await self._next()
-        assert isinstance(response, h11.Response)
-        assert response.status_code == 200
-        assert (b"content-type", b"text/event-stream") in response.headers
-
-    async def _next(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._stream.receive_some())
-        return event
-
-    async def frame(self) -> str | None:
-        """Return the next frame, or None at the proper end of the stream."""
-        while "\n\n" not in self._text:
-            match await self._next():
-                case h11.Data(data=data):
-                    self._text += bytes(data).decode()
-                case h11.EndOfMessage():
-                    return None
-                case other:
-                    raise AssertionError(f"the stream was cut: {other!r}")
-        frame, _, self._text = self._text.partition("\n\n")
-        return frame
-
-    async def event(self) -> dict[str, Any] | None:
-        """Return the next event, or None at the end."""
-        while (frame := await self.frame()) is not None:
-            fields = dict(line.split(": ", 1) for line in frame.splitlines())
-            if "data" in fields:
-                event: dict[str, Any] = json.loads(fields["data"])
-                assert (fields["id"], fields["event"]) == (str(event["seq"]), event["type"])
-                return event
-        return None
-
-    async def rest(self) -> list[dict[str, Any]]:
-        """Return all events up to the end."""
-        events = []
-        while (event := await self.event()) is not None:
-            events.append(event)
-        return events
-
-
-@asynccontextmanager
-async def reading(url: str, path: str, **headers: str) -> AsyncIterator[Reader]:
-    async with await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2])) as stream:
-        reader = Reader(stream)
-        await reader.open(path, headers)
-        yield reader
 
 
 async def test_a_feed_is_live_gapless_and_ends_with_the_run(url: str, served: Orchestrator) -> None:
