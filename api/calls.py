@@ -37,7 +37,11 @@ def the_orchestrator() -> Orchestrator:
 
 async def whole_run(run_id: str) -> dict[str, Any]:
     """Return a run as JSON, with its partial result."""
-    orchestrator = the_orchestrator()
+    return await show(the_orchestrator(), run_id)
+
+
+async def show(orchestrator: Orchestrator, run_id: str) -> dict[str, Any]:
+    """Return a run as JSON, with its partial result; also when no request is under way."""
     record = await orchestrator.get(run_id)
     partial = await orchestrator.partial(run_id)
     return run_json(record, orchestrator.live(run_id)) | {"partial": partial}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, Response, current_app, request
 
-from api.calls import query, sight, the_orchestrator
+from api.calls import query, show, sight, the_orchestrator
 from api.schema import AllEventsQuery, EventsQuery, event_json, parse
 from api.stream import AllRuns, OneRun
 
@@ -20,11 +21,12 @@ blueprint = Blueprint("feeds", __name__)
 async def events(run_id: str) -> Response | dict[str, Any]:
     """Stream a run's feed from ``Last-Event-ID`` or ``after``, or show a page of it as JSON."""
     asked = parse(EventsQuery, _from_the_last_event())
+    orchestrator = the_orchestrator()
     best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
     if best != "application/json":
-        subscription = await the_orchestrator().events(run_id, after=asked.after)
-        return _streams().respond(OneRun(subscription))
-    subscription = await the_orchestrator().events(run_id, after=asked.after, follow=False)
+        subscription = await orchestrator.events(run_id, after=asked.after)
+        return _streams().respond(OneRun(subscription, partial(show, orchestrator, run_id)))
+    subscription = await orchestrator.events(run_id, after=asked.after, follow=False)
     page = await subscription.at_most(asked.limit)
     following = page[-1].seq if len(page) == asked.limit else None
     return {"events": [event_json(event) for event in page], "next": following}

@@ -7,7 +7,7 @@ stays in the store. No scope or nursery spans a ``yield``; cleanup is synchronou
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 from quart import Response, json
@@ -15,7 +15,7 @@ from quart import Response, json
 from api.schema import event_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from orchestrator import Event, Listener, Subscription
 
@@ -42,22 +42,35 @@ class Source(Protocol):
 
 
 class OneRun:
-    """The feed of a run and its sub-agents, up to its final event."""
+    """The feed of a run and its sub-agents up to its final event, and then the whole run.
+
+    Args:
+        snapshot: returns the whole run as JSON.
+    """
 
     idle = ": keep-alive\n\n"
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(
+        self, subscription: Subscription, snapshot: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> None:
         self._subscription = subscription
+        self._snapshot = snapshot
+        self._all_said = False
 
     @property
     def behind(self) -> bool:
         """See ``Source.behind``."""
-        return self._subscription.behind
+        return self._subscription.behind or (self._subscription.over and not self._all_said)
 
     async def next_frames(self) -> str:
         """See ``Source.next_frames``."""
         batch = await self._subscription.next_batch()
-        return "".join(_frame(str(event.seq), event) for event in batch)
+        if batch or self._all_said:
+            return "".join(_frame(str(event.seq), event) for event in batch)
+        run = json.dumps(await self._snapshot())
+        self._all_said = True
+        # Without an id, so that who comes back does so with the number of an event.
+        return f"event: snapshot\ndata: {run}\n\n"
 
 
 class AllRuns:

@@ -23,6 +23,8 @@ class Reader:
         self._stream = stream
         self._http = h11.Connection(h11.CLIENT)
         self._text = ""
+        # The whole run, once it was told at the end of its feed.
+        self.snapshot: dict[str, Any] | None = None
 
     async def open(self, path: str, headers: dict[str, str]) -> None:
         """Ask for the stream."""
@@ -62,8 +64,16 @@ class Reader:
         return None
 
     async def event(self) -> dict[str, Any] | None:
-        """Return the next event of a run's feed, or None at the end."""
+        """Return the next event of a run's feed, or None at the end.
+
+        What comes between the last event and the end is the snapshot, and nothing else.
+        """
         if (fields := await self.fields()) is None:
+            return None
+        if fields["event"] == "snapshot":
+            assert "id" not in fields
+            self.snapshot = json.loads(fields["data"])
+            assert await self.frame() is None
             return None
         event: dict[str, Any] = json.loads(fields["data"])
         assert (fields["id"], fields["event"]) == (str(event["seq"]), event["type"])

@@ -126,6 +126,7 @@ async def test_streams_end_before_the_server_and_runs_go_on(served: Orchestrator
             events = await reader.rest()
 
     assert [event["type"] for event in events] == ["run.queued", "run.started"]
+    assert reader.snapshot is None
     assert run.status == "running"
 
 
@@ -139,3 +140,47 @@ async def test_a_reader_that_leaves_is_forgotten(
                 await reader.event()
         await run.stop()
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_late_reader_has_the_whole_run_from_one_request(
+    url: str, client: httpx.AsyncClient, served: Orchestrator
+) -> None:
+    run = await served.start("echo", {"text": "hello"})
+    await run.wait()
+    whole = (await client.get(f"/runs/{run.id}")).json()
+    assert (whole["status"], whole["result"], whole["partial"]) == (
+        "succeeded",
+        "hello",
+        {"text": "h"},
+    )
+
+    for after in (0, 3, 6, 1000):
+        with trio.fail_after(5):
+            async with reading(url, f"/runs/{run.id}/events?after={after}") as reader:
+                events = await reader.rest()
+        assert [event["seq"] for event in events] == list(range(after + 1, 7))
+        assert reader.snapshot == whole
+
+
+async def test_the_snapshot_comes_once_live_and_has_the_receipt(
+    url: str, served: Orchestrator
+) -> None:
+    run = await served.start("family", {"children": 2})
+    with trio.fail_after(5):
+        while len(run.children) < 2:
+            await trio.lowlevel.checkpoint()
+        child = next(iter(run.children))
+        async with (
+            reading(url, f"/runs/{run.id}/events") as reader,
+            reading(url, f"/runs/{child.id}/events") as of_child,
+        ):
+            await reader.event()
+            run.request_stop(reason="enough")
+            await reader.rest()
+            await of_child.rest()
+
+    assert reader.snapshot is not None
+    assert (reader.snapshot["id"], reader.snapshot["status"]) == (run.id, "stopped")
+    assert reader.snapshot["stop"]["reason"] == "enough"
+    assert of_child.snapshot is not None
+    assert (of_child.snapshot["id"], of_child.snapshot["stop"]["source"]) == (child.id, "parent")
