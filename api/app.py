@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
-from api import controls, files, problems, runs
+from api import controls, feeds, files, problems, runs
 from api.stream import Streams
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def create_app(orchestrator: Orchestrator, streams: Streams | None = None) -> Qu
     app.extensions["quiesce.streams"] = streams or Streams()
     app.before_request(_refuse_foreign)
     app.before_request(_read_body)
-    for module in (runs, controls, files):
+    for module in (runs, feeds, controls, files):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/healthz", view_func=_healthz)
     app.add_url_rule("/readyz", view_func=_readyz_of(orchestrator))

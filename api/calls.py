@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -12,14 +13,20 @@ from api.schema import run_json
 from orchestrator import InvalidInput, RunEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from orchestrator import Orchestrator, Run
 
 # Whoever can reach the server may do everything, so nobody has a name yet.
 CALLER = "anonymous"
 
+# Whether a run of that owner may be seen.
+Sight = Callable[[str], bool]
+
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
+
+
+def sight() -> Sight:
+    """Return what the caller may see, which can be asked when the request is long over."""
+    return lambda owner: True
 
 
 def the_orchestrator() -> Orchestrator:
@@ -30,7 +37,11 @@ def the_orchestrator() -> Orchestrator:
 
 async def whole_run(run_id: str) -> dict[str, Any]:
     """Return a run as JSON, with its partial result."""
-    orchestrator = the_orchestrator()
+    return await show(the_orchestrator(), run_id)
+
+
+async def show(orchestrator: Orchestrator, run_id: str) -> dict[str, Any]:
+    """Return a run as JSON, with its partial result; also when no request is under way."""
     record = await orchestrator.get(run_id)
     partial = await orchestrator.partial(run_id)
     return run_json(record, orchestrator.live(run_id)) | {"partial": partial}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import Blueprint, Response, current_app, g, request
+from quart import Blueprint, Response, g
 
 from api.calls import (
     CALLER,
@@ -18,13 +18,11 @@ from api.calls import (
 )
 from api.problems import problem
 from api.schema import (
-    EventsQuery,
     RunsQuery,
     StartOrder,
     StopOrder,
     WaitQuery,
     agent_json,
-    event_json,
     parse,
     receipt_json,
     run_json,
@@ -34,7 +32,6 @@ from api.schema import (
 from orchestrator import RunEnded, RunRecord, StopSource, StoreUnavailable
 
 if TYPE_CHECKING:
-    from api.stream import Streams
     from orchestrator import Run
 
 blueprint = Blueprint("runs", __name__)
@@ -80,20 +77,6 @@ async def tree(run_id: str) -> dict[str, Any]:
     orchestrator = the_orchestrator()
     records = await orchestrator.tree(run_id)
     return tree_json(records, {run.id: run for run in orchestrator.registry})
-
-
-@blueprint.get("/runs/<run_id>/events")
-async def events(run_id: str) -> Response | dict[str, Any]:
-    """Stream a run's feed from ``Last-Event-ID`` or ``after``, or show a page of it as JSON."""
-    asked = parse(EventsQuery, query() | _last_event_id())
-    best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
-    streams: Streams = current_app.extensions["quiesce.streams"]
-    if best != "application/json":
-        return streams.respond(await the_orchestrator().events(run_id, after=asked.after))
-    subscription = await the_orchestrator().events(run_id, after=asked.after, follow=False)
-    page = await subscription.at_most(asked.limit)
-    following = page[-1].seq if len(page) == asked.limit else None
-    return {"events": [event_json(event) for event in page], "next": following}
 
 
 @blueprint.post("/runs/<run_id>/stop")
@@ -160,8 +143,3 @@ def _not_durable(run: Run, error: StoreUnavailable) -> Response:
         run_status=run.status,
         receipt=receipt_json(run.receipt),
     )
-
-
-def _last_event_id() -> dict[str, str]:
-    last = request.headers.get("Last-Event-ID")
-    return {} if last is None else {"after": last}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from orchestrator import (
     InvalidInput,
@@ -18,9 +19,9 @@ from orchestrator import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from orchestrator import Agent, Event, Question, Receipt, Run, TaskStack
+    from orchestrator import Agent, Event, Notice, Question, Receipt, Run, TaskStack
 
 MAX_WAIT_S = 3600.0
 MAX_DEADLINE_S = 10 * 365 * 86_400.0
@@ -91,6 +92,30 @@ class EventsQuery(_Order):
 
     after: int = pydantic.Field(0, ge=0, lt=2**63)
     limit: int = pydantic.Field(MAX_PAGE, ge=1, le=MAX_PAGE)
+
+
+class AllEventsQuery(_Order):
+    """The query of the feed of all runs. ``types`` may be several, with commas, and families."""
+
+    after: str | None = None
+    root: str | None = None
+    agent: str | None = None
+    types: str | None = None
+
+    def chooses(self) -> Callable[[Notice], bool]:
+        """Return what tells whether the query wants an event."""
+        types = frozenset(self.types.split(",")) if self.types is not None else None
+        families = tuple(each[:-1] for each in types or () if each.endswith(".*"))
+
+        def chosen(notice: Notice) -> bool:
+            event = notice.event
+            return (
+                self.root in (None, event.root_id)
+                and self.agent in (None, notice.agent)
+                and (types is None or event.type in types or event.type.startswith(families))
+            )
+
+        return chosen
 
 
 class RunsQuery(_Order):
@@ -234,6 +259,15 @@ def event_json(event: Event) -> dict[str, Any]:
     """Return an event as JSON."""
     plain: dict[str, Any] = to_jsonable_python(event)
     return plain
+
+
+def event_text(event: Event) -> str:
+    """Return an event as JSON text, on one line."""
+    try:
+        return to_json(event).decode()
+    except PydanticSerializationError:
+        # A lone surrogate has no UTF-8 form, but an escape.
+        return json.dumps(event_json(event))
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:

@@ -19,13 +19,19 @@ RETRY_S = 0.5
 def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
     """Yield the events of a ``text/event-stream``, however it comes in pieces."""
     data: list[bytes] = []
+    kind = b""
     for line in _lines(chunks):
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
-        elif not line and data:
-            said = json.loads(b"\n".join(data))
+        elif line.startswith(b"event:"):
+            kind = line[6:].strip()
+        elif not line:
+            # The snapshot at the end is no event of the run.
+            if data and kind != b"snapshot":
+                said = json.loads(b"\n".join(data))
+                yield Event(**{name: said[name] for name in Event.__dataclass_fields__})
             data.clear()
-            yield Event(**{name: said[name] for name in Event.__dataclass_fields__})
+            kind = b""
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

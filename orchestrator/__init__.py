@@ -4,8 +4,8 @@ How the package is laid out, from the leaves up; imports point only downwards in
 
 - ``model errors events``: the frozen values that everything speaks of;
 - ``lifecycle``: the table of statuses, pure functions;
-- ``cleanup timers journal feed registry store``: bounded shields, alarms, durable writes in
-  order, numbered logs, live runs, and where it all is stored;
+- ``cleanup timers journal feed broadcast registry store``: bounded shields, alarms, durable
+  writes in order, numbered logs, the latest of all, live runs, and where it all is stored;
 - ``agent sections operations``: what an agent is; the stretches of code that a stop treats with
   care, and the gate before each of them;
 - ``http llm data steps questions``: what agents do through that gate;
@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from orchestrator.agent import Agent as Agent
 from orchestrator.agent import agent as agent
+from orchestrator.broadcast import Listener as Listener
+from orchestrator.broadcast import Notice as Notice
 from orchestrator.context import Context as Context
 from orchestrator.context import current_context as current_context
 from orchestrator.errors import AgentFailed as AgentFailed

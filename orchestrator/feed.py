@@ -102,6 +102,11 @@ class Subscription:
         """Whether there are events that this reader has not seen yet."""
         return self._feed is not None and not self._ended and self._feed.shown > self.cursor
 
+    @property
+    def over(self) -> bool:
+        """Whether all has been read: nothing will ever come again."""
+        return self._ended
+
     async def next_batch(self) -> list[Event]:
         """Wait for events and return up to 256 of them; an empty list once the feed is over.
 

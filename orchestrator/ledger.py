@@ -114,3 +114,4 @@ class Ledger:
             self.shown = record
         if event is not None:
             self._feed.show(event)
+            self._services.broadcast.show(event, self.record)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.broadcast import Broadcast, Listener
 from orchestrator.errors import UnknownRun
 from orchestrator.feed import Subscription
 from orchestrator.model import RunId
 from orchestrator.store.protocol import RunFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.broadcast import Notice
     from orchestrator.model import Json, RunRecord
     from orchestrator.registry import Registry
     from orchestrator.run import Run
@@ -21,11 +25,13 @@ class RunReader:
 
     Attributes:
         registry: the live runs.
+        broadcast: the latest events of all runs.
     """
 
     def __init__(self, store: Store, registry: Registry) -> None:
         self.store = store
         self.registry = registry
+        self.broadcast = Broadcast()
 
     def live(self, run_id: str) -> Run | None:
         """Return a run that has not ended, or None. Not a checkpoint."""
@@ -86,6 +92,20 @@ class RunReader:
             members=[record.id for record in tree],
             after=after,
         )
+
+    def listen(
+        self, *, after: str | None = None, where: Callable[[Notice], bool] | None = None
+    ) -> Listener:
+        """Return a listener to the events of every run. Not a checkpoint.
+
+        Args:
+            after: the position of the last event that was heard; None to begin with now.
+            where: whether to hear of an event; of all if None.
+
+        Raises:
+            InvalidInput: ``after`` is no position at all.
+        """
+        return Listener(self.broadcast, after, where)
 
     async def partial(self, run_id: str) -> Json:
         """Return a run's latest partial result; None if it has none."""

@@ -76,6 +76,7 @@ class Orchestrator(Starter):
         self._services = Services(
             store=store,
             journal=Journal(store),
+            broadcast=self.broadcast,
             registry=self.registry,
             timers=Timers(),
             catalog=self.agents,

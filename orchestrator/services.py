@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import httpx
 
     from orchestrator.agent import Catalog
+    from orchestrator.broadcast import Broadcast
     from orchestrator.journal import Journal
     from orchestrator.model import RunId
     from orchestrator.registry import Registry
@@ -37,6 +38,7 @@ class Services:
 
     store: Store
     journal: Journal
+    broadcast: Broadcast
     registry: Registry
     timers: Timers
     catalog: Catalog

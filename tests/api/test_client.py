@@ -398,6 +398,7 @@ def test_events_in_pieces(size: int) -> None:
         + framed(event(2)).replace(b"\n", b"\r\n")
         + b'data: {"seq": 3, "run_id": "run_1",\ndata:"root_id": "run_1", "type": "run.log",\n'
         + b'data: "at": "", "data": {"text": "\xe2\x80\xa8"}, "new": 1}\n\n'
+        + b'event: snapshot\ndata: {"id": "run_1"}\n\n'
         + framed(event(4))[:-1]
     )
     chunks = [text[n : n + size] for n in range(0, len(text), size)]

@@ -2,88 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
-import h11
 import trio
 
 from api import stream
 from api.service import open_server
 from orchestrator import Context, Orchestrator, agent
+from tests.api.reading import reading
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import httpx
     import pytest
-
-
-class Reader:
-    """Reads the frames of an event stream one by one, straight from the socket.
-
-    (Leaving a stream of httpx before its end leaves generators to the collector.)
-    """
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self._http = h11.Connection(h11.CLIENT)
-        self._text = ""
-
-    async def open(self, path: str, headers: dict[str, str]) -> None:
-        """Ask for the stream."""
-        fields = [("Host", "localhost"), *headers.items()]
-        request = h11.Request(method="GET", target=path, headers=fields)
-        await self._stream.send_all(self._http.send(request) or b"")
-        await self._stream.send_all(self._http.send(h11.EndOfMessage()) or b"")
-        response = await self._next()
-        assert isinstance(response, h11.Response)
-        assert response.status_code == 200
-        assert (b"content-type", b"text/event-stream") in response.headers
-
-    async def _next(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._stream.receive_some())
-        return event
-
-    async def frame(self) -> str | None:
-        """Return the next frame, or None at the proper end of the stream."""
-        while "\n\n" not in self._text:
-            match await self._next():
-                case h11.Data(data=data):
-                    self._text += bytes(data).decode()
-                case h11.EndOfMessage():
-                    return None
-                case other:
-                    raise AssertionError(f"the stream was cut: {other!r}")
-        frame, _, self._text = self._text.partition("\n\n")
-        return frame
-
-    async def event(self) -> dict[str, Any] | None:
-        """Return the next event, or None at the end."""
-        while (frame := await self.frame()) is not None:
-            fields = dict(line.split(": ", 1) for line in frame.splitlines())
-            if "data" in fields:
-                event: dict[str, Any] = json.loads(fields["data"])
-                assert (fields["id"], fields["event"]) == (str(event["seq"]), event["type"])
-                return event
-        return None
-
-    async def rest(self) -> list[dict[str, Any]]:
-        """Return all events up to the end."""
-        events = []
-        while (event := await self.event()) is not None:
-            events.append(event)
-        return events
-
-
-@asynccontextmanager
-async def reading(url: str, path: str, **headers: str) -> AsyncIterator[Reader]:
-    async with await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2])) as stream:
-        reader = Reader(stream)
-        await reader.open(path, headers)
-        yield reader
 
 
 async def test_a_feed_is_live_gapless_and_ends_with_the_run(url: str, served: Orchestrator) -> None:
@@ -195,6 +126,7 @@ async def test_streams_end_before_the_server_and_runs_go_on(served: Orchestrator
             events = await reader.rest()
 
     assert [event["type"] for event in events] == ["run.queued", "run.started"]
+    assert reader.snapshot is None
     assert run.status == "running"
 
 
@@ -208,3 +140,47 @@ async def test_a_reader_that_leaves_is_forgotten(
                 await reader.event()
         await run.stop()
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_late_reader_has_the_whole_run_from_one_request(
+    url: str, client: httpx.AsyncClient, served: Orchestrator
+) -> None:
+    run = await served.start("echo", {"text": "hello"})
+    await run.wait()
+    whole = (await client.get(f"/runs/{run.id}")).json()
+    assert (whole["status"], whole["result"], whole["partial"]) == (
+        "succeeded",
+        "hello",
+        {"text": "h"},
+    )
+
+    for after in (0, 3, 6, 1000):
+        with trio.fail_after(5):
+            async with reading(url, f"/runs/{run.id}/events?after={after}") as reader:
+                events = await reader.rest()
+        assert [event["seq"] for event in events] == list(range(after + 1, 7))
+        assert reader.snapshot == whole
+
+
+async def test_the_snapshot_comes_once_live_and_has_the_receipt(
+    url: str, served: Orchestrator
+) -> None:
+    run = await served.start("family", {"children": 2})
+    with trio.fail_after(5):
+        while len(run.children) < 2:
+            await trio.lowlevel.checkpoint()
+        child = next(iter(run.children))
+        async with (
+            reading(url, f"/runs/{run.id}/events") as reader,
+            reading(url, f"/runs/{child.id}/events") as of_child,
+        ):
+            await reader.event()
+            run.request_stop(reason="enough")
+            await reader.rest()
+            await of_child.rest()
+
+    assert reader.snapshot is not None
+    assert (reader.snapshot["id"], reader.snapshot["status"]) == (run.id, "stopped")
+    assert reader.snapshot["stop"]["reason"] == "enough"
+    assert of_child.snapshot is not None
+    assert (of_child.snapshot["id"], of_child.snapshot["stop"]["source"]) == (child.id, "parent")

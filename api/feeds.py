@@ -1,0 +1,54 @@
+"""The calls that tell what happens: in one run, and in all of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from quart import Blueprint, Response, current_app, request
+
+from api.calls import query, show, sight, the_orchestrator
+from api.schema import AllEventsQuery, EventsQuery, event_json, parse
+from api.stream import AllRuns, OneRun
+
+if TYPE_CHECKING:
+    from api.stream import Streams
+
+blueprint = Blueprint("feeds", __name__)
+
+
+@blueprint.get("/runs/<run_id>/events")
+async def events(run_id: str) -> Response | dict[str, Any]:
+    """Stream a run's feed from ``Last-Event-ID`` or ``after``, or show a page of it as JSON."""
+    asked = parse(EventsQuery, _from_the_last_event())
+    orchestrator = the_orchestrator()
+    best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
+    if best != "application/json":
+        subscription = await orchestrator.events(run_id, after=asked.after)
+        return _streams().respond(OneRun(subscription, partial(show, orchestrator, run_id)))
+    subscription = await orchestrator.events(run_id, after=asked.after, follow=False)
+    page = await subscription.at_most(asked.limit)
+    following = page[-1].seq if len(page) == asked.limit else None
+    return {"events": [event_json(event) for event in page], "next": following}
+
+
+@blueprint.get("/events")
+async def all_events() -> Response:
+    """Stream the events of every run that the caller may see."""
+    asked = parse(AllEventsQuery, _from_the_last_event())
+    wanted, seen = asked.chooses(), sight()
+    listener = the_orchestrator().listen(
+        after=asked.after, where=lambda notice: seen(notice.owner) and wanted(notice)
+    )
+    return _streams().respond(AllRuns(listener))
+
+
+def _from_the_last_event() -> dict[str, str]:
+    """Return the query, beginning after what a reader that comes back has seen."""
+    last = request.headers.get("Last-Event-ID")
+    return query() | ({} if last is None else {"after": last})
+
+
+def _streams() -> Streams:
+    streams: Streams = current_app.extensions["quiesce.streams"]
+    return streams
