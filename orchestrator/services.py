@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.agent import Catalog
     from orchestrator.journal import Journal
     from orchestrator.model import RunId
+    from orchestrator.observing import Observers
     from orchestrator.registry import Registry
     from orchestrator.run import Run
     from orchestrator.store.protocol import Store
@@ -32,6 +33,7 @@ class Services:
         admit: starts a root run, as ``Orchestrator.admit``.
         stuck: runs that were let go while their code still stands.
         workers: starts the processes of runs that want one.
+        observers: are told of every event.
         transport: what agents' HTTP clients use instead of sockets; for tests.
     """
 
@@ -47,3 +49,4 @@ class Services:
     stuck: set[Run]
     transport: httpx.AsyncBaseTransport | None
     workers: Workers
+    observers: Observers
