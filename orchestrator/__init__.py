@@ -4,8 +4,9 @@ How the package is laid out, from the leaves up; imports point only downwards in
 
 - ``model errors events``: the frozen values that everything speaks of;
 - ``lifecycle``: the table of statuses, pure functions;
-- ``cleanup timers journal feed broadcast registry store``: bounded shields, alarms, durable
-  writes in order, numbered logs, the latest of all, live runs, and where it all is stored;
+- ``cleanup timers observing journal feed broadcast registry store``: bounded shields, alarms,
+  those who watch, durable writes in order, numbered logs, the latest of all, live runs, and where
+  it all is stored;
 - ``agent sections operations``: what an agent is; the stretches of code that a stop treats with
   care, and the gate before each of them;
 - ``http llm data steps questions``: what agents do through that gate;
@@ -64,6 +65,7 @@ from orchestrator.model import StopMode as StopMode
 from orchestrator.model import StopOutcome as StopOutcome
 from orchestrator.model import StopSource as StopSource
 from orchestrator.model import Usage as Usage
+from orchestrator.observing import Observer as Observer
 from orchestrator.ports import Child as Child
 from orchestrator.run import Run as Run
 from orchestrator.runtime import Orchestrator as Orchestrator

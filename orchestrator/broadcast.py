@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.errors import InvalidInput
+from orchestrator.observing import Observer
 from orchestrator.store.codec import encode
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class Notice:
     owner: str
 
 
-class Broadcast:
+class Broadcast(Observer):
     """The last events that were shown, and the wake-up of everybody who listens.
 
     Attributes:
-        shown: how many events have been shown since the orchestrator was opened.
+        count: how many events have been shown since the orchestrator was opened.
     """
 
     def __init__(self) -> None:
@@ -61,12 +62,12 @@ class Broadcast:
         self._kept: deque[tuple[Notice, int]] = deque()
         self._bytes = 0
         self._wake: trio.Event | None = None
-        self.shown = 0
+        self.count = 0
 
-    def show(self, event: Event, record: RunRecord) -> None:
+    def shown(self, event: Event, record: RunRecord) -> None:
         """Let listeners hear of an event that is durable now. Not a checkpoint."""
-        self.shown += 1
-        notice = Notice(self.position(self.shown), event, record.agent, record.owner)
+        self.count += 1
+        notice = Notice(self.position(self.count), event, record.agent, record.owner)
         size = len(encode(event.data))
         self._kept.append((notice, size))
         self._bytes += size
@@ -95,14 +96,14 @@ class Broadcast:
 
     def after(self, number: int) -> list[Notice] | None:
         """Return up to 256 notices after that one; None if they are not kept any more."""
-        behind = self.shown - number
+        behind = self.count - number
         if not 0 <= behind <= len(self._kept):
             return None
         return [self._kept[-n][0] for n in range(behind, max(behind - PAGE, 0), -1)]
 
     async def wait_beyond(self, number: int) -> None:
         """Wait until more than that many events have been shown."""
-        while self.shown <= number:
+        while self.count <= number:
             if self._wake is None:
                 self._wake = trio.Event()
             await self._wake.wait()
@@ -124,13 +125,13 @@ class Listener:
     @property
     def position(self) -> str:
         """Where it stands: everything up to here was heard, or left out on purpose."""
-        number = self._broadcast.shown if self._number is None else self._number
+        number = self._broadcast.count if self._number is None else self._number
         return self._broadcast.position(number)
 
     @property
     def behind(self) -> bool:
         """Whether there is something that it has not heard yet."""
-        return self._number is None or self._number < self._broadcast.shown
+        return self._number is None or self._number < self._broadcast.count
 
     async def next_batch(self) -> list[Notice] | None:
         """Wait for events, and return up to 256 of them.
@@ -144,7 +145,7 @@ class Listener:
             await trio.lowlevel.checkpoint()
             found = None if self._number is None else self._broadcast.after(self._number)
             if self._number is None or found is None:
-                self._number = self._broadcast.shown
+                self._number = self._broadcast.count
                 return None
             if not found:
                 await self._broadcast.wait_beyond(self._number)

@@ -15,6 +15,7 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.errors import StoreUnavailable
+from orchestrator.observing import Observers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +43,9 @@ class Journal:
         failing: the error of the last try while the store does not take writes, else None.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, observers: Observers | None = None) -> None:
         self._store = store
+        self._observers = observers or Observers()
         self._pending: list[_Entry] = []
         self._appended = 0
         self._asked = 0
@@ -139,6 +141,7 @@ class Journal:
     async def _store_batch(self, batch: list[_Entry]) -> None:
         writes = [write for writes, _ in batch for write in writes]
         while True:
+            began = trio.current_time()
             try:
                 await self._store.write(writes)
             except StoreUnavailable as error:
@@ -151,6 +154,7 @@ class Journal:
             else:
                 break
         self.failing = None
+        self._observers.committed(len(writes), trio.current_time() - began)
         self._durable += len(batch)
         for _, shown in batch:
             if shown is not None:

@@ -91,7 +91,8 @@ class Ledger:
             self._show(event, self.record)
             stored()
 
-        writes = [SaveRun(self.record), AppendEvent(event), *more]
+        with_it = self._services.observers.ending(event, self.record)
+        writes = [SaveRun(self.record), AppendEvent(event), *more, *with_it]
         self.ticket = self._services.journal.append(writes, shown, urgent=True)
 
     def _update(self, fields: dict[str, Any]) -> None:
@@ -114,4 +115,5 @@ class Ledger:
             self.shown = record
         if event is not None:
             self._feed.show(event)
-            self._services.broadcast.show(event, self.record)
+            assert self.shown is not None, "the first event comes with the record"
+            self._services.observers.shown(event, self.shown)

@@ -7,8 +7,10 @@ for a run whose stop was on record. Nothing that was asked to stop is ever start
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import InvalidInput, UnknownAgent
@@ -35,8 +37,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("quiesce.recovery")
 
 
-async def recover(store: Store, services: Services) -> None:
-    """Settle every run that is not terminal, or start it again. Durable when this returns."""
+async def recover(store: Store, services: Services) -> Counter[str]:
+    """Settle every run that is not terminal, or start it again. Durable when this returns.
+
+    Returns:
+        how many are ``restarted``, ``stopped`` and ``lost``.
+    """
+    became: Counter[str] = Counter()
     feeds: dict[RunId, Feed] = {}
     stops: dict[RunId, Receipt] = {}
     again: list[RunRecord] = []
@@ -57,12 +64,13 @@ async def recover(store: Store, services: Services) -> None:
         if record.id not in stops and _may_restart(record):
             again.append(record)
         else:
-            _settle(record, stops.get(record.id), feeds[record.root_id], services)
+            became[_settle(record, stops.get(record.id), feeds[record.root_id], services)] += 1
     for record in reversed(again):
-        _restart(record, feeds[record.root_id], services)
+        became[_restart(record, feeds[record.root_id], services)] += 1
     if left:
         _log.warning("the last process left %d runs: %d start again", len(left), len(again))
         await services.journal.durable(services.journal.append([], urgent=True))
+    return became
 
 
 def _may_restart(record: RunRecord) -> bool:
@@ -74,8 +82,8 @@ def _may_restart(record: RunRecord) -> bool:
     return options.on_crash == "restart" and record.attempt < options.max_attempts
 
 
-def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Services) -> None:
-    """End a run whose process is gone."""
+def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Services) -> RunStatus:
+    """End a run whose process is gone, and return as what."""
     at = services.now(0)
     if stop is None and record.status is RunStatus.QUEUED:
         # A sub-agent whose code had not begun, and whose parent is gone: not even lost.
@@ -98,24 +106,30 @@ def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Servi
         version=record.version + 1,
     )
     event = feed.number(record.id, ending_of(ended), at)
-    services.journal.append([SaveRun(ended), AppendEvent(event)], urgent=True)
+    with_it = services.observers.ending(event, ended)
+    services.journal.append(
+        [SaveRun(ended), AppendEvent(event), *with_it],
+        partial(services.observers.shown, event, ended),
+        urgent=True,
+    )
+    return status
 
 
-def _restart(record: RunRecord, feed: Feed, services: Services) -> None:
-    """Start a run again: one that never began, or whose starter wanted it."""
+def _restart(record: RunRecord, feed: Feed, services: Services) -> str:
+    """Start a run again: one that never began, or whose starter wanted it; return what it is."""
     attempt = record.attempt + (record.status is not RunStatus.QUEUED)
     try:
         agent = services.catalog.get(record.agent)
         arguments, _ = agent.parse(record.input)
     except (UnknownAgent, InvalidInput) as error:
         _log.error("run %s cannot start again: %s", record.id, error)
-        _settle(replace(record, status=RunStatus.RUNNING), None, feed, services)
-        return
+        return _settle(replace(record, status=RunStatus.RUNNING), None, feed, services)
     restarted = replace(record, attempt=attempt, version=record.version + 1, waiting_for=None)
     run = Run(services, agent, arguments, restarted, feed=feed)
     services.registry.add(run)
     run.ledger.save(urgent=True)
     services.spawn(run.supervise)
+    return "restarted"
 
 
 def _never_began(at: str) -> Receipt:

@@ -22,6 +22,7 @@ from orchestrator.cleanup import bounded
 from orchestrator.errors import RunEnded, StoreUnavailable
 from orchestrator.journal import Journal
 from orchestrator.model import StopMode, StopSource
+from orchestrator.observing import Observers
 from orchestrator.recovery import recover
 from orchestrator.registry import Registry
 from orchestrator.services import Services
@@ -33,13 +34,14 @@ from orchestrator.watchdog import watching
 from orchestrator.worker.pool import MAX_WORKERS, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from typing import Unpack
 
     import httpx
 
     from orchestrator.agent import Agent
     from orchestrator.model import Receipt
+    from orchestrator.observing import Observer
     from orchestrator.run import Run
     from orchestrator.stopping import StopArguments
     from orchestrator.store.protocol import Store
@@ -57,6 +59,9 @@ class Orchestrator(Starter):
     Attributes:
         agents: the registered agents.
         registry: the live runs.
+        observers: are told of every event; more may be added.
+        recovered: what became of the runs that the last process left over: how many were
+            ``restarted``, ``stopped`` and ``lost``.
     """
 
     def __init__(
@@ -68,15 +73,17 @@ class Orchestrator(Starter):
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         max_workers: int = MAX_WORKERS,
+        observers: Iterable[Observer] = (),
     ) -> None:
         super().__init__(store, Registry())
         self.agents = Catalog(agents)
+        self.observers = Observers([self.broadcast, *observers])
+        self.recovered: Mapping[str, int] = {}
         self._nursery = nursery
         self._watchdog: Watchdog | None = None
         self._services = Services(
             store=store,
-            journal=Journal(store),
-            broadcast=self.broadcast,
+            journal=Journal(store, self.observers),
             registry=self.registry,
             timers=Timers(),
             catalog=self.agents,
@@ -87,6 +94,7 @@ class Orchestrator(Starter):
             stuck=set(),
             transport=transport,
             workers=WorkerPool(nursery, max_workers),
+            observers=self.observers,
         )
 
     @property
@@ -162,7 +170,7 @@ class Orchestrator(Starter):
     async def _open(self) -> None:
         self._nursery.start_soon(self._services.journal.run)
         self._nursery.start_soon(self._services.timers.run)
-        await recover(self.store, self._services)
+        self.recovered = await recover(self.store, self._services)
 
     async def _close(self, mode: StopMode) -> None:
         """Stop what still runs, and end the services that the runs needed."""
@@ -212,6 +220,7 @@ async def open_orchestrator(
     transport: httpx.AsyncBaseTransport | None = None,
     max_workers: int = MAX_WORKERS,
     watchdog_s: float | None = None,
+    observers: Iterable[Observer] = (),
 ) -> AsyncIterator[Orchestrator]:
     """Open a store and an orchestrator on it.
 
@@ -229,6 +238,8 @@ async def open_orchestrator(
         max_workers: how many runs may have a process of their own at a time; more wait.
         watchdog_s: name the run, file and line of code that blocks all others for longer than
             so many seconds, in the log and as ``Orchestrator.blocked``; None to not watch.
+        observers: are told of every event from the first on, those of runs that a crash left over
+            included.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged: the store cannot be opened.
@@ -236,7 +247,13 @@ async def open_orchestrator(
     failure: BaseException | None = None
     async with open_store(url) as store, trio.open_nursery() as nursery:
         orchestrator = Orchestrator(
-            store, nursery, agents, now or utc_now, transport, max_workers=max_workers
+            store,
+            nursery,
+            agents,
+            now or utc_now,
+            transport,
+            max_workers=max_workers,
+            observers=observers,
         )
         mode = StopMode.NOW
         try:

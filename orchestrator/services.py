@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import httpx
 
     from orchestrator.agent import Catalog
-    from orchestrator.broadcast import Broadcast
     from orchestrator.journal import Journal
     from orchestrator.model import RunId
+    from orchestrator.observing import Observers
     from orchestrator.registry import Registry
     from orchestrator.run import Run
     from orchestrator.store.protocol import Store
@@ -33,12 +33,12 @@ class Services:
         admit: starts a root run, as ``Orchestrator.admit``.
         stuck: runs that were let go while their code still stands.
         workers: starts the processes of runs that want one.
+        observers: are told of every event.
         transport: what agents' HTTP clients use instead of sockets; for tests.
     """
 
     store: Store
     journal: Journal
-    broadcast: Broadcast
     registry: Registry
     timers: Timers
     catalog: Catalog
@@ -49,3 +49,4 @@ class Services:
     stuck: set[Run]
     transport: httpx.AsyncBaseTransport | None
     workers: Workers
+    observers: Observers

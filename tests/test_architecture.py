@@ -16,7 +16,7 @@ WEB = sorted((ROOT / "api").rglob("*.py"))
 RANKS = {
     0: "errors model events",
     1: "lifecycle",
-    2: "cleanup timers store journal feed broadcast registry",
+    2: "cleanup timers observing store journal feed broadcast registry",
     3: "agent references sections operations shapes http llm data steps questions"
     " ports partials stack",
     4: "telling context",

@@ -140,7 +140,7 @@ async def stop_a_family(orchestrator: Orchestrator) -> None:
 
 async def all_up_to_now(reader: Reader, orchestrator: Orchestrator) -> list[dict[str, Any]]:
     """Return what the reader hears until it is told that it has heard everything."""
-    now = orchestrator.broadcast.position(orchestrator.broadcast.shown)
+    now = orchestrator.broadcast.position(orchestrator.broadcast.count)
     heard = []
     while (frame := await reader.frame()) != f": keep-alive\nid: {now}":
         assert frame is not None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.bench.crowd import bench_crowd, bench_tree
 from tests.bench.events import bench_events
 from tests.bench.idle import bench_idle
+from tests.bench.observers import bench_observers
 from tests.bench.stop import bench_stop
 from tests.bench.web import bench_starts, bench_stop_over_http
 from tests.bench.workers import bench_workers
@@ -25,5 +26,6 @@ BENCHMARKS: Mapping[str, Callable[[Effort], Awaitable[list[Figure]]]] = {
     "crowd": bench_crowd,
     "tree": bench_tree,
     "events": bench_events,
+    "observers": bench_observers,
     "workers": bench_workers,
 }

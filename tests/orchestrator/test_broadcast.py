@@ -25,8 +25,8 @@ RECORD = RunRecord(
 
 def show(broadcast: Broadcast, count: int = 1, **data: Any) -> None:
     for _ in range(count):
-        event = Event(broadcast.shown + 1, ROOT, ROOT, "test.event", "", data)
-        broadcast.show(event, RECORD)
+        event = Event(broadcast.count + 1, ROOT, ROOT, "test.event", "", data)
+        broadcast.shown(event, RECORD)
 
 
 def listen(
@@ -130,7 +130,7 @@ async def test_who_chooses_keeps_its_place_although_it_hears_nothing(
         with trio.move_on_after(1) as waited:
             await listener.next_batch()
         assert waited.cancelled_caught
-        assert listener.position == broadcast.position(broadcast.shown)
+        assert listener.position == broadcast.position(broadcast.count)
     show(broadcast)
 
     assert await numbers(listener) == [2 * KEPT + 1]
@@ -149,13 +149,13 @@ async def test_a_listener_that_is_cancelled_at_any_time_misses_nothing() -> None
             show(broadcast)
 
         nursery.start_soon(speak)
-        while len(heard) < broadcast.shown or broadcast.shown < 300:
+        while len(heard) < broadcast.count or broadcast.count < 300:
             with trio.CancelScope() as scope:
                 nursery.start_soon(_cancel_later, scope)
                 heard += await numbers(listener) or []
     heard += await numbers(listener) or [] if listener.behind else []
 
-    assert heard == list(range(1, broadcast.shown + 1))
+    assert heard == list(range(1, broadcast.count + 1))
 
 
 async def _cancel_later(scope: trio.CancelScope) -> None:
