@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 QUIESCE = str(Path(sys.executable).with_name("quiesce"))
 # No test may hang: a process that lives longer than this is killed, and its test fails.
-LIFETIME_S = 60.0
+LIFETIME_S = 120.0
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -117,7 +117,7 @@ class Site:
             return bool((value if isinstance(value, int) else len(value)) == number)
 
         with self.changed:
-            assert self.changed.wait_for(reached, 10), f"{what} is {getattr(self, what)}"
+            assert self.changed.wait_for(reached, LIFETIME_S), f"{what} is {getattr(self, what)}"
 
     def close(self) -> None:
         self._listener.close()
