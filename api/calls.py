@@ -1,4 +1,4 @@
-"""What the calls share: the orchestrator, the caller, the query, and how a run is acted upon."""
+"""What the calls share: the orchestrator, the caller, the query, and how runs are shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 from quart import Response, current_app, json, request
 
 from api.schema import run_json
-from orchestrator import InvalidInput, RunEnded
+from orchestrator import InvalidInput
 
 if TYPE_CHECKING:
     from orchestrator import Orchestrator, Run
@@ -45,32 +45,6 @@ async def show(orchestrator: Orchestrator, run_id: str) -> dict[str, Any]:
     record = await orchestrator.get(run_id)
     partial = await orchestrator.partial(run_id)
     return run_json(record, orchestrator.live(run_id)) | {"partial": partial}
-
-
-async def act(run_id: str, ask: Callable[[Run], int]) -> dict[str, Any]:
-    """Ask something of a live run, and return the run once that is durable.
-
-    It takes effect before this first waits. What refuses it is durable too before it is told.
-
-    Args:
-        ask: returns the journal's ticket, as the verbs of a run do.
-
-    Raises:
-        UnknownRun, RunEnded: there is nothing to act on.
-        StoreUnavailable: it is being carried out, but is not durable yet.
-    """
-    orchestrator = the_orchestrator()
-    live = orchestrator.live(run_id)
-    if live is None or live.record.status.is_terminal:
-        if live is not None:
-            await orchestrator.durable(live.ticket)
-        record = await orchestrator.get(run_id)
-        raise RunEnded(record.id, record.status)
-    try:
-        ask(live)
-    finally:
-        await orchestrator.durable(live.ticket)
-    return await whole_run(run_id)
 
 
 async def wait_for_end(run: Run | None, wait_s: float) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, g
 
-from api.calls import CALLER, Answer, act, query, the_orchestrator, wait_for_end, whole_run
+from api import acts
+from api.acts import Act
+from api.calls import CALLER, Answer, query, the_orchestrator, wait_for_end, whole_run
 from api.schema import AnswerOrder, ChangeOrder, ControlOrder, RerunOrder, WaitQuery, parse
 
 if TYPE_CHECKING:
@@ -21,22 +23,19 @@ blueprint = Blueprint("controls", __name__)
 @blueprint.post("/runs/<run_id>/pause")
 async def pause(run_id: str) -> Answer:
     """Let nothing new start in the run and below it; what is in flight finishes."""
-    reason = parse(ControlOrder, _body()).reason
-    return await act(run_id, lambda run: run.request_pause(requested_by=CALLER, reason=reason)), 202
+    return await acts.pause(run_id, parse(ControlOrder, _body())).answer()
 
 
 @blueprint.post("/runs/<run_id>/resume")
 async def resume(run_id: str) -> Answer:
     """Let a paused run, and everything below it, go on."""
-    parse(ControlOrder, _body())
-    return await act(run_id, lambda run: run.request_resume(requested_by=CALLER)), 202
+    return await acts.resume(run_id, parse(ControlOrder, _body())).answer()
 
 
 @blueprint.post("/runs/<run_id>/step")
 async def step(run_id: str) -> Answer:
     """Let one task of a paused tree through its gate."""
-    parse(ControlOrder, _body())
-    return await act(run_id, lambda run: run.request_step(requested_by=CALLER)), 202
+    return await acts.step(run_id, parse(ControlOrder, _body())).answer()
 
 
 @blueprint.post("/runs/<run_id>/answer")
@@ -47,14 +46,18 @@ async def answer(run_id: str) -> Answer:
     def give(run: Run) -> int:
         return run.answer(order.question_id, order.answer, answered_by=CALLER)
 
-    return await act(run_id, give), 202
+    return await Act(run_id, give).answer()
 
 
 @blueprint.patch("/runs/<run_id>")
-async def change(run_id: str) -> dict[str, Any]:
+async def change(run_id: str) -> Answer:
     """Move the run's deadline."""
     deadline_s = parse(ChangeOrder, g.body).deadline_s
-    return await act(run_id, lambda run: run.move_deadline(deadline_s, requested_by=CALLER))
+
+    def move(run: Run) -> int:
+        return run.move_deadline(deadline_s, requested_by=CALLER)
+
+    return await Act(run_id, move, 200).answer()
 
 
 @blueprint.post("/runs/<run_id>/rerun")

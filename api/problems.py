@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
+from api.schema import receipt_json
 from orchestrator import (
     IllegalTransition,
     InvalidInput,
@@ -25,7 +26,7 @@ from orchestrator import (
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
-    from orchestrator import Orchestrator
+    from orchestrator import Orchestrator, Run
 
 _log = logging.getLogger("quiesce.api")
 
@@ -59,6 +60,29 @@ def invalid(problems: list[tuple[str, str]], **members: Any) -> Response:
     return problem(422, "invalid-input", detail, **members, errors=errors)
 
 
+class StopNotDurable(OrchestratorError):
+    """The stop is being carried out, but a crash now could forget it."""
+
+    def __init__(self, run: Run, error: StoreUnavailable) -> None:
+        self.run_id = run.id
+        self.status = run.status
+        self.receipt = run.receipt
+        super().__init__(f"the stop is being carried out but is not durable yet: {error}")
+
+
+def about(run_id: str) -> dict[str, Any]:
+    """Return what a problem says of a run that is live; nothing of another."""
+    orchestrator: Orchestrator = current_app.extensions["quiesce"]
+    live = orchestrator.live(run_id)
+    return {} if live is None else {"run_id": live.id, "run_status": live.status}
+
+
+async def document(response: Response) -> dict[str, Any]:
+    """Return the document that a problem's response holds."""
+    found: dict[str, Any] = json.loads(await response.get_data())
+    return found
+
+
 def from_error(error: OrchestratorError, **about: Any) -> Response:
     """Return the problem that an error of the orchestrator means over HTTP.
 
@@ -83,6 +107,9 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(409, "nobody-asks", said, **about, question_id=question_id)
         case StartsRefused():
             return problem(503, "starts-refused", said)
+        case StopNotDurable(run_id=run_id, status=status, receipt=receipt):
+            shown = {"run_id": run_id, "run_status": status, "receipt": receipt_json(receipt)}
+            return problem(503, "stop-not-durable", said, **shown)
         case StoreUnavailable():
             return problem(503, "store-unavailable", said, **about)
         case _:
@@ -93,10 +120,7 @@ def install(app: QuartTrio) -> None:
     """Make the application answer every error with a problem document."""
 
     async def orchestrator_error(error: OrchestratorError) -> Response:
-        orchestrator: Orchestrator = current_app.extensions["quiesce"]
-        live = orchestrator.live((request.view_args or {}).get("run_id", ""))
-        about = {} if live is None else {"run_id": live.id, "run_status": live.status}
-        return from_error(error, **about)
+        return from_error(error, **about((request.view_args or {}).get("run_id", "")))
 
     async def http_error(error: HTTPException) -> Response:
         status = error.code or 500

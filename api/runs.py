@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quart import Blueprint, Response, g
 
+from api.acts import Stop
 from api.calls import (
-    CALLER,
     Answer,
     json_response,
     query,
@@ -24,15 +24,10 @@ from api.schema import (
     WaitQuery,
     agent_json,
     parse,
-    receipt_json,
     run_json,
     stack_json,
     tree_json,
 )
-from orchestrator import RunEnded, RunRecord, StopSource, StoreUnavailable
-
-if TYPE_CHECKING:
-    from orchestrator import Run
 
 blueprint = Blueprint("runs", __name__)
 
@@ -80,29 +75,9 @@ async def tree(run_id: str) -> dict[str, Any]:
 
 
 @blueprint.post("/runs/<run_id>/stop")
-async def stop(run_id: str) -> Answer | Response:
+async def stop(run_id: str) -> Answer:
     """Stop a run. It takes effect before this handler first waits; the answer is durable."""
-    order = parse(StopOrder, g.body if g.body is not None else {})
-    orchestrator = the_orchestrator()
-    live = orchestrator.live(run_id)
-    if live is not None and live.record.status.is_terminal:
-        # Its end is being stored; until then nobody knows of it, so neither does this answer.
-        await orchestrator.durable(live.ticket)
-    elif live is not None:
-        ticket = live.request_stop(
-            mode=order.mode,
-            grace_s=order.grace_s,
-            reason=order.reason,
-            source=StopSource.USER,
-            requested_by=CALLER,
-            discard=order.discard,
-        )
-        try:
-            await orchestrator.durable(ticket)
-        except StoreUnavailable as error:
-            return _not_durable(live, error)
-    await wait_for_end(live, order.wait_s)
-    return _stop_answer(await orchestrator.get(run_id), await whole_run(run_id))
+    return await Stop(run_id, parse(StopOrder, g.body if g.body is not None else {})).answer()
 
 
 @blueprint.get("/runs/<run_id>/stop")
@@ -125,21 +100,3 @@ async def stack(run_id: str) -> dict[str, Any]:
         return stack_json(live.stack())
     await the_orchestrator().get(run_id)
     return stack_json([])
-
-
-def _stop_answer(record: RunRecord, shown: dict[str, Any]) -> Answer:
-    if record.status.is_terminal and record.stop is None:
-        raise RunEnded(record.id, record.status)
-    return {"run": shown, "receipt": shown["stop"]}, 200 if record.status.is_terminal else 202
-
-
-def _not_durable(run: Run, error: StoreUnavailable) -> Response:
-    """The stop works, but a crash now could forget it: say both."""
-    return problem(
-        503,
-        "stop-not-durable",
-        f"the stop is being carried out but is not durable yet: {error}",
-        run_id=run.id,
-        run_status=run.status,
-        receipt=receipt_json(run.receipt),
-    )

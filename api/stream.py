@@ -1,4 +1,4 @@
-"""Server-sent events: feeds as streams that may be resumed.
+"""Feeds as streams that may be resumed: what they are made of, and as server-sent events.
 
 A stream holds a cursor and nothing else, so a slow reader costs no memory: what it has not read
 stays in the store. No scope or nursery spans a ``yield``; cleanup is synchronous.
@@ -6,8 +6,8 @@ stays in the store. No scope or nursery spans a ``yield``; cleanup is synchronou
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import trio
 from quart import Response, json
@@ -15,15 +15,29 @@ from quart import Response, json
 from api.schema import event_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
-    from orchestrator import Event, Listener, Subscription
+    from orchestrator import Listener, Subscription
 
 KEEP_ALIVE_S = 15.0
 # What a stream that is behind gets to catch up when the server closes.
 CLOSING_S = 0.2
 # What a reader that lost its connection waits before it connects again.
 RETRY_MS = 1000
+
+
+class Part(NamedTuple):
+    """One thing that a stream says.
+
+    Attributes:
+        name: the type of an event, ``snapshot``, ``reset``, or empty for nothing but the place.
+        place: where a reader goes on that has seen this; None if it is no place.
+        data: JSON text; empty only if ``name`` is.
+    """
+
+    name: str
+    place: str | None
+    data: str = ""
 
 
 class Source(Protocol):
@@ -34,10 +48,10 @@ class Source(Protocol):
         """Whether there is something that the reader has not seen yet."""
 
     @property
-    def idle(self) -> str:
-        """What to send when nothing has happened for a while."""
+    def place(self) -> str | None:
+        """Where a reader stands that hears nothing for a while; None if it does not move."""
 
-    async def next_frames(self) -> str:
+    async def next_parts(self) -> list[Part]:
         """Wait for what comes next; empty at the end. May be cancelled; nothing is lost by it."""
 
 
@@ -48,7 +62,7 @@ class OneRun:
         snapshot: returns the whole run as JSON.
     """
 
-    idle = ": keep-alive\n\n"
+    place = None
 
     def __init__(
         self, subscription: Subscription, snapshot: Callable[[], Awaitable[dict[str, Any]]]
@@ -62,19 +76,18 @@ class OneRun:
         """See ``Source.behind``."""
         return self._subscription.behind or (self._subscription.over and not self._all_said)
 
-    async def next_frames(self) -> str:
-        """See ``Source.next_frames``."""
+    async def next_parts(self) -> list[Part]:
+        """See ``Source.next_parts``."""
         batch = await self._subscription.next_batch()
         if batch or self._all_said:
-            return "".join(_frame(str(event.seq), event) for event in batch)
-        run = json.dumps(await self._snapshot())
+            return [Part(event.type, str(event.seq), event_text(event)) for event in batch]
+        snapshot = Part("snapshot", None, json.dumps(await self._snapshot()))
         self._all_said = True
-        # Without an id, so that who comes back does so with the number of an event.
-        return f"event: snapshot\ndata: {run}\n\n"
+        return [snapshot]
 
 
 class AllRuns:
-    """The events of all runs; a reader that has no place in them is told where they are."""
+    """The events of all runs; a reader that has no place in them is told where it is."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -85,40 +98,53 @@ class AllRuns:
         return self._listener.behind
 
     @property
-    def idle(self) -> str:
-        """A comment, and the position: a reader of few events does not lose its place so."""
-        return f": keep-alive\nid: {self._listener.position}\n\n"
+    def place(self) -> str:
+        """See ``Source.place``: a reader of few events must not lose its place by that."""
+        return self._listener.position
 
-    async def next_frames(self) -> str:
-        """See ``Source.next_frames``."""
+    async def next_parts(self) -> list[Part]:
+        """See ``Source.next_parts``."""
         heard = await self._listener.next_batch()
         if heard is None:
-            position = self._listener.position
-            return f"id: {position}\nevent: reset\ndata: {json.dumps({'position': position})}\n\n"
-        return "".join(_frame(each.position, each.event) for each in heard)
+            place = self._listener.position
+            return [Part("reset", place, json.dumps({"position": place}))]
+        return [Part(each.event.type, each.position, event_text(each.event)) for each in heard]
 
 
 class Streams:
     """The open streams of a server, so that they can end before it does.
 
     Attributes:
-        closing: streams end as soon as their readers have what there is.
+        closing: set when streams are to end, as soon as their readers have what there is.
     """
 
     def __init__(self) -> None:
-        self.closing = False
+        self.closing = trio.Event()
         self._naps: set[trio.CancelScope] = set()
 
     def close(self) -> None:
         """End every stream. May be called twice."""
-        self.closing = True
+        self.closing.set()
         for nap in self._naps:
             nap.cancel()
 
+    async def follow(self, source: Source) -> AsyncGenerator[list[Part], None]:
+        """Yield what the source has, as it comes, and where the reader stands in a silence."""
+        while not (closing := self.closing.is_set()) or source.behind:
+            parts: list[Part] | None = None
+            with self._nap():
+                parts = await source.next_parts()
+            if parts is None and not closing:
+                parts = [Part("", source.place)]
+            if not parts:
+                return
+            yield parts
+
     @contextmanager
-    def nap(self) -> Iterator[None]:
+    def _nap(self) -> Iterator[None]:
         """Let the body wait for a while at most, and not much beyond the closing."""
-        with trio.move_on_after(CLOSING_S if self.closing else KEEP_ALIVE_S) as scope:
+        seconds = CLOSING_S if self.closing.is_set() else KEEP_ALIVE_S
+        with trio.move_on_after(seconds) as scope:
             self._naps.add(scope)
             try:
                 yield
@@ -126,7 +152,7 @@ class Streams:
                 self._naps.discard(scope)
 
     def respond(self, source: Source) -> Response:
-        """Return the response that streams a source."""
+        """Return the response that streams a source as server-sent events."""
         response = Response(
             self._frames(source),
             content_type="text/event-stream",
@@ -138,18 +164,15 @@ class Streams:
 
     async def _frames(self, source: Source) -> AsyncIterator[bytes]:
         yield f"retry: {RETRY_MS}\n\n".encode()
-        while not (closing := self.closing) or source.behind:
-            frames: str | None = None
-            with self.nap():
+        async with aclosing(self.follow(source)) as following:
+            async for parts in following:
                 # One write for all that has come: at 1,000 events a second a write for each
                 # would be too slow.
-                frames = await source.next_frames()
-            if frames is None and not closing:
-                frames = source.idle
-            if not frames:
-                return
-            yield frames.encode()
+                yield "".join(map(_frame, parts)).encode()
 
 
-def _frame(place: str, event: Event) -> str:
-    return f"id: {place}\nevent: {event.type}\ndata: {event_text(event)}\n\n"
+def _frame(part: Part) -> str:
+    place = "" if part.place is None else f"id: {part.place}\n"
+    if not part.name:
+        return f": keep-alive\n{place}\n"
+    return f"{place}event: {part.name}\ndata: {part.data}\n\n"

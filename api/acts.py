@@ -1,0 +1,125 @@
+"""What is asked of runs, over HTTP and over WebSockets alike.
+
+It takes effect when the object is made, before anything is awaited; ``answer`` waits until that is
+durable, and says what has become of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from api.calls import CALLER, the_orchestrator, wait_for_end, whole_run
+from api.problems import StopNotDurable
+from orchestrator import RunEnded, RunStatus, StopSource, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.schema import ControlOrder, StopOrder
+    from orchestrator import Run
+
+
+class Asked(Protocol):
+    """Something that was asked for, and has taken effect."""
+
+    async def answer(self) -> tuple[dict[str, Any], int]:
+        """Return the body and the HTTP status of the answer, once it may be given."""
+
+
+class Act:
+    """Something that is asked of a live run.
+
+    Args:
+        ask: returns the journal's ticket, as the verbs of a run do.
+        status: that of the answer.
+    """
+
+    def __init__(self, run_id: str, ask: Callable[[Run], int], status: int = 202) -> None:
+        self._run_id = run_id
+        self._status = status
+        self._orchestrator = the_orchestrator()
+        live = self._orchestrator.live(run_id)
+        self._ended = live is None or live.record.status.is_terminal
+        self._refusal: Exception | None = None
+        if live is not None and not self._ended:
+            try:
+                ask(live)
+            except Exception as error:
+                self._refusal = error
+        self._ticket = 0 if live is None else live.ticket
+
+    async def answer(self) -> tuple[dict[str, Any], int]:
+        """Return the run once it is durable; what refuses it is durable too before it is told.
+
+        Raises:
+            UnknownRun, RunEnded: there was nothing to act on.
+            StoreUnavailable: it is being carried out, but is not durable yet.
+            Exception: whatever the run refused it with.
+        """
+        await self._orchestrator.durable(self._ticket)
+        if self._refusal is not None:
+            raise self._refusal
+        if self._ended:
+            record = await self._orchestrator.get(self._run_id)
+            raise RunEnded(record.id, record.status)
+        return await whole_run(self._run_id), self._status
+
+
+class Stop:
+    """A stop of a run, which may have ended."""
+
+    def __init__(self, run_id: str, order: StopOrder) -> None:
+        self._run_id = run_id
+        self._wait_s = order.wait_s
+        self._orchestrator = the_orchestrator()
+        self._live = self._orchestrator.live(run_id)
+        # While an end is being stored nobody knows of it, so neither may the answer.
+        self._asked = self._live is not None and not self._live.record.status.is_terminal
+        if self._live is not None and self._asked:
+            self._live.request_stop(
+                mode=order.mode,
+                grace_s=order.grace_s,
+                reason=order.reason,
+                source=StopSource.USER,
+                requested_by=CALLER,
+                discard=order.discard,
+            )
+        self._ticket = 0 if self._live is None else self._live.ticket
+
+    async def answer(self) -> tuple[dict[str, Any], int]:
+        """Return the run and its receipt, once the stop is durable.
+
+        It waits for the end of the run as long as the order says; the status is 200 only if that
+        is there.
+
+        Raises:
+            UnknownRun, RunEnded: there was nothing to stop.
+            StopNotDurable: it is being carried out, but a crash now could forget it.
+        """
+        try:
+            await self._orchestrator.durable(self._ticket)
+        except StoreUnavailable as error:
+            if self._live is None or not self._asked:
+                raise
+            raise StopNotDurable(self._live, error) from error
+        await wait_for_end(self._live, self._wait_s)
+        run = await whole_run(self._run_id)
+        status = RunStatus(run["status"])
+        if status.is_terminal and run["stop"] is None:
+            raise RunEnded(run["id"], status)
+        return {"run": run, "receipt": run["stop"]}, 200 if status.is_terminal else 202
+
+
+def pause(run_id: str, order: ControlOrder) -> Act:
+    """Let nothing new start in the run and below it; what is in flight finishes."""
+    return Act(run_id, lambda run: run.request_pause(requested_by=CALLER, reason=order.reason))
+
+
+def resume(run_id: str, _: ControlOrder) -> Act:
+    """Let a paused run, and everything below it, go on."""
+    return Act(run_id, lambda run: run.request_resume(requested_by=CALLER))
+
+
+def step(run_id: str, _: ControlOrder) -> Act:
+    """Let one task of a paused tree through its gate."""
+    return Act(run_id, lambda run: run.request_step(requested_by=CALLER))
