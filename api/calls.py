@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from orchestrator import Orchestrator, Run
 
-# Whoever can reach the server may do everything, so nobody has a name yet.
-CALLER = "anonymous"
-
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, Response, current_app, g, request
 
+from api.auth.guard import caller, check_agent
 from api.calls import (
-    CALLER,
     Answer,
     json_response,
     query,
@@ -35,7 +36,7 @@ from orchestrator import RunEnded, RunRecord, StopSource, StoreUnavailable
 
 if TYPE_CHECKING:
     from api.stream import Streams
-    from orchestrator import Run
+    from orchestrator import Run, RunFilter
 
 blueprint = Blueprint("runs", __name__)
 
@@ -51,7 +52,10 @@ async def start() -> Answer:
     """Start a run; the answer comes once that is durable."""
     order = parse(StartOrder, g.body)
     wait_s = parse(WaitQuery, query()).wait_s
-    run = await the_orchestrator().start(order.agent, order.input, options=order.options)
+    check_agent(order.agent)
+    run = await the_orchestrator().start(
+        order.agent, order.input, options=order.options, owner=caller().principal
+    )
     await wait_for_end(run, wait_s)
     return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}
 
@@ -61,7 +65,10 @@ async def runs() -> dict[str, Any]:
     """List runs, newest first, without their partial results."""
     asked = parse(RunsQuery, query())
     orchestrator = the_orchestrator()
-    page = await orchestrator.runs(asked.filter(), after=asked.after, limit=asked.limit)
+    where = _visible(asked.filter())
+    if where is None:
+        return {"runs": [], "next": None}
+    page = await orchestrator.runs(where, after=asked.after, limit=asked.limit)
     shown = [run_json(record, orchestrator.live(record.id)) for record in page.runs]
     return {"runs": shown, "next": page.next}
 
@@ -110,8 +117,8 @@ async def stop(run_id: str) -> Answer | Response:
             mode=order.mode,
             grace_s=order.grace_s,
             reason=order.reason,
-            source=StopSource.USER,
-            requested_by=CALLER,
+            source=_source(live),
+            requested_by=caller().principal,
             discard=order.discard,
         )
         try:
@@ -142,6 +149,20 @@ async def stack(run_id: str) -> dict[str, Any]:
         return stack_json(live.stack())
     await the_orchestrator().get(run_id)
     return stack_json([])
+
+
+def _visible(where: RunFilter) -> RunFilter | None:
+    """Return the filter for those of the runs that the caller may see; None if it may see none."""
+    if caller().sees_all:
+        return where
+    own = caller().principal
+    return replace(where, owner=own) if where.owner in (None, own) else None
+
+
+def _source(run: Run) -> StopSource:
+    # Only an admin may act on somebody else's run; one without an owner is nobody else's.
+    own = run.record.owner in ("", caller().principal)
+    return StopSource.USER if own else StopSource.ADMIN
 
 
 def _stop_answer(record: RunRecord, shown: dict[str, Any]) -> Answer:
