@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from api.calls import CALLER, the_orchestrator, wait_for_end, whole_run
+from api.auth.guard import caller
+from api.calls import the_orchestrator, wait_for_end, whole_run
 from api.problems import StopNotDurable
 from orchestrator import RunEnded, RunStatus, StopSource, StoreUnavailable
 
@@ -80,8 +81,8 @@ class Stop:
                 mode=order.mode,
                 grace_s=order.grace_s,
                 reason=order.reason,
-                source=StopSource.USER,
-                requested_by=CALLER,
+                source=_source(self._live),
+                requested_by=caller().principal,
                 discard=order.discard,
             )
         self._ticket = 0 if self._live is None else self._live.ticket
@@ -110,16 +111,24 @@ class Stop:
         return {"run": run, "receipt": run["stop"]}, 200 if status.is_terminal else 202
 
 
+def _source(run: Run) -> StopSource:
+    # Only an admin may act on somebody else's run; one without an owner is nobody else's.
+    own = run.record.owner in ("", caller().principal)
+    return StopSource.USER if own else StopSource.ADMIN
+
+
 def pause(run_id: str, order: ControlOrder) -> Act:
     """Let nothing new start in the run and below it; what is in flight finishes."""
-    return Act(run_id, lambda run: run.request_pause(requested_by=CALLER, reason=order.reason))
+    return Act(
+        run_id, lambda run: run.request_pause(requested_by=caller().principal, reason=order.reason)
+    )
 
 
 def resume(run_id: str, _: ControlOrder) -> Act:
     """Let a paused run, and everything below it, go on."""
-    return Act(run_id, lambda run: run.request_resume(requested_by=CALLER))
+    return Act(run_id, lambda run: run.request_resume(requested_by=caller().principal))
 
 
 def step(run_id: str, _: ControlOrder) -> Act:
     """Let one task of a paused tree through its gate."""
-    return Act(run_id, lambda run: run.request_step(requested_by=CALLER))
+    return Act(run_id, lambda run: run.request_step(requested_by=caller().principal))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
 from api import controls, feeds, files, problems, runs
+from api.auth import Access, guard
 from api.stream import Streams
 
 if TYPE_CHECKING:
@@ -18,8 +17,14 @@ if TYPE_CHECKING:
 MAX_BODY = 8 * 2**20
 
 
-def create_app(orchestrator: Orchestrator, streams: Streams | None = None) -> QuartTrio:
-    """Return the application for an orchestrator, which outlives it."""
+def create_app(
+    orchestrator: Orchestrator, streams: Streams | None = None, access: Access | None = None
+) -> QuartTrio:
+    """Return the application for an orchestrator, which outlives it.
+
+    Args:
+        access: who may do what; None if everybody who can connect may do everything.
+    """
     app = QuartTrio("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     # The connection cuts a client that does not read; a slow one may take its time.
@@ -27,7 +32,7 @@ def create_app(orchestrator: Orchestrator, streams: Streams | None = None) -> Qu
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     app.extensions["quiesce"] = orchestrator
     app.extensions["quiesce.streams"] = streams or Streams()
-    app.before_request(_refuse_foreign)
+    guard.install(app, access or Access())
     app.before_request(_read_body)
     for module in (runs, feeds, controls, files):
         app.register_blueprint(module.blueprint)
@@ -52,28 +57,6 @@ def _readyz_of(orchestrator: Orchestrator) -> Any:
         return body, 503 if reasons else 200
 
     return readyz
-
-
-async def _refuse_foreign() -> Response | None:
-    """Refuse what a page of somebody else's makes a browser send to this machine.
-
-    A foreign ``Host`` is DNS rebinding, a foreign ``Origin`` a cross-site request.
-    """
-    host = request.headers.get("Host", "")
-    if not _is_local(host):
-        return problems.problem(403, "foreign-host", f"host {host!r} is not this server")
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != host:
-        return problems.problem(403, "foreign-origin", f"origin {origin!r} is not this server")
-    return None
-
-
-def _is_local(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 async def _read_body() -> Response | None:

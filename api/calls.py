@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -15,18 +14,7 @@ from orchestrator import InvalidInput
 if TYPE_CHECKING:
     from orchestrator import Orchestrator, Run
 
-# Whoever can reach the server may do everything, so nobody has a name yet.
-CALLER = "anonymous"
-
-# Whether a run of that owner may be seen.
-Sight = Callable[[str], bool]
-
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
-
-
-def sight() -> Sight:
-    """Return what the caller may see, which can be asked when the request is long over."""
-    return lambda owner: True
 
 
 def the_orchestrator() -> Orchestrator:

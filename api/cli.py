@@ -13,6 +13,7 @@ from api.commands.exec import exec_
 from api.commands.remote import agents, ls, show, stop, tail
 from api.commands.run import run
 from api.commands.serve import serve
+from api.commands.token import token
 from orchestrator import OrchestratorError
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
@@ -62,7 +63,7 @@ def main() -> None:
 
 _ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
 
-for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, agents):
+for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, agents, token):
     main.add_command(_command)
 
 

@@ -11,7 +11,8 @@ from quart import Blueprint, g
 
 from api import acts
 from api.acts import Act
-from api.calls import CALLER, Answer, query, the_orchestrator, wait_for_end, whole_run
+from api.auth.guard import caller, check_agent
+from api.calls import Answer, query, the_orchestrator, wait_for_end, whole_run
 from api.schema import AnswerOrder, ChangeOrder, ControlOrder, RerunOrder, WaitQuery, parse
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ async def answer(run_id: str) -> Answer:
     order = parse(AnswerOrder, g.body)
 
     def give(run: Run) -> int:
-        return run.answer(order.question_id, order.answer, answered_by=CALLER)
+        return run.answer(order.question_id, order.answer, answered_by=caller().principal)
 
     return await Act(run_id, give).answer()
 
@@ -55,7 +56,7 @@ async def change(run_id: str) -> Answer:
     deadline_s = parse(ChangeOrder, g.body).deadline_s
 
     def move(run: Run) -> int:
-        return run.move_deadline(deadline_s, requested_by=CALLER)
+        return run.move_deadline(deadline_s, requested_by=caller().principal)
 
     return await Act(run_id, move, 200).answer()
 
@@ -65,6 +66,7 @@ async def rerun(run_id: str) -> Answer:
     """Start a new run with the input of one that has ended."""
     order = parse(RerunOrder, _body())
     wait_s = parse(WaitQuery, query()).wait_s
+    check_agent((await the_orchestrator().get(run_id)).agent)
     run = await the_orchestrator().rerun(run_id, from_step=order.from_step)
     await wait_for_end(run, wait_s)
     return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}

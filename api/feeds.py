@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, Response, current_app, request
 
-from api.calls import query, show, sight, the_orchestrator
+from api.auth.guard import caller
+from api.calls import query, show, the_orchestrator
 from api.schema import AllEventsQuery, EventsQuery, event_json, parse
 from api.stream import AllRuns, OneRun
 
@@ -36,9 +37,9 @@ async def events(run_id: str) -> Response | dict[str, Any]:
 async def all_events() -> Response:
     """Stream the events of every run that the caller may see."""
     asked = parse(AllEventsQuery, _from_the_last_event())
-    wanted, seen = asked.chooses(), sight()
+    wanted, identity = asked.chooses(), caller()
     listener = the_orchestrator().listen(
-        after=asked.after, where=lambda notice: seen(notice.owner) and wanted(notice)
+        after=asked.after, where=lambda notice: identity.may_see(notice.owner) and wanted(notice)
     )
     return _streams().respond(AllRuns(listener))
 

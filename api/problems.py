@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
+from api.auth.identity import BadCredentials, CannotJudge, Forbidden, Unidentified
 from api.schema import receipt_json
 from orchestrator import (
     IllegalTransition,
@@ -47,10 +48,21 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:
         "detail": detail,
         **members,
     }
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
     return Response(
-        json.dumps(body), status=status, headers=headers, content_type="application/problem+json"
+        json.dumps(body),
+        status=status,
+        headers=_headers(status, kind),
+        content_type="application/problem+json",
     )
+
+
+def _headers(status: int, kind: str) -> dict[str, str]:
+    if status in (429, 503):
+        return {"Retry-After": str(RETRY_AFTER_S)}
+    if status == 401:
+        error = ', error="invalid_token"' if kind == "bad-token" else ""
+        return {"WWW-Authenticate": f'Bearer realm="quiesce"{error}'}
+    return {}
 
 
 def invalid(problems: list[tuple[str, str]], **members: Any) -> Response:
@@ -95,6 +107,14 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return invalid(list(problems), **about)
         case UnknownAgent():
             return invalid([("agent", said)])
+        case BadCredentials():
+            return problem(401, "bad-token", said)
+        case Unidentified():
+            return problem(401, "no-token", said)
+        case Forbidden():
+            return problem(403, "forbidden", said, **about)
+        case CannotJudge():
+            return problem(503, "cannot-judge", said)
         case UnknownRun(run_id=run_id):
             return problem(404, "unknown-run", said, run_id=run_id)
         case RunEnded(run_id=run_id, status=status):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, Response, g
 
 from api.acts import Stop
+from api.auth.guard import caller, check_agent
 from api.calls import (
     Answer,
     json_response,
@@ -29,6 +31,9 @@ from api.schema import (
     tree_json,
 )
 
+if TYPE_CHECKING:
+    from orchestrator import RunFilter
+
 blueprint = Blueprint("runs", __name__)
 
 
@@ -43,7 +48,10 @@ async def start() -> Answer:
     """Start a run; the answer comes once that is durable."""
     order = parse(StartOrder, g.body)
     wait_s = parse(WaitQuery, query()).wait_s
-    run = await the_orchestrator().start(order.agent, order.input, options=order.options)
+    check_agent(order.agent)
+    run = await the_orchestrator().start(
+        order.agent, order.input, options=order.options, owner=caller().principal
+    )
     await wait_for_end(run, wait_s)
     return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}
 
@@ -53,7 +61,10 @@ async def runs() -> dict[str, Any]:
     """List runs, newest first, without their partial results."""
     asked = parse(RunsQuery, query())
     orchestrator = the_orchestrator()
-    page = await orchestrator.runs(asked.filter(), after=asked.after, limit=asked.limit)
+    where = _visible(asked.filter())
+    if where is None:
+        return {"runs": [], "next": None}
+    page = await orchestrator.runs(where, after=asked.after, limit=asked.limit)
     shown = [run_json(record, orchestrator.live(record.id)) for record in page.runs]
     return {"runs": shown, "next": page.next}
 
@@ -100,3 +111,11 @@ async def stack(run_id: str) -> dict[str, Any]:
         return stack_json(live.stack())
     await the_orchestrator().get(run_id)
     return stack_json([])
+
+
+def _visible(where: RunFilter) -> RunFilter | None:
+    """Return the filter for those of the runs that the caller may see; None if it may see none."""
+    if caller().sees_all:
+        return where
+    own = caller().principal
+    return replace(where, owner=own) if where.owner in (None, own) else None

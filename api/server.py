@@ -1,4 +1,4 @@
-"""Serving the application on a loopback address until it is time to close."""
+"""Serving the application on one address until it is time to close."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ async def serve(
     host: str,
     port: int,
     closing: trio.Event,
+    loopback_only: bool = True,
     keep_alive_s: float = KEEP_ALIVE_S,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -64,15 +65,17 @@ async def serve(
     ``Connection.SEND_STALL_S`` on top. Cancellation gives requests no time at all.
 
     Args:
-        host: a loopback address: in ``127.0.0.0/8``, ``::1``, or ``localhost`` (``127.0.0.1``).
+        host: an address of this machine, ``0.0.0.0`` or ``::`` for all of them, or ``localhost``
+            (``127.0.0.1``).
         port: 0 to 65535; 0 picks one that is free.
+        loopback_only: refuse other addresses than those in ``127.0.0.0/8`` and ``::1``.
         keep_alive_s: an idle connection is closed after so many seconds.
 
     Raises:
-        InvalidInput: ``host`` is not a loopback address, or ``port`` is not a port.
+        InvalidInput: ``host`` is no address, or none that is allowed; ``port`` is not a port.
         CannotListen: somebody else has the port, or we may not have it.
     """
-    with _listen(host, port) as listener:
+    with _listen(host, port, loopback_only=loopback_only) as listener:
         address = cast("Address", listener.getsockname()[:2])
         install()
         try:
@@ -86,12 +89,12 @@ async def serve(
             raise _only(group) from None
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, loopback_only: bool) -> socket.socket:
     """Listen here rather than in hypercorn, whose nurseries would wrap the error twice."""
     problems = []
     host = "127.0.0.1" if host == "localhost" else host
-    if not _is_loopback(host):
-        problems.append(("host", f"{host!r} is not loopback; use 127.0.0.1, ::1 or localhost"))
+    if wrong := _wrong_with(host, loopback_only=loopback_only):
+        problems.append(("host", wrong))
     if not 0 <= port <= 65535:
         problems.append(("port", f"{port} is not a port; use 0 to 65535"))
     if problems:
@@ -103,11 +106,15 @@ def _listen(host: str, port: int) -> socket.socket:
         raise CannotListen(host, port, os.strerror(error.errno or 0)) from error
 
 
-def _is_loopback(host: str) -> bool:
+def _wrong_with(host: str, *, loopback_only: bool) -> str:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return f"{host!r} is not an address; use 127.0.0.1, ::1 or localhost, or 0.0.0.0 for all"
+    if loopback_only and not is_loopback:
+        remedy = "use 127.0.0.1, ::1 or localhost, or say with --tokens who may use the server"
+        return f"{host!r} is not loopback; {remedy}"
+    return ""
 
 
 def _config(keep_alive_s: float) -> Config:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from api.app import create_app
+from api.auth import Access, FileAccess
 from api.server import serve
 from api.stream import Streams
 from orchestrator import StopMode, StopSource, open_orchestrator
@@ -33,20 +34,29 @@ WATCHDOG_S = 1.0
 
 @asynccontextmanager
 async def open_server(
-    orchestrator: Orchestrator, *, host: str = "127.0.0.1", port: int = 0
+    orchestrator: Orchestrator,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    access: Access | None = None,
 ) -> AsyncIterator[str]:
     """Serve an orchestrator over HTTP while the body runs; yields the base URL.
 
     Leaving the body ends the streams, then the server, in bounded time. Runs go on.
 
+    Args:
+        access: who may do what; None if everybody who can connect may do everything.
+
     Raises:
-        InvalidInput: ``host`` is not a loopback address, or ``port`` is none.
+        InvalidInput: ``host`` is no address, or not a loopback address although there is no
+            authentication; or ``port`` is none.
         CannotListen: somebody else has the port.
     """
-    streams, closing = Streams(), trio.Event()
-    app = create_app(orchestrator, streams)
+    streams, closing, access = Streams(), trio.Event(), access or Access()
+    app = create_app(orchestrator, streams, access)
+    listen = partial(serve, host=host, port=port, loopback_only=not access.authentication)
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(partial(serve, app, host=host, port=port, closing=closing))
+        address = await nursery.start(partial(listen, app, closing=closing))
         try:
             yield base_url(address)
         finally:
@@ -68,6 +78,7 @@ async def serve_forever(
     port: int,
     grace_s: float,
     announce: Callable[[str], None],
+    access: Access | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -78,13 +89,17 @@ async def serve_forever(
     Args:
         grace_s: the most that operations in flight get when the server shuts down.
         announce: called with the base URL once clients can connect.
+        access: as for ``open_server``; SIGHUP reads the file again that it comes from.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_orchestrator(store, agents=agents, watchdog_s=WATCHDOG_S) as orchestrator:
-            async with open_server(orchestrator, host=host, port=port) as url:
+            async with (
+                open_server(orchestrator, host=host, port=port, access=access) as url,
+                _reloading(access),
+            ):
                 announce(url)
                 await anext(signals)
                 await _drain(orchestrator, signals, grace_s)
@@ -92,6 +107,24 @@ async def serve_forever(
             if orchestrator.stuck or unstored:
                 _leave_without(orchestrator, 1 if unstored else 0)
     return 0
+
+
+@asynccontextmanager
+async def _reloading(access: Access | None) -> AsyncIterator[None]:
+    """Read the tokens file again at each SIGHUP, while the body runs."""
+    if not isinstance(access, FileAccess):
+        yield
+        return
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_reload_at, signals, access)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def _reload_at(signals: AsyncIterator[int], access: FileAccess) -> None:
+    async for _ in signals:
+        access.reload()
 
 
 async def _drain(orchestrator: Orchestrator, signals: AsyncIterator[int], grace_s: float) -> None:

@@ -32,6 +32,7 @@ from tests.docs.pages import DOCS, ROOT, blocks_of, code_in, rows_of
 from tests.test_architecture import RANKS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 REFERENCE = DOCS / "reference"
@@ -94,7 +95,7 @@ def test_every_error_is_there() -> None:
 
 
 def test_every_kind_of_problem_is_there_with_its_status() -> None:
-    source = "".join(file.read_text() for file in (ROOT / "api").glob("*.py"))
+    source = "".join(file.read_text() for file in (ROOT / "api").rglob("*.py"))
     used = set(re.findall(r'problem\(\s*(\d{3}),\s*"([a-z-]+)"', source))
     rows = table_of(REFERENCE / "errors.md", "problem")
     assert {(row[0], kind) for kind, row in rows.items()} == used
@@ -168,7 +169,7 @@ def flags_on_the_page() -> dict[str, dict[str, str]]:
     sections = re.split(r"^## ", (REFERENCE / "commands.md").read_text(), flags=re.MULTILINE)[1:]
     found: dict[str, dict[str, str]] = {}
     for section in sections:
-        if named := re.match(r"`quiesce (\w+)", section):
+        if named := re.match(r"`quiesce ([a-z]+(?: [a-z]+)*)", section):
             rows = re.findall(r"^\| `(--[\w-]+).*?` \| (?:`(.*?)`)?", section, re.MULTILINE)
             found[named[1]] = dict(rows)
     return found
@@ -181,8 +182,17 @@ def test_every_command_is_there_with_its_flags_and_their_defaults() -> None:
             for option in command.params
             if isinstance(option, click.Option)
         }
-        for name, command in main.commands.items()
+        for name, command in _leaves("", main)
     }
+
+
+def _leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Yield the commands that do something, with what is typed to get there."""
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    for each in command.commands.values():
+        yield from _leaves(f"{name} {each.name}".strip(), each)
 
 
 def _default(option: click.Option) -> str:

@@ -1,0 +1,19 @@
+"""Who may do what.
+
+- ``identity``: principals, roles, and what an authenticator is;
+- ``rights``: the one table of what each call needs;
+- ``tokens file access``: bearer tokens, the file that lists them, and the rules of a server;
+- ``guard``: what every request passes before its call.
+"""
+
+from __future__ import annotations
+
+from api.auth.access import Access as Access
+from api.auth.access import FileAccess as FileAccess
+from api.auth.identity import ANONYMOUS as ANONYMOUS
+from api.auth.identity import Authenticator as Authenticator
+from api.auth.identity import BadCredentials as BadCredentials
+from api.auth.identity import CannotJudge as CannotJudge
+from api.auth.identity import Credentials as Credentials
+from api.auth.identity import Identity as Identity
+from api.auth.identity import Role as Role

@@ -1,0 +1,83 @@
+"""Who may do what on one server: its rules, and how they are read again."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from api.auth.file import BadTokensFile, Rules, read_rules
+from api.auth.identity import ANONYMOUS, BadCredentials, Role, Unidentified
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+    from pathlib import Path
+
+    from api.auth.identity import Credentials, Identity
+
+_log = logging.getLogger("quiesce.auth")
+
+
+class Access:
+    """Who may do what on a server.
+
+    Without rules everybody is ``ANONYMOUS`` and may do everything, so such a server must bind
+    loopback addresses only.
+
+    Args:
+        rules: who is known; None for no authentication.
+        public_hosts: names under which clients reach the server, each with a port or without;
+            addresses and ``localhost`` need not be named.
+    """
+
+    def __init__(self, rules: Rules | None = None, *, public_hosts: Iterable[str] = ()) -> None:
+        self.rules = rules
+        self.public_hosts = frozenset(host.lower() for host in public_hosts)
+
+    @property
+    def authentication(self) -> bool:
+        """Whether one must be known to do anything."""
+        return self.rules is not None
+
+    async def identify(self, given: Credentials) -> Identity:
+        """Return who sends a request.
+
+        Raises:
+            Unidentified: it says nothing of that.
+            BadCredentials: what it says is no good.
+            CannotJudge: that cannot be told at present.
+        """
+        if self.rules is None:
+            return ANONYMOUS
+        for each in self.rules.authenticators:
+            if (identity := await each.identify(given)) is not None:
+                return identity
+        raise Unidentified() if given.bearer is None else BadCredentials()
+
+    def may_start(self, identity: Identity, agent: str) -> bool:
+        """Whether somebody who may start runs may start those of that agent."""
+        guarded = self.rules is not None and agent in self.rules.admin_only
+        return identity.role is Role.ADMIN or not guarded
+
+
+class FileAccess(Access):
+    """Access by the rules of a tokens file.
+
+    Raises:
+        BadTokensFile: it cannot be used.
+    """
+
+    def __init__(
+        self, path: Path, agents: Container[str], *, public_hosts: Iterable[str] = ()
+    ) -> None:
+        super().__init__(read_rules(path, agents), public_hosts=public_hosts)
+        self._path = path
+        self._agents = agents
+
+    def reload(self) -> None:
+        """Read the file again. Should it be broken, the rules stay, and the log says why."""
+        try:
+            self.rules = read_rules(self._path, self._agents)
+        except BadTokensFile as error:
+            _log.error("the tokens stay as they were: %s", error)
+        else:
+            _log.warning("the tokens file %s was read again", self._path)

@@ -1,0 +1,97 @@
+"""Who sends a request: values, and what an authenticator is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from orchestrator import OrchestratorError
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import Headers
+
+
+class Role(StrEnum):
+    """What somebody may do. Later members may do all that earlier ones may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    @property
+    def rank(self) -> int:
+        """0 for who may do the least."""
+        return list(Role).index(self)
+
+
+Sight = Literal["all", "own"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Somebody, and what they may do.
+
+    Attributes:
+        sees: whose runs are shown to them; admins see all in any case.
+    """
+
+    principal: str
+    role: Role
+    sees: Sight = "all"
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether every run is shown to them."""
+        return self.sees == "all" or self.role is Role.ADMIN
+
+    def may_see(self, owner: str) -> bool:
+        """Whether a run of that owner is shown to them."""
+        return self.sees_all or owner == self.principal
+
+
+# Who everybody is on a server without authentication.
+ANONYMOUS = Identity("anonymous", Role.ADMIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request says of who sends it.
+
+    Attributes:
+        bearer: the token of ``Authorization: Bearer``; None if there is none.
+        headers: looked up without regard to case.
+        peer: the address of whoever has connected to us.
+    """
+
+    bearer: str | None
+    headers: Headers
+    peer: str
+
+
+class Authenticator(Protocol):
+    """One way to know somebody. What several say is asked in order; the first that knows wins."""
+
+    async def identify(self, given: Credentials) -> Identity | None:
+        """Return who it is, or None if these are no credentials of this kind.
+
+        Raises:
+            BadCredentials: they are of this kind, and no good.
+            CannotJudge: whether they are cannot be told at present.
+        """
+
+
+class Unidentified(OrchestratorError):
+    """This server wants a token; send one as `Authorization: Bearer TOKEN`."""
+
+
+class BadCredentials(Unidentified):
+    """The token is not known here (any more)."""
+
+
+class CannotJudge(OrchestratorError):
+    """Tokens cannot be checked at present; try again later."""
+
+
+class Forbidden(OrchestratorError):
+    """They are known, and may not do this."""

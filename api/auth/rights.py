@@ -1,0 +1,92 @@
+"""Which call needs which right, and who has it. Nowhere else is anything permitted.
+
+A call that is not in the table is for admins only, and fails a test.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, assert_never
+
+from api.auth.identity import Forbidden, Role
+
+if TYPE_CHECKING:
+    from api.auth.identity import Identity
+
+
+class Right(Enum):
+    """What a call needs."""
+
+    OPEN = "nothing: probes, and what is needed to log in"
+    READ = "to be known; of runs, only those that one may see"
+    START = "to be an operator"
+    ACT = "to be an operator whose own run it is, or an admin"
+    RULE = "to be an admin"
+
+
+class Call(NamedTuple):
+    """What a call needs, and what it is called in the audit; empty for what changes nothing."""
+
+    right: Right
+    action: str = ""
+
+
+CALLS = {
+    "GET /healthz": Call(Right.OPEN),
+    "GET /readyz": Call(Right.OPEN),
+    "GET /agents": Call(Right.READ),
+    "GET /events": Call(Right.READ),  # of runs that one may see
+    "POST /runs": Call(Right.START, "start"),
+    "GET /runs": Call(Right.READ),
+    "GET /runs/<run_id>": Call(Right.READ),
+    "PATCH /runs/<run_id>": Call(Right.ACT, "change"),
+    "GET /runs/<run_id>/tree": Call(Right.READ),
+    "GET /runs/<run_id>/events": Call(Right.READ),
+    "POST /runs/<run_id>/stop": Call(Right.ACT, "stop"),
+    "GET /runs/<run_id>/stop": Call(Right.READ),
+    "GET /runs/<run_id>/stack": Call(Right.READ),
+    "POST /runs/<run_id>/pause": Call(Right.ACT, "pause"),
+    "POST /runs/<run_id>/resume": Call(Right.ACT, "resume"),
+    "POST /runs/<run_id>/step": Call(Right.ACT, "step"),
+    "POST /runs/<run_id>/answer": Call(Right.ACT, "answer"),
+    "POST /runs/<run_id>/rerun": Call(Right.ACT, "rerun"),
+    "GET /runs/<run_id>/partial": Call(Right.READ),
+    "GET /runs/<run_id>/artifacts": Call(Right.READ),
+    "GET /runs/<run_id>/artifacts/<name>": Call(Right.READ),
+    "GET /runs/<run_id>/view": Call(Right.READ),
+}
+UNLISTED = Call(Right.RULE)
+
+
+def permits(identity: Identity, right: Right, owner: str | None = None) -> bool:
+    """Whether somebody has a right.
+
+    Args:
+        owner: of the run that it is about, which they may see; None if it is about none.
+    """
+    match right:
+        case Right.OPEN | Right.READ:
+            return True
+        case Right.START:
+            return identity.role.rank >= Role.OPERATOR.rank
+        case Right.ACT:
+            own = owner is None or owner == identity.principal
+            return identity.role is Role.ADMIN or (identity.role is Role.OPERATOR and own)
+        case Right.RULE:
+            return identity.role is Role.ADMIN
+    assert_never(right)
+
+
+def depends_on_owner(identity: Identity, right: Right) -> bool:
+    """Whether it must be known whose run it is, to say whether they may."""
+    return not identity.sees_all or (right is Right.ACT and identity.role is not Role.ADMIN)
+
+
+def refusal(identity: Identity, right: Right, owner: str | None = None) -> Forbidden:
+    """Return the error that says why they may not, to somebody who may see the run."""
+    who = f"{identity.principal} ({identity.role})"
+    if right is Right.RULE:
+        return Forbidden(f"{who} may not do this: it takes an admin")
+    if identity.role is Role.VIEWER or owner is None:
+        return Forbidden(f"{who} may look only: this takes an operator")
+    return Forbidden(f"{who} may act on runs of their own only; this one belongs to {owner!r}")

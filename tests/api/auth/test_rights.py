@@ -1,0 +1,280 @@
+"""Who may do what: every call, everybody, every state of a run, and its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+
+from api.app import create_app
+from api.auth.rights import CALLS, Right
+from api.service import open_server
+from orchestrator import open_orchestrator
+from tests.api.agents import ALL
+from tests.api.auth.people import PEOPLE, Asking, access, token_of
+from tests.api.reading import reading
+
+if TYPE_CHECKING:
+    from orchestrator import Orchestrator, Run
+
+# Who may do it to a run of olga's that they may see. A wrong entry here is a hole.
+MAY = {
+    Right.READ: {"viewer", "owner", "other", "admin", "narrow owner"},
+    Right.START: {"owner", "other", "admin", "narrow owner", "narrow other"},
+    Right.ACT: {"owner", "admin", "narrow owner"},
+    Right.RULE: {"admin"},
+}
+SEE = {"viewer", "owner", "other", "admin", "narrow owner"}
+
+STATES = ("running", "paused", "asking", "stopping", "succeeded", "stopped")
+# What those are answered who may, with a run in each of these states.
+RUN_CALLS: dict[str, tuple[int, ...]] = {
+    "GET /runs/<run_id>": (200, 200, 200, 200, 200, 200),
+    "PATCH /runs/<run_id>": (200, 200, 200, 409, 409, 409),
+    "GET /runs/<run_id>/tree": (200, 200, 200, 200, 200, 200),
+    "GET /runs/<run_id>/events": (200, 200, 200, 200, 200, 200),
+    "POST /runs/<run_id>/stop": (200, 200, 200, 202, 409, 200),
+    "GET /runs/<run_id>/stop": (404, 404, 404, 200, 404, 200),
+    "GET /runs/<run_id>/stack": (200, 200, 200, 200, 200, 200),
+    "POST /runs/<run_id>/pause": (202, 409, 202, 409, 409, 409),
+    "POST /runs/<run_id>/resume": (409, 202, 409, 409, 409, 409),
+    "POST /runs/<run_id>/step": (409, 202, 409, 409, 409, 409),
+    "POST /runs/<run_id>/answer": (409, 409, 202, 409, 409, 409),
+    "POST /runs/<run_id>/rerun": (409, 409, 409, 409, 201, 201),
+    "GET /runs/<run_id>/partial": (200, 200, 200, 200, 200, 200),
+    "GET /runs/<run_id>/artifacts": (200, 200, 200, 200, 200, 200),
+    "GET /runs/<run_id>/artifacts/<name>": (404, 404, 404, 404, 200, 404),
+    "GET /runs/<run_id>/view": (404, 404, 404, 404, 404, 404),
+}
+OTHER_CALLS = {
+    "GET /healthz": 200,
+    "GET /readyz": 200,
+    "GET /agents": 200,
+    "POST /runs": 201,
+    "GET /runs": 200,
+}
+# Answered for ever, so these are asked on a socket.
+ENDLESS = {"GET /events"}
+
+
+def routes_of(orchestrator: Orchestrator) -> set[str]:
+    """Return every call that the application answers."""
+    rules = create_app(orchestrator).url_map.iter_rules()
+    return {
+        f"{'WS' if rule.websocket else method} {rule.rule}"
+        for rule in rules
+        for method in set(rule.methods or ()) - {"HEAD", "OPTIONS"}
+    }
+
+
+async def test_every_call_has_its_right_and_every_right_its_call(
+    orchestrator: Orchestrator,
+) -> None:
+    assert routes_of(orchestrator) == set(CALLS)
+
+
+def test_the_table_below_asks_every_call() -> None:
+    assert {*RUN_CALLS, *OTHER_CALLS} | ENDLESS == set(CALLS)
+
+
+async def in_state(orchestrator: Orchestrator, state: str) -> tuple[Run, dict[str, Any]]:
+    """Return a run of olga's in that state, and a body that fits any call about it."""
+    agents = {"asking": "asker", "succeeded": "echo", "stopping": "busy"}
+    given = {"succeeded": {"text": "x"}}.get(state, {})
+    run = await orchestrator.start(agents.get(state, "sleeper"), given, owner="olga")
+    await trio.testing.wait_all_tasks_blocked()
+    match state:
+        case "paused":
+            run.request_pause()
+        case "stopping":
+            run.request_stop(grace_s=60)
+        case "stopped":
+            await run.stop()
+        case "succeeded":
+            await run.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await orchestrator.get(run.id)).status == {"asking": "running"}.get(state, state)
+    asked = run.record.waiting_for
+    return run, {"question_id": asked.id if asked else "q", "answer": "yes"}
+
+
+BODIES: dict[str, Any] = {
+    "PATCH /runs/<run_id>": {"deadline_s": 100},
+    "POST /runs": {"agent": "sleeper"},
+    "POST /runs/<run_id>/stop": {"wait_s": 5},
+}
+
+
+def expected(call: str, name: str, run: str, granted: int) -> int:
+    """Return the status that somebody is answered.
+
+    Args:
+        run: ``none`` for a call that is about no run, ``unknown`` for one that does not exist.
+        granted: what those are answered who may.
+    """
+    right = CALLS[call].right
+    if right is Right.OPEN:
+        return granted
+    if name not in PEOPLE:
+        return 401
+    if run == "none":
+        return granted if right is Right.READ or name in MAY[right] else 403
+    if run == "unknown" or name not in SEE:
+        return 404
+    return granted if name in MAY[right] else 403
+
+
+@pytest.mark.parametrize("name", ["", "nobody", *PEOPLE])
+@pytest.mark.parametrize("state", STATES)
+async def test_every_call_answers_everybody_as_the_table_says(
+    name: str, state: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    found, table = {}, {}
+    async with open_orchestrator(agents=ALL) as orchestrator:
+        asking = Asking(orchestrator, access())
+        for call, granted in RUN_CALLS.items():
+            run, fitting = await in_state(orchestrator, state)
+            body = None if call.startswith("GET") else BODIES.get(call)
+            if call.endswith("answer"):
+                body = fitting
+            path = call.replace("<run_id>", run.id).replace("<name>", "text.txt")
+            found[call] = (await asking.ask(path, name, body=body)).status_code
+            table[call] = expected(call, name, state, granted[STATES.index(state)])
+    assert found == table
+
+
+@pytest.mark.parametrize("name", ["", "nobody", *PEOPLE])
+async def test_calls_about_no_run_and_about_an_unknown_one(
+    name: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    found, table = {}, {}
+    async with open_orchestrator(agents=ALL) as orchestrator:
+        asking = Asking(orchestrator, access())
+        for call, granted in OTHER_CALLS.items():
+            found[call] = (await asking.ask(call, name, body=BODIES.get(call))).status_code
+            table[call] = expected(call, name, "none", granted)
+        for call in RUN_CALLS:
+            path = call.replace("<run_id>", "run_no").replace("<name>", "text.txt")
+            body = {"question_id": "q", "answer": 1} if call.endswith("answer") else None
+            body = BODIES.get(call, body)
+            found[call] = (await asking.ask(path, name, body=body)).status_code
+            table[call] = expected(call, name, "unknown", 404)
+    assert found == table
+
+
+@pytest.mark.parametrize("call", [call for call in RUN_CALLS if not call.startswith("GET")])
+async def test_what_is_refused_changes_nothing(
+    call: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_orchestrator(agents=ALL) as orchestrator:
+        asking = Asking(orchestrator, access())
+        run, body = await in_state(orchestrator, "running")
+        before = await orchestrator.get(run.id)
+        for name in ("", "nobody", "viewer", "other", "narrow other", "narrow viewer"):
+            path = call.replace("<run_id>", run.id)
+            refused = await asking.ask(path, name, body=BODIES.get(call, body))
+            assert refused.status_code in (401, 403, 404)
+        assert await orchestrator.get(run.id) == before
+        assert [each.id for each in orchestrator.registry] == [run.id]
+
+
+async def test_an_invisible_run_is_answered_like_one_that_does_not_exist(
+    orchestrator: Orchestrator,
+) -> None:
+    orchestrator.agents.get(ALL[0])
+    asking = Asking(orchestrator, access())
+    run = await orchestrator.start("sleeper", owner="olga")
+    hidden = await asking.ask(f"POST /runs/{run.id}/stop", "narrow other")
+    unknown = await asking.ask("POST /runs/run_no/stop", "narrow other")
+    assert (await hidden.get_data(as_text=True)).replace(run.id, "run_no") == (
+        await unknown.get_data(as_text=True)
+    )
+    assert hidden.status_code == unknown.status_code == 404
+    assert dict(hidden.headers).keys() == dict(unknown.headers).keys()
+
+
+async def test_lists_show_what_one_may_see(orchestrator: Orchestrator) -> None:
+    orchestrator.agents.get(ALL[0])
+    asking = Asking(orchestrator, access())
+    hers = await orchestrator.start("sleeper", owner="olga")
+    his = await orchestrator.start("sleeper", owner="otto")
+
+    async def listed(name: str, query: str = "") -> list[str]:
+        answer = await asking.ask(f"GET /runs{query}", name)
+        return [run["id"] for run in (await answer.get_json())["runs"]]
+
+    assert await listed("other") == [his.id, hers.id]
+    assert await listed("narrow owner") == [hers.id]
+    assert await listed("narrow owner", "?owner=olga") == [hers.id]
+    assert await listed("narrow owner", "?owner=otto") == []
+    assert await listed("narrow viewer") == []
+
+
+async def test_the_stream_of_all_runs_tells_of_those_that_one_may_see(
+    orchestrator: Orchestrator,
+) -> None:
+    orchestrator.agents.get(ALL[1])
+
+    async def heard_by(name: str, url: str, told: int) -> set[str]:
+        token = {"Authorization": f"Bearer {token_of(name)}"}
+        async with reading(url, "/events", **token) as reader:
+            await reader.reset()
+            for owner in ("olga", "otto"):
+                run = await orchestrator.start("echo", {"text": "x"}, owner=owner)
+                await run.wait()
+            heard = [(await reader.notice())[1] for _ in range(told)]
+        return {(await orchestrator.get(event["run_id"])).owner for event in heard}
+
+    with trio.fail_after(60):
+        server = open_server(orchestrator, host="127.0.0.1", port=0, access=access())
+        async with server as url, httpx.AsyncClient(base_url=url) as nobody:
+            assert (await nobody.get("/events")).status_code == 401
+            assert await heard_by("narrow owner", url, 6) == {"olga"}
+            assert await heard_by("viewer", url, 12) == {"olga", "otto"}
+
+
+async def test_a_run_belongs_to_whoever_started_it_and_a_stop_says_who_asked(
+    orchestrator: Orchestrator,
+) -> None:
+    orchestrator.agents.get(ALL[0])
+    asking = Asking(orchestrator, access())
+
+    async def stopped_by(name: str) -> tuple[str, str, str]:
+        started = await asking.ask("POST /runs", "owner", body={"agent": "sleeper"})
+        run = await started.get_json()
+        answer = await asking.ask(f"POST /runs/{run['id']}/stop", name, body={"wait_s": 5})
+        receipt = (await answer.get_json())["receipt"]
+        return run["owner"], receipt["requested_by"], receipt["source"]
+
+    assert await stopped_by("owner") == ("olga", "olga", "user")
+    assert await stopped_by("admin") == ("olga", "ada", "admin")
+
+
+async def test_an_agent_for_admins_is_started_by_admins_only(orchestrator: Orchestrator) -> None:
+    for each in ALL:
+        orchestrator.agents.get(each)
+    asking = Asking(orchestrator, access(frozenset({"echo"})))
+    body = {"agent": "echo", "input": {"text": "x"}}
+
+    refused = await asking.ask("POST /runs", "owner", body=body)
+    started = await asking.ask("POST /runs", "admin", body=body)
+    assert (refused.status_code, started.status_code) == (403, 201)
+    assert "'echo'" in (await refused.get_json())["detail"]
+
+    hers = await orchestrator.start("echo", {"text": "x"}, owner="olga")
+    await hers.wait()
+    again = await asking.ask(f"POST /runs/{hers.id}/rerun", "owner")
+    assert again.status_code == 403
+
+
+async def test_a_rerun_belongs_to_the_owner_of_the_run_that_it_repeats(
+    orchestrator: Orchestrator,
+) -> None:
+    orchestrator.agents.get(ALL[1])
+    asking = Asking(orchestrator, access())
+    hers = await orchestrator.start("echo", {"text": "x"}, owner="olga")
+    await hers.wait()
+    again = await asking.ask(f"POST /runs/{hers.id}/rerun", "admin")
+    assert (await again.get_json())["owner"] == "olga"
