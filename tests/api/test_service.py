@@ -104,7 +104,7 @@ def test_a_draining_server_refuses_starts_and_shows_the_end(tmp_path: Path) -> N
         code, _ = server.wait()
 
     assert refused.status_code == 503
-    assert rest == ["event: operation.finished", "event: run.stopped"]
+    assert rest == ["event: operation.finished", "event: run.stopped", "event: snapshot"]
     assert code == 0
 
 
