@@ -81,6 +81,12 @@ class RerunOrder(_Order):
     from_step: str | None = None
 
 
+class LoginOrder(_Order):
+    """The body of ``POST /session``."""
+
+    token: str
+
+
 class WaitQuery(_Order):
     """The query of a call that may wait for the run's end."""
 

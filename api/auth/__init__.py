@@ -3,7 +3,8 @@
 - ``identity``: principals, roles, and what an authenticator is;
 - ``rights``: the one table of what each call needs;
 - ``tokens file access``: bearer tokens, the file that lists them, and the rules of a server;
-- ``guard``: what every request passes before its call.
+- ``guard``: what every request passes before its call;
+- ``sessions login``: cookies for pages.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from api.auth.file import BadTokensFile, Rules, read_rules
 from api.auth.identity import ANONYMOUS, BadCredentials, Role, Unidentified
+from api.auth.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -27,10 +28,14 @@ class Access:
         rules: who is known; None for no authentication.
         public_hosts: names under which clients reach the server, each with a port or without;
             addresses and ``localhost`` need not be named.
+
+    Attributes:
+        sessions: who has logged in.
     """
 
     def __init__(self, rules: Rules | None = None, *, public_hosts: Iterable[str] = ()) -> None:
         self.rules = rules
+        self.sessions = Sessions()
         self.public_hosts = frozenset(host.lower() for host in public_hosts)
 
     @property
@@ -51,7 +56,11 @@ class Access:
         for each in self.rules.authenticators:
             if (identity := await each.identify(given)) is not None:
                 return identity
-        raise Unidentified() if given.bearer is None else BadCredentials()
+        if given.bearer is not None:
+            raise BadCredentials()
+        if (identity := await self.sessions.identify(given.session)) is not None:
+            return identity
+        raise Unidentified()
 
     def may_start(self, identity: Identity, agent: str) -> bool:
         """Whether somebody who may start runs may start those of that agent."""

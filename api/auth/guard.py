@@ -10,6 +10,7 @@ from quart import current_app, g, has_request_context, request, websocket
 
 from api.auth.identity import Credentials, Forbidden, Identity
 from api.auth.rights import CALLS, UNLISTED, Call, Right, depends_on_owner, permits, refusal
+from api.auth.sessions import COOKIE
 from api.problems import from_error, problem
 from orchestrator import OrchestratorError, UnknownRun
 
@@ -35,13 +36,28 @@ def caller() -> Identity:
     return identity
 
 
+def the_access() -> Access:
+    """Return who may do what."""
+    access: Access = current_app.extensions["quiesce.access"]
+    return access
+
+
+def credentials() -> Credentials:
+    """Return what the request says of who sends it."""
+    headers = _asked().headers
+    kind, _, token = headers.get("Authorization", "").partition(" ")
+    bearer = token.strip() if kind.lower() == "bearer" else None
+    client = _asked().scope.get("client") or ("", 0)
+    return Credentials(bearer, headers, client[0], _asked().cookies.get(COOKIE))
+
+
 def check_agent(name: str) -> None:
     """Refuse the start of an agent that the caller may not start.
 
     Raises:
         Forbidden: it is for admins only.
     """
-    if not _access().may_start(caller(), name):
+    if not the_access().may_start(caller(), name):
         raise Forbidden(f"{caller().principal} may not start {name!r}: it is for admins only")
 
 
@@ -67,12 +83,21 @@ def _refuse_foreign() -> Response | None:
     host = _asked().headers.get("Host", "")
     if not _is_ours(host):
         why = f"host {host!r} is not this server"
-        remedy = "; `quiesce serve --public-host` names it" if _access().authentication else ""
+        remedy = "; `quiesce serve --public-host` names it" if the_access().authentication else ""
         return problem(403, "foreign-host", why + remedy)
     origin = _asked().headers.get("Origin")
     if origin is not None and origin.partition("://")[2] != host:
         return problem(403, "foreign-origin", f"origin {origin!r} is not this server")
+    if origin is None and _acts_by_cookie():
+        return problem(403, "no-origin", "a request with a cookie must say its `Origin`")
     return None
+
+
+def _acts_by_cookie() -> bool:
+    """Whether a browser might have been made to send it, with a cookie that its page never saw."""
+    given = credentials()
+    harmless = has_request_context() and request.method in ("GET", "HEAD")
+    return given.bearer is None and given.session is not None and not harmless
 
 
 def _is_ours(host: str) -> bool:
@@ -80,14 +105,14 @@ def _is_ours(host: str) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if _access().authentication and {host.lower(), name} & _access().public_hosts:
+    if the_access().authentication and {host.lower(), name} & the_access().public_hosts:
         return True
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
         return name == "localhost"
     # Rebinding takes a name: who serves a page from an address does so from that address.
-    return address.is_loopback or _access().authentication
+    return address.is_loopback or the_access().authentication
 
 
 async def _admit() -> None:
@@ -95,7 +120,7 @@ async def _admit() -> None:
     right = _call().right
     if right is Right.OPEN:
         return
-    identity = g.caller = await _access().identify(_credentials())
+    identity = g.caller = await the_access().identify(credentials())
     owner = None
     run_id = (_asked().view_args or {}).get("run_id")
     if run_id is not None and depends_on_owner(identity, right):
@@ -122,18 +147,5 @@ def _call() -> Call:
     return CALLS.get(f"{method} {rule.rule}", UNLISTED)
 
 
-def _credentials() -> Credentials:
-    headers = _asked().headers
-    kind, _, token = headers.get("Authorization", "").partition(" ")
-    bearer = token.strip() if kind.lower() == "bearer" else None
-    client = _asked().scope.get("client") or ("", 0)
-    return Credentials(bearer, headers, client[0])
-
-
 def _asked() -> BaseRequestWebsocket:
     return request if has_request_context() else websocket
-
-
-def _access() -> Access:
-    access: Access = current_app.extensions["quiesce.access"]
-    return access

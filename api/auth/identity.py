@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from orchestrator import OrchestratorError
 
@@ -54,12 +54,12 @@ class Identity:
 ANONYMOUS = Identity("anonymous", Role.ADMIN)
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a request says of who sends it.
 
     Attributes:
         bearer: the token of ``Authorization: Bearer``; None if there is none.
+        session: what the cookie says; None if there is none.
         headers: looked up without regard to case.
         peer: the address of whoever has connected to us.
     """
@@ -67,6 +67,7 @@ class Credentials:
     bearer: str | None
     headers: Headers
     peer: str
+    session: str | None = None
 
 
 class Authenticator(Protocol):

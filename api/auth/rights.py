@@ -34,6 +34,9 @@ class Call(NamedTuple):
 CALLS = {
     "GET /healthz": Call(Right.OPEN),
     "GET /readyz": Call(Right.OPEN),
+    "GET /session": Call(Right.READ),
+    "POST /session": Call(Right.OPEN),
+    "DELETE /session": Call(Right.OPEN),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
     "POST /runs": Call(Right.START, "start"),

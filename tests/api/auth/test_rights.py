@@ -51,6 +51,9 @@ RUN_CALLS: dict[str, tuple[int, ...]] = {
 OTHER_CALLS = {
     "GET /healthz": 200,
     "GET /readyz": 200,
+    "GET /session": 200,
+    "POST /session": 422,
+    "DELETE /session": 204,
     "GET /agents": 200,
     "POST /runs": 201,
     "GET /runs": 200,
@@ -103,6 +106,7 @@ async def in_state(orchestrator: Orchestrator, state: str) -> tuple[Run, dict[st
 BODIES: dict[str, Any] = {
     "PATCH /runs/<run_id>": {"deadline_s": 100},
     "POST /runs": {"agent": "sleeper"},
+    "POST /session": {},
     "POST /runs/<run_id>/stop": {"wait_s": 5},
 }
 
