@@ -55,6 +55,7 @@ OTHER_CALLS = {
     "POST /session": 422,
     "DELETE /session": 204,
     "GET /agents": 200,
+    "GET /events": 422,
     "POST /runs": 201,
     "GET /runs": 200,
 }
@@ -111,6 +112,10 @@ BODIES: dict[str, Any] = {
 }
 
 
+# A stream that never ends is not begun.
+PATHS = {"GET /events": "GET /events?after=nowhere"}
+
+
 def expected(call: str, name: str, run: str, granted: int) -> int:
     """Return the status that somebody is answered.
 
@@ -157,7 +162,8 @@ async def test_calls_about_no_run_and_about_an_unknown_one(
     async with open_orchestrator(agents=ALL) as orchestrator:
         asking = Asking(orchestrator, access())
         for call, granted in OTHER_CALLS.items():
-            found[call] = (await asking.ask(call, name, body=BODIES.get(call))).status_code
+            path = PATHS.get(call, call)
+            found[call] = (await asking.ask(path, name, body=BODIES.get(call))).status_code
             table[call] = expected(call, name, "none", granted)
         for call in RUN_CALLS:
             path = call.replace("<run_id>", "run_no").replace("<name>", "text.txt")
@@ -282,3 +288,19 @@ async def test_a_rerun_belongs_to_the_owner_of_the_run_that_it_repeats(
     await hers.wait()
     again = await asking.ask(f"POST /runs/{hers.id}/rerun", "admin")
     assert (await again.get_json())["owner"] == "olga"
+
+
+async def test_the_stream_of_all_runs_tells_of_those_that_one_may_see() -> None:
+    async with (
+        open_orchestrator(agents=ALL) as orchestrator,
+        open_server(orchestrator, access=access()) as url,
+    ):
+        with trio.fail_after(10):
+            bearer = f"Bearer {token_of('narrow other')}"
+            async with reading(url, "/events", Authorization=bearer) as reader:
+                await reader.reset()
+                hers = await orchestrator.start("echo", {"text": "x"}, owner="olga")
+                await hers.wait()
+                ninas = await orchestrator.start("echo", {"text": "x"}, owner="nina")
+                _, event = await reader.notice()
+    assert event["run_id"] == ninas.id
