@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from api.auth.guard import caller
+from api.auth.noting import done
 from api.calls import the_orchestrator, wait_for_end, whole_run
 from api.problems import StopNotDurable
 from orchestrator import RunEnded, RunStatus, StopSource, StoreUnavailable
@@ -31,23 +32,35 @@ class Act:
     """Something that is asked of a live run.
 
     Args:
+        action: what it is called in the audit.
         ask: returns the journal's ticket, as the verbs of a run do.
+        reason: why, for the audit.
         status: that of the answer.
     """
 
-    def __init__(self, run_id: str, ask: Callable[[Run], int], status: int = 202) -> None:
+    def __init__(
+        self,
+        action: str,
+        run_id: str,
+        ask: Callable[[Run], int],
+        *,
+        reason: str = "",
+        status: int = 202,
+    ) -> None:
         self._run_id = run_id
         self._status = status
         self._orchestrator = the_orchestrator()
         live = self._orchestrator.live(run_id)
         self._ended = live is None or live.record.status.is_terminal
         self._refusal: Exception | None = None
+        self._ticket = 0 if live is None else live.ticket
         if live is not None and not self._ended:
             try:
                 ask(live)
             except Exception as error:
-                self._refusal = error
-        self._ticket = 0 if live is None else live.ticket
+                self._ticket, self._refusal = live.ticket, error
+            else:
+                self._ticket = done(action, live, reason)
 
     async def answer(self) -> tuple[dict[str, Any], int]:
         """Return the run once it is durable; what refuses it is durable too before it is told.
@@ -76,6 +89,7 @@ class Stop:
         self._live = self._orchestrator.live(run_id)
         # While an end is being stored nobody knows of it, so neither may the answer.
         self._asked = self._live is not None and not self._live.record.status.is_terminal
+        self._ticket = 0 if self._live is None else self._live.ticket
         if self._live is not None and self._asked:
             self._live.request_stop(
                 mode=order.mode,
@@ -85,7 +99,7 @@ class Stop:
                 requested_by=caller().principal,
                 discard=order.discard,
             )
-        self._ticket = 0 if self._live is None else self._live.ticket
+            self._ticket = done("stop", self._live, order.reason)
 
     async def answer(self) -> tuple[dict[str, Any], int]:
         """Return the run and its receipt, once the stop is durable.
@@ -119,16 +133,26 @@ def _source(run: Run) -> StopSource:
 
 def pause(run_id: str, order: ControlOrder) -> Act:
     """Let nothing new start in the run and below it; what is in flight finishes."""
-    return Act(
-        run_id, lambda run: run.request_pause(requested_by=caller().principal, reason=order.reason)
-    )
+
+    def ask(run: Run) -> int:
+        return run.request_pause(requested_by=caller().principal, reason=order.reason)
+
+    return Act("pause", run_id, ask, reason=order.reason)
 
 
-def resume(run_id: str, _: ControlOrder) -> Act:
+def resume(run_id: str, order: ControlOrder) -> Act:
     """Let a paused run, and everything below it, go on."""
-    return Act(run_id, lambda run: run.request_resume(requested_by=caller().principal))
+
+    def ask(run: Run) -> int:
+        return run.request_resume(requested_by=caller().principal)
+
+    return Act("resume", run_id, ask, reason=order.reason)
 
 
-def step(run_id: str, _: ControlOrder) -> Act:
+def step(run_id: str, order: ControlOrder) -> Act:
     """Let one task of a paused tree through its gate."""
-    return Act(run_id, lambda run: run.request_step(requested_by=caller().principal))
+
+    def ask(run: Run) -> int:
+        return run.request_step(requested_by=caller().principal)
+
+    return Act("step", run_id, ask, reason=order.reason)

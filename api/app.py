@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
-from api import controls, feeds, files, problems, runs
+from api import audit, controls, feeds, files, problems, runs
 from api.auth import Access, guard, login
+from api.auth.audit import Trail
+from api.auth.noting import note_the_rest
 from api.stream import Streams
 
 if TYPE_CHECKING:
@@ -32,9 +34,11 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     app.extensions["quiesce"] = orchestrator
     app.extensions["quiesce.streams"] = streams or Streams()
+    app.extensions["quiesce.trail"] = Trail(orchestrator)
     guard.install(app, access or Access())
     app.before_request(_read_body)
-    for module in (runs, feeds, controls, files, login):
+    app.after_request(note_the_rest)
+    for module in (runs, feeds, controls, files, login, audit):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/healthz", view_func=_healthz)
     app.add_url_rule("/readyz", view_func=_readyz_of(orchestrator))

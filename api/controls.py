@@ -12,6 +12,7 @@ from quart import Blueprint, g
 from api import acts
 from api.acts import Act
 from api.auth.guard import caller, check_agent
+from api.auth.noting import done
 from api.calls import Answer, query, the_orchestrator, wait_for_end, whole_run
 from api.schema import AnswerOrder, ChangeOrder, ControlOrder, RerunOrder, WaitQuery, parse
 
@@ -47,7 +48,7 @@ async def answer(run_id: str) -> Answer:
     def give(run: Run) -> int:
         return run.answer(order.question_id, order.answer, answered_by=caller().principal)
 
-    return await Act(run_id, give).answer()
+    return await Act("answer", run_id, give).answer()
 
 
 @blueprint.patch("/runs/<run_id>")
@@ -58,7 +59,7 @@ async def change(run_id: str) -> Answer:
     def move(run: Run) -> int:
         return run.move_deadline(deadline_s, requested_by=caller().principal)
 
-    return await Act(run_id, move, 200).answer()
+    return await Act("change", run_id, move, status=200).answer()
 
 
 @blueprint.post("/runs/<run_id>/rerun")
@@ -66,8 +67,11 @@ async def rerun(run_id: str) -> Answer:
     """Start a new run with the input of one that has ended."""
     order = parse(RerunOrder, _body())
     wait_s = parse(WaitQuery, query()).wait_s
-    check_agent((await the_orchestrator().get(run_id)).agent)
-    run = await the_orchestrator().rerun(run_id, from_step=order.from_step)
+    orchestrator = the_orchestrator()
+    check_agent((await orchestrator.get(run_id)).agent)
+    run = await orchestrator.readmit(run_id, from_step=order.from_step)
+    done("rerun", run)
+    await orchestrator.stored(run)
     await wait_for_end(run, wait_s)
     return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}
 

@@ -9,6 +9,7 @@ from quart import Blueprint, Response, g
 
 from api.acts import Stop
 from api.auth.guard import caller, check_agent
+from api.auth.noting import done
 from api.calls import (
     Answer,
     json_response,
@@ -49,9 +50,12 @@ async def start() -> Answer:
     order = parse(StartOrder, g.body)
     wait_s = parse(WaitQuery, query()).wait_s
     check_agent(order.agent)
-    run = await the_orchestrator().start(
+    orchestrator = the_orchestrator()
+    run = orchestrator.admit(
         order.agent, order.input, options=order.options, owner=caller().principal
     )
+    done("start", run)
+    await orchestrator.stored(run)
     await wait_for_end(run, wait_s)
     return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}
 

@@ -81,6 +81,21 @@ class RerunOrder(_Order):
     from_step: str | None = None
 
 
+class AuditQuery(_Order):
+    """The query of the audit; ``run`` is a run's id."""
+
+    principal: str | None = None
+    action: str | None = None
+    run: str | None = None
+    after: str | None = pydantic.Field(None, pattern=r"^[0-9T:.Z-]{20,30}-[0-9a-f]{8}-[0-9]{12}$")
+    limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
+
+    def where(self) -> dict[str, str]:
+        """Return the fields of an entry that are asked for."""
+        asked = {"principal": self.principal, "action": self.action, "run_id": self.run}
+        return {name: value for name, value in asked.items() if value is not None}
+
+
 class LoginOrder(_Order):
     """The body of ``POST /session``."""
 

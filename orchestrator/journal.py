@@ -77,6 +77,21 @@ class Journal:
             self._hurry.set()
         return self._appended
 
+    def attach(self, ticket: int, writes: Sequence[Write]) -> int:
+        """Let writes become durable in one transaction with what has that ticket.
+
+        To be called in the step in which that was appended; later they go on their own.
+
+        Returns:
+            the ticket to wait for.
+        """
+        place = len(self._pending) - 1 - (self._appended - ticket)
+        if place < 0:
+            return self.append(writes, urgent=True)
+        before, shown = self._pending[place]
+        self._pending[place] = ([*before, *writes], shown)
+        return ticket
+
     async def durable(self, ticket: int) -> None:
         """Wait until everything up to that ticket is durable.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from orchestrator.broadcast import Broadcast, Listener
@@ -113,6 +114,13 @@ class RunReader:
         if live is not None and live.record.attempt == 1 and not live.has_partial:
             return None
         return await self.store.partial(run_id)
+
+    async def kept(
+        self, collection: str, *, after: str = "", limit: int, newest: bool = False
+    ) -> list[tuple[str, Json]]:
+        """Return documents of a collection with their keys; see ``Store.documents``."""
+        found = await self.store.documents(collection, after=after, limit=limit, newest=newest)
+        return [(key, json.loads(value)) for key, value in found]
 
     async def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """Return what files were kept with a run."""

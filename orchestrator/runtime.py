@@ -28,6 +28,8 @@ from orchestrator.registry import Registry
 from orchestrator.services import Services
 from orchestrator.starting import Starter, new_run_id
 from orchestrator.store import open_store
+from orchestrator.store.codec import encode
+from orchestrator.store.protocol import SaveDocument
 from orchestrator.supervise import split_cancelled
 from orchestrator.timers import Timers
 from orchestrator.watchdog import watching
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     import httpx
 
     from orchestrator.agent import Agent
-    from orchestrator.model import Receipt
+    from orchestrator.model import Json, Receipt
     from orchestrator.observing import Observer
     from orchestrator.run import Run
     from orchestrator.stopping import StopArguments
@@ -138,6 +140,26 @@ class Orchestrator(Starter):
             StoreUnavailable: not yet; it will be as soon as the store takes it.
         """
         await self._services.journal.durable(ticket)
+
+    def now(self) -> str:
+        """Return the RFC 3339 UTC time, by the clock of every record. Not a checkpoint."""
+        return self._services.now(0)
+
+    def keep(self, collection: str, key: str, value: Json, *, along: int | None = None) -> int:
+        """Store a document that is nobody's run, or replace it. Not a checkpoint.
+
+        Args:
+            value: any JSON.
+            along: the ticket of what it tells of, decided in this very step: both become durable
+                in one transaction.
+
+        Returns:
+            the ticket for ``durable``.
+        """
+        writes = [SaveDocument(collection, key, encode(value).encode())]
+        if along is None:
+            return self._services.journal.append(writes)
+        return self._services.journal.attach(along, writes)
 
     def stop_all(self, *, mode: StopMode, grace_s: float | None, source: StopSource) -> None:
         """Ask every live root to stop. Not a checkpoint; a repeated call only tightens."""

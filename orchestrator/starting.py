@@ -59,7 +59,7 @@ class Starter(RunReader):
             StoreUnavailable: the run was not started, since its start cannot be made durable.
         """
         given = {**(options or {}), **more_options}
-        return await self._stored(self.admit(agent, input, options=given, owner=owner))
+        return await self.stored(self.admit(agent, input, options=given, owner=owner))
 
     def admit(
         self,
@@ -69,7 +69,7 @@ class Starter(RunReader):
         options: Mapping[str, Any] | None = None,
         owner: str = "",
     ) -> Run:
-        """Start a run without waiting until that is durable. Not a checkpoint.
+        """Start a run without waiting until that is durable; ``stored`` waits. Not a checkpoint.
 
         Raises:
             UnknownAgent, InvalidInput, StartsRefused: as for ``start``.
@@ -107,6 +107,15 @@ class Starter(RunReader):
             InvalidInput: the run has no such step, or its input does not fit any more.
             StartsRefused, StoreUnavailable: as for ``start``.
         """
+        return await self.stored(await self.readmit(run_id, from_step=from_step, owner=owner))
+
+    async def readmit(
+        self, run_id: str, *, from_step: str | None = None, owner: str | None = None
+    ) -> Run:
+        """Rerun without waiting until that is durable; ``stored`` waits.
+
+        The run begins in the step in which this returns. Arguments and errors as for ``rerun``.
+        """
         old = await self.get(run_id)
         if not old.status.is_terminal:
             raise IllegalTransition(old.status, "be rerun")
@@ -129,9 +138,20 @@ class Starter(RunReader):
             rerun_of=old.id,
         )
         steps = [SaveStep(new_id, step.path, step.name, step.value) for step in kept]
-        return await self._stored(
-            self._begin(Run(self._services, agent, arguments, record), *steps)
-        )
+        return self._begin(Run(self._services, agent, arguments, record), *steps)
+
+    async def stored(self, run: Run) -> Run:
+        """Wait until the start of a run that was admitted is durable, and return the run.
+
+        Raises:
+            StoreUnavailable: it cannot be made durable; the run is stopped before it begins.
+        """
+        try:
+            await self._services.journal.durable(run.ticket)
+        except StoreUnavailable:
+            refuse_unstored(run)
+            raise
+        return run
 
     @property
     def refusing(self) -> str:
@@ -145,14 +165,6 @@ class Starter(RunReader):
     def _begin(self, run: Run, *steps: SaveStep) -> Run:
         run.enqueue(*steps)
         self._services.spawn(run.supervise)
-        return run
-
-    async def _stored(self, run: Run) -> Run:
-        try:
-            await self._services.journal.durable(run.ticket)
-        except StoreUnavailable:
-            refuse_unstored(run)
-            raise
         return run
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from quart import current_app, g, has_request_context, request, websocket
 
-from api.auth.identity import Credentials, Forbidden, Identity
+from api.auth.identity import BadCredentials, Credentials, Forbidden, Identity
 from api.auth.rights import CALLS, UNLISTED, Call, Right, depends_on_owner, permits, refusal
 from api.auth.sessions import COOKIE
 from api.problems import from_error, problem
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
     from api.auth.access import Access
+    from api.auth.audit import Trail
     from orchestrator import Orchestrator
 
 
@@ -117,18 +118,45 @@ def _is_ours(host: str) -> bool:
 
 async def _admit() -> None:
     """Let the call through, or raise why not."""
-    right = _call().right
+    right = call().right
     if right is Right.OPEN:
         return
-    identity = g.caller = await the_access().identify(credentials())
-    owner = None
-    run_id = (_asked().view_args or {}).get("run_id")
-    if run_id is not None and depends_on_owner(identity, right):
+    identity = g.caller = await identified(credentials())
+    run_id = view_args().get("run_id")
+    if run_id is not None:
+        await check_run(right, run_id)
+    elif not permits(identity, right):
+        raise refusal(identity, right)
+
+
+async def check_run(right: Right, run_id: str) -> None:
+    """Refuse the caller what they may not do to a run. Not a checkpoint for a live run.
+
+    Raises:
+        UnknownRun: there is no such run, or they may not see it.
+        Forbidden: they may see it, and not do this.
+    """
+    identity, owner = caller(), None
+    if depends_on_owner(identity, right):
         owner = await _owner_of(run_id)
         if not identity.may_see(owner):
             raise UnknownRun(run_id)
     if not permits(identity, right, owner):
         raise refusal(identity, right, owner)
+
+
+async def identified(given: Credentials) -> Identity:
+    """Return whose credentials those are; that they are no good is noted.
+
+    Raises:
+        Unidentified, BadCredentials, CannotJudge: as for ``Access.identify``.
+    """
+    try:
+        return await the_access().identify(given)
+    except BadCredentials:
+        trail: Trail = current_app.extensions["quiesce.trail"]
+        trail.failed(given.peer, "bad-token")
+        raise
 
 
 async def _owner_of(run_id: str) -> str:
@@ -139,12 +167,18 @@ async def _owner_of(run_id: str) -> str:
     return record.owner
 
 
-def _call() -> Call:
+def call() -> Call:
+    """Return what the call that is asked for needs, and what it is called in the audit."""
     rule = _asked().url_rule
     if rule is None:  # there is no such call; whoever is known may know that
         return Call(Right.READ)
     method = "WS" if rule.websocket else _asked().method.replace("HEAD", "GET")
     return CALLS.get(f"{method} {rule.rule}", UNLISTED)
+
+
+def view_args() -> dict[str, Any]:
+    """Return what the path of the request names."""
+    return _asked().view_args or {}
 
 
 def _asked() -> BaseRequestWebsocket:

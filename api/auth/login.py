@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import Headers
 
-from api.auth.guard import caller, credentials, the_access
+from api.auth.guard import caller, credentials, identified, the_access
 from api.auth.identity import Credentials
 from api.auth.sessions import COOKIE, SESSION_S
 from api.schema import LoginOrder, parse
@@ -33,7 +33,7 @@ async def log_in() -> Response:
     # The token alone: what else came along must not decide who the session is.
     alone = Credentials(token, Headers(), credentials().peer)
     again = partial(access.identify, alone)
-    response = jsonify(_session_json(await again()))
+    response = jsonify(_session_json(await identified(alone)))
     if access.authentication:
         response.set_cookie(
             COOKIE,

@@ -37,6 +37,7 @@ CALLS = {
     "GET /session": Call(Right.READ),
     "POST /session": Call(Right.OPEN),
     "DELETE /session": Call(Right.OPEN),
+    "GET /audit": Call(Right.RULE),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
     "POST /runs": Call(Right.START, "start"),

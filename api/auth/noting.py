@@ -1,0 +1,71 @@
+"""How calls get into the audit: what they do as they do it, what they are refused afterwards."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from quart import current_app, g, json
+
+from api.auth.audit import Deed
+from api.auth.guard import call, caller, credentials, view_args
+from orchestrator import StoreUnavailable
+
+if TYPE_CHECKING:
+    from quart import Response
+
+    from api.auth.audit import Trail
+    from orchestrator import Orchestrator, Run
+
+
+def done(action: str, run: Run, reason: str = "") -> int:
+    """Note that the caller has done something to a run; to be called in the step that did it.
+
+    Returns:
+        the ticket to wait for before that is acknowledged.
+    """
+    g.noted = True
+    return _trail().note(_deed(action, run.id, reason), along=run.ticket)
+
+
+async def refused(action: str, run_id: str | None, reason: str, result: str) -> None:
+    """Note what the caller has asked for in vain.
+
+    Args:
+        result: the kind of the problem that is answered.
+    """
+    ticket = _trail().note(replace(_deed(action, run_id, reason), result=result))
+    with suppress(StoreUnavailable):  # it is kept, and stored as soon as the store takes it
+        orchestrator: Orchestrator = current_app.extensions["quiesce"]
+        await orchestrator.durable(ticket)
+
+
+async def note_the_rest(response: Response) -> Response:
+    """Note what was asked for in vain, or was done already."""
+    if call().action and "caller" in g and "noted" not in g:
+        result = await _kind_of(response)
+        await refused(call().action, view_args().get("run_id"), _reason(), result)
+    return response
+
+
+def _deed(action: str, run_id: str | None, reason: str) -> Deed:
+    return Deed(action, caller().principal, credentials().peer, run_id, reason[:2_000])
+
+
+def _reason() -> str:
+    body = g.get("body")
+    said = body.get("reason") if isinstance(body, dict) else None
+    return said if isinstance(said, str) else ""
+
+
+async def _kind_of(response: Response) -> str:
+    if response.status_code < 400:
+        return "ok"
+    problem = json.loads(await response.get_data())
+    return str(problem["type"]).rpartition(":")[2]
+
+
+def _trail() -> Trail:
+    trail: Trail = current_app.extensions["quiesce.trail"]
+    return trail
