@@ -1,6 +1,6 @@
 """The guarded connection: what one client does is never felt by anybody else.
 
-Hypercorn's own ``TCPServer`` lets one client do three things that a server of runs cannot afford.
+Hypercorn's own ``TCPServer`` lets one client do four things that a server of runs cannot afford.
 All three were measured with hypercorn 0.18 and quart-trio 0.12, and the tests of this module
 repeat them, so that a release that no longer needs one of the guards is noticed.
 
@@ -22,26 +22,48 @@ C. *The end of a response cancels its own bookkeeping.* Hypercorn tells the appl
    report upstream). Here that bookkeeping runs in a bounded shield. The application's own ``send``
    stays unshielded: under HTTP/2 it may wait for a client that is gone.
 
-There is no public hook for any of this, so ``install`` replaces a module global of hypercorn, and
+D. *A WebSocket outlives its peer, or its handler.* Hypercorn sends pings and never looks for their
+   answers, so that a peer that vanished is kept for ever; and after a handler has ended, twenty
+   more messages of the peer block the connection's reading and closing alike. Here a peer of whom
+   nothing is heard is dropped, and what comes when nobody listens any more is thrown away. Nor is
+   anything compressed: that would cost 300 KB a connection, and let a small message become large.
+
+There is no public hook for any of this, so ``install`` replaces module globals of hypercorn, and
 hypercorn is pinned to 0.18.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import hypercorn.protocol.h2
+import hypercorn.protocol.h11
 import hypercorn.trio.run
 import trio
 from hypercorn.events import RawData
+from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
+from wsproto.events import CloseConnection, Ping
 
 from orchestrator.cleanup import bounded
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from hypercorn.events import Event
+    from hypercorn.protocol.events import Event as StreamEvent
+    from hypercorn.typing import ASGISendEvent
 
 _log = logging.getLogger("quiesce.server")
+
+_EXTENSIONS = b"sec-websocket-extensions"
+# The WebSocket close code of a peer that does not keep to the rules.
+_POLICY = 1008
 
 
 class Connection(TCPServer):
@@ -94,9 +116,71 @@ class Connection(TCPServer):
             self._life.cancel(reason="the client accepted nothing in time")
 
 
+class Socket(WSStream):
+    """One WebSocket, alone on its connection or beside others.
+
+    Attributes:
+        SILENCE_S: a peer is dropped that has said nothing for so many seconds. Every client answers
+            a ping by itself, so a living one says something every ``websocket_ping_interval``.
+    """
+
+    SILENCE_S: ClassVar[float] = 45.0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._heard_at = trio.current_time()
+        self._gone = trio.Event()
+        self._nobody_listens = False
+        self._putting = trio.CancelScope()
+
+    async def handle(self, event: StreamEvent) -> None:
+        """Take what the peer sends."""
+        if isinstance(event, StreamClosed):
+            self._gone.set()
+        if self._nobody_listens:
+            self.closed = self.closed or isinstance(event, StreamClosed)
+            return
+        self._heard_at = trio.current_time()
+        if isinstance(event, Request):
+            headers = [each for each in event.headers if each[0].lower() != _EXTENSIONS]
+            await super().handle(replace(event, headers=headers))
+            if self.app_put is not None:
+                self.app_put = partial(self._put, self.app_put)
+        else:
+            await super().handle(event)
+
+    async def _put(
+        self, put: Callable[[dict[str, Any]], Awaitable[None]], message: dict[str, Any]
+    ) -> None:
+        # One packet holds many messages, so the handler may have ended since it was looked at.
+        if not self._nobody_listens:
+            with trio.CancelScope() as self._putting:
+                await put(message)
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        """Send what the handler says; None once it has ended."""
+        if message is None:
+            self._nobody_listens = True
+            self._putting.cancel(reason="the handler has ended")
+        await super().app_send(message)
+
+    async def _send_pings(self) -> None:
+        interval_s = self.config.websocket_ping_interval or inf
+        while not self._gone.is_set():
+            if trio.current_time() - self._heard_at >= self.SILENCE_S:
+                await self._send_wsproto_event(CloseConnection(_POLICY, "nothing was heard of you"))
+                await self.send(StreamClosed(stream_id=self.stream_id))
+                return
+            await self._send_wsproto_event(Ping())
+            with trio.move_on_after(interval_s):
+                await self._gone.wait()
+
+
 def install() -> None:
-    """Make hypercorn use ``Connection`` in this process. May be called many times."""
+    """Make hypercorn use these classes in this process. May be called many times."""
     hypercorn.trio.run.TCPServer = Connection  # type: ignore[attr-defined]  # no public hook
+    for protocol in (hypercorn.protocol.h11, hypercorn.protocol.h2):
+        protocol.WSStream = Socket  # type: ignore[attr-defined]  # no public hook
 
 
 def _note_failure(errors: ExceptionGroup[Exception]) -> None:

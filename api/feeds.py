@@ -37,10 +37,8 @@ async def events(run_id: str) -> Response | dict[str, Any]:
 async def all_events() -> Response:
     """Stream the events of every run that the caller may see."""
     asked = parse(AllEventsQuery, _from_the_last_event())
-    wanted, identity = asked.chooses(), caller()
-    listener = the_orchestrator().listen(
-        after=asked.after, where=lambda notice: identity.may_see(notice.owner) and wanted(notice)
-    )
+    where = asked.where(caller().may_see)
+    listener = the_orchestrator().listen(after=asked.after, where=where)
     return _streams().respond(AllRuns(listener))
 
 

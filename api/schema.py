@@ -123,15 +123,20 @@ class AllEventsQuery(_Order):
     agent: str | None = None
     types: str | None = None
 
-    def chooses(self) -> Callable[[Notice], bool]:
-        """Return what tells whether the query wants an event."""
+    def where(self, sees: Callable[[str], bool]) -> Callable[[Notice], bool]:
+        """Return what tells whether to hear of an event.
+
+        Args:
+            sees: whether a run of that owner may be seen.
+        """
         types = frozenset(self.types.split(",")) if self.types is not None else None
         families = tuple(each[:-1] for each in types or () if each.endswith(".*"))
 
         def chosen(notice: Notice) -> bool:
             event = notice.event
             return (
-                self.root in (None, event.root_id)
+                sees(notice.owner)
+                and self.root in (None, event.root_id)
                 and self.agent in (None, notice.agent)
                 and (types is None or event.type in types or event.type.startswith(families))
             )

@@ -33,6 +33,9 @@ KEEP_ALIVE_S = 75.0
 GRACEFUL_S = 1.0
 BACKLOG = 1000
 MAX_HEADER_BYTES = 32 * 1024
+# Of WebSockets: how often a peer must show that it lives, and what it may say at once.
+PING_S = 15.0
+MAX_MESSAGE_BYTES = 64 * 1024
 
 
 class CannotListen(OrchestratorError):
@@ -123,6 +126,8 @@ def _config(keep_alive_s: float) -> Config:
     config.errorlog = logging.getLogger("quiesce.server")
     config.include_server_header = False
     config.keep_alive_timeout = keep_alive_s
+    config.websocket_ping_interval = PING_S
+    config.websocket_max_message_size = MAX_MESSAGE_BYTES
     config.graceful_timeout = GRACEFUL_S
     config.h11_max_incomplete_size = MAX_HEADER_BYTES
     return config

@@ -62,6 +62,19 @@ def check_agent(name: str) -> None:
         raise Forbidden(f"{caller().principal} may not start {name!r}: it is for admins only")
 
 
+def check_run(right: Right, run_id: str, owner: str) -> None:
+    """Refuse what the caller may not do with a run of that owner.
+
+    Raises:
+        UnknownRun: they may not even know of it.
+        Forbidden: they may see it, and not more.
+    """
+    if not caller().may_see(owner):
+        raise UnknownRun(run_id)
+    if not permits(caller(), right, owner):
+        raise refusal(caller(), right, owner)
+
+
 async def _guard_request() -> Response | None:
     refused = _refuse_foreign()
     if refused is None:

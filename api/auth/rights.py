@@ -40,6 +40,7 @@ CALLS = {
     "GET /audit": Call(Right.RULE),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
+    "WS /ws": Call(Right.READ),  # each command is checked for itself
     "POST /runs": Call(Right.START, "start"),
     "GET /runs": Call(Right.READ),
     "GET /runs/<run_id>": Call(Right.READ),

@@ -137,7 +137,7 @@ async def test_every_call_is_there(orchestrator: Orchestrator) -> None:
     served = {
         f"{method} {re.sub(r'<(?:run_id|(name))>', _parameter, rule.rule)}"
         for rule in app.url_map.iter_rules()
-        for method in set(rule.methods or ()) - {"HEAD", "OPTIONS"}
+        for method in ({"WS"} if rule.websocket else set(rule.methods or ()) - {"HEAD", "OPTIONS"})
     }
     assert set(table_of(REFERENCE / "http-api.md", "call")) == served
 

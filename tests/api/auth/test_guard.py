@@ -104,7 +104,7 @@ async def test_a_websocket_is_guarded_too(orchestrator: Orchestrator) -> None:
     async def tell() -> None:
         await websocket.send("hello")
 
-    asking.app.add_websocket("/ws", view_func=tell)
+    asking.app.add_websocket("/unlisted", view_func=tell)
 
     async def status_of(name: str, **headers: str) -> int | str:
         bearer = {"Authorization": f"Bearer {token_of(name)}"} if name else {}
@@ -113,7 +113,7 @@ async def test_a_websocket_is_guarded_too(orchestrator: Orchestrator) -> None:
         said: int | str = ""
         with trio.fail_after(5):
             try:
-                async with test_client.websocket("/ws", headers=sent) as opened:
+                async with test_client.websocket("/unlisted", headers=sent) as opened:
                     said = str(await opened.receive())
             except* WebsocketResponseError as refused:
                 (error,) = refused.exceptions

@@ -14,6 +14,7 @@ from api.service import open_server
 from orchestrator import open_orchestrator
 from tests.api.agents import ALL
 from tests.api.auth.people import PEOPLE, Asking, access, token_of
+from tests.api.peer import Peer, talking
 from tests.api.reading import reading
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ OTHER_CALLS = {
     "GET /runs": 200,
 }
 # Answered for ever, so these are asked on a socket.
-ENDLESS = {"GET /events"}
+ENDLESS = {"GET /events", "WS /ws"}
 
 
 def routes_of(orchestrator: Orchestrator) -> set[str]:
@@ -244,6 +245,55 @@ async def test_the_stream_of_all_runs_tells_of_those_that_one_may_see(
             assert (await nobody.get("/events")).status_code == 401
             assert await heard_by("narrow owner", url, 6) == {"olga"}
             assert await heard_by("viewer", url, 12) == {"olga", "otto"}
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+async def test_over_a_websocket_one_may_do_what_one_may_over_http(name: str) -> None:
+    may_act, may_see = name in MAY[Right.ACT], name in SEE
+    sees_all = not name.startswith("narrow")
+    acted = 202 if may_act else 403 if may_see else 404
+    over = 409 if may_act else 403 if may_see else 404
+    with trio.fail_after(30):
+        async with (
+            open_orchestrator(agents=ALL) as orchestrator,
+            open_server(orchestrator, host="127.0.0.1", port=0, access=access()) as url,
+            talking(url, Authorization=f"Bearer {token_of(name)}") as peer,
+        ):
+            ended = await orchestrator.start("echo", {"text": "x"}, owner="olga")
+            await ended.wait()
+            run, _ = await in_state(orchestrator, "asking")
+
+            for command in ("pause", "resume", "step", "stop"):
+                reply = await peer.ask(**{command: run.id})
+                # It is not paused when it is to step, and may be over when a stop is answered.
+                allowed = {"step": {409}, "stop": {200, 202}} if may_act else {}
+                assert reply["status"] in allowed.get(command, {acted}), command
+                assert (await peer.ask(**{command: ended.id}))["status"] == over, command
+            assert (run.ladder.stop is not None) == may_act
+            if run.ladder.stop is not None:
+                assert run.ladder.stop.request.requested_by == PEOPLE[name].principal
+
+            reply = await peer.ask(subscribe=ended.id, after=6)
+            assert reply["status"] == (200 if may_see else 404)
+            if may_see:
+                assert "snapshot" in await peer.receive()
+            await peer.ask(subscribe="*", types="run.queued")
+            assert "reset" in await peer.receive()
+            for owner in ("otto", PEOPLE[name].principal):
+                await orchestrator.start("echo", {"text": "x"}, owner=owner)
+            heard = [(await peer.receive())["event"]["run_id"] for _ in range(1 + sees_all)]
+            owners = [(await orchestrator.get(run_id)).owner for run_id in heard]
+            assert owners == ["otto"] * sees_all + [PEOPLE[name].principal]
+
+
+async def test_nobody_gets_a_websocket_without_a_token(orchestrator: Orchestrator) -> None:
+    with trio.fail_after(10):
+        async with open_server(orchestrator, host="127.0.0.1", port=0, access=access()) as url:
+            for token, status in (("", 401), (token_of("viewer"), 101)):
+                headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
+                port = int(url.rpartition(":")[2])
+                async with await trio.open_tcp_stream("127.0.0.1", port) as tcp:
+                    assert await Peer(tcp).open(headers) == status
 
 
 async def test_a_run_belongs_to_whoever_started_it_and_a_stop_says_who_asked(
