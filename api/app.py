@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
-from api import controls, feeds, files, problems, runs
+from api import controls, feeds, files, metrics, problems, runs
 from api.auth import Access, guard
+from api.metrics import Metrics
 from api.stream import Streams
 
 if TYPE_CHECKING:
@@ -18,13 +19,19 @@ MAX_BODY = 8 * 2**20
 
 
 def create_app(
-    orchestrator: Orchestrator, streams: Streams | None = None, access: Access | None = None
+    orchestrator: Orchestrator,
+    streams: Streams | None = None,
+    access: Access | None = None,
+    measures: Metrics | None = None,
 ) -> QuartTrio:
     """Return the application for an orchestrator, which outlives it.
 
     Args:
         access: who may do what; None if everybody who can connect may do everything.
+        measures: metrics that were given to the orchestrator when it was opened; new ones if None.
     """
+    measures = measures or Metrics()
+    measures.watch(orchestrator)
     app = QuartTrio("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     # The connection cuts a client that does not read; a slow one may take its time.
@@ -32,6 +39,7 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     app.extensions["quiesce"] = orchestrator
     app.extensions["quiesce.streams"] = streams or Streams()
+    metrics.install(app, measures)
     guard.install(app, access or Access())
     app.before_request(_read_body)
     for module in (runs, feeds, controls, files):

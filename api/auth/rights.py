@@ -34,6 +34,7 @@ class Call(NamedTuple):
 CALLS = {
     "GET /healthz": Call(Right.OPEN),
     "GET /readyz": Call(Right.OPEN),
+    "GET /metrics": Call(Right.READ),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
     "POST /runs": Call(Right.START, "start"),

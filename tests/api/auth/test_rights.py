@@ -51,6 +51,7 @@ RUN_CALLS: dict[str, tuple[int, ...]] = {
 OTHER_CALLS = {
     "GET /healthz": 200,
     "GET /readyz": 200,
+    "GET /metrics": 200,
     "GET /agents": 200,
     "POST /runs": 201,
     "GET /runs": 200,
