@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
-from api import audit, controls, feeds, files, problems, runs, socket
+from api import audit, controls, feeds, files, metrics, problems, runs, socket
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.noting import note_the_rest
+from api.metrics import Metrics
 from api.stream import Streams
 
 if TYPE_CHECKING:
@@ -20,13 +21,19 @@ MAX_BODY = 8 * 2**20
 
 
 def create_app(
-    orchestrator: Orchestrator, streams: Streams | None = None, access: Access | None = None
+    orchestrator: Orchestrator,
+    streams: Streams | None = None,
+    access: Access | None = None,
+    measures: Metrics | None = None,
 ) -> QuartTrio:
     """Return the application for an orchestrator, which outlives it.
 
     Args:
         access: who may do what; None if everybody who can connect may do everything.
+        measures: metrics that were given to the orchestrator when it was opened; new ones if None.
     """
+    measures = measures or Metrics()
+    measures.watch(orchestrator)
     app = QuartTrio("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     # The connection cuts a client that does not read; a slow one may take its time.
@@ -35,6 +42,7 @@ def create_app(
     app.extensions["quiesce"] = orchestrator
     app.extensions["quiesce.streams"] = streams or Streams()
     app.extensions["quiesce.trail"] = Trail(orchestrator)
+    metrics.install(app, measures)
     guard.install(app, access or Access())
     app.before_request(_read_body)
     app.after_request(note_the_rest)

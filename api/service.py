@@ -17,6 +17,7 @@ import trio
 
 from api.app import create_app
 from api.auth import Access, FileAccess
+from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
 from orchestrator import StopMode, StopSource, open_orchestrator
@@ -39,6 +40,7 @@ async def open_server(
     host: str = "127.0.0.1",
     port: int = 0,
     access: Access | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[str]:
     """Serve an orchestrator over HTTP while the body runs; yields the base URL.
 
@@ -46,6 +48,7 @@ async def open_server(
 
     Args:
         access: who may do what; None if everybody who can connect may do everything.
+        metrics: those that the orchestrator was opened with; new ones if None.
 
     Raises:
         InvalidInput: ``host`` is no address, or not a loopback address although there is no
@@ -53,9 +56,11 @@ async def open_server(
         CannotListen: somebody else has the port.
     """
     streams, closing, access = Streams(), trio.Event(), access or Access()
-    app = create_app(orchestrator, streams, access)
+    metrics = metrics or Metrics()
+    app = create_app(orchestrator, streams, access, metrics)
     listen = partial(serve, host=host, port=port, loopback_only=not access.authentication)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_loop, metrics, closing)
         address = await nursery.start(partial(listen, app, closing=closing))
         try:
             yield base_url(address)
@@ -95,9 +100,14 @@ async def serve_forever(
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_orchestrator(store, agents=agents, watchdog_s=WATCHDOG_S) as orchestrator:
+        metrics = Metrics()
+        async with open_orchestrator(
+            store, agents=agents, watchdog_s=WATCHDOG_S, observers=[metrics]
+        ) as orchestrator:
             async with (
-                open_server(orchestrator, host=host, port=port, access=access) as url,
+                open_server(
+                    orchestrator, host=host, port=port, access=access, metrics=metrics
+                ) as url,
                 _reloading(access),
             ):
                 announce(url)

@@ -17,7 +17,7 @@ import trio
 from quart import Blueprint, current_app, json, websocket
 
 from api import acts, problems
-from api.auth.guard import caller, check_run
+from api.auth.guard import caller, check_owner, check_run
 from api.auth.rights import Right
 from api.calls import show, the_orchestrator
 from api.schema import AllEventsQuery, ControlOrder, EventsQuery, StopOrder, parse
@@ -146,19 +146,15 @@ class Session:
         order = parse(order_type, said)
         live = self._orchestrator.live(run_id)
         if live is not None:
-            check_run(Right.ACT, run_id, live.record.owner)
+            check_owner(Right.ACT, run_id, live.record.owner)
         # Nothing takes effect on a run that is not live, so that may be checked later.
         asked = ask(run_id, order)
 
         async def answer() -> tuple[dict[str, Any], int]:
-            await self._check(Right.ACT, run_id)
+            await check_run(Right.ACT, run_id)
             return await asked.answer()
 
         self._later(partial(self._answer, run_id, request, answer))
-
-    async def _check(self, right: Right, run_id: str) -> None:
-        record = await self._orchestrator.get(run_id)
-        check_run(right, run_id, record.owner)
 
     def _subscribe(self, name: str, said: dict[str, Any], request: Any) -> None:
         open_source = self._all_runs(said) if name == ALL else self._one_run(name, said)
@@ -186,7 +182,7 @@ class Session:
         asked = parse(EventsQuery, said)
 
         async def open_source() -> Source:
-            await self._check(Right.READ, run_id)
+            await check_run(Right.READ, run_id)
             subscription = await self._orchestrator.events(run_id, after=asked.after)
             return OneRun(subscription, partial(show, self._orchestrator, run_id))
 

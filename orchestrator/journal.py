@@ -57,6 +57,11 @@ class Journal:
         self._closing = False
         self.failing: StoreUnavailable | None = None
 
+    @property
+    def backlog(self) -> int:
+        """How many entries are not durable yet."""
+        return self._appended - self._durable
+
     def append(
         self,
         writes: Sequence[Write],

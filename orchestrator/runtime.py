@@ -116,6 +116,11 @@ class Orchestrator(Starter):
         """Why the store does not take writes at present; None while it does."""
         return self._services.journal.failing
 
+    @property
+    def backlog(self) -> int:
+        """How many entries wait for the store: each is one change of a run, or one event."""
+        return self._services.journal.backlog
+
     async def stop(self, run_id: str, **asked: Unpack[StopArguments]) -> Receipt:
         """Stop a run and return its receipt once it is torn down; see ``Run.stop``.
 

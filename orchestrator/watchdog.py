@@ -37,6 +37,7 @@ class Blocked:
         at: where the code stood when it was noticed.
         began: on the monotonic clock.
         seconds: how long it lasted, so far if ``over`` is false.
+        number: 1 for the first time, 2 for the second, and so on.
     """
 
     run_id: RunId | None
@@ -44,6 +45,7 @@ class Blocked:
     began: float
     seconds: float
     over: bool
+    number: int = 1
 
     @property
     def words(self) -> str:
@@ -91,9 +93,13 @@ class Watchdog(trio.abc.Instrument):
             seconds = time.monotonic() - step[1]
             if seconds < self._limit_s:
                 continue
-            known = self.last is not None and self.last.began == step[1]
-            self.last = Blocked(_run_of(step[0]), _place_of(frame), step[1], seconds, over=False)
-            if not known:
+            last, number = self.last, 1
+            if last is not None:
+                number = last.number + (last.began != step[1])
+            self.last = Blocked(
+                _run_of(step[0]), _place_of(frame), step[1], seconds, over=False, number=number
+            )
+            if last is None or number > last.number:
                 _log.error("%s", self.last.words)
 
     def close(self) -> None:

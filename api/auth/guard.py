@@ -62,7 +62,7 @@ def check_agent(name: str) -> None:
         raise Forbidden(f"{caller().principal} may not start {name!r}: it is for admins only")
 
 
-def check_run(right: Right, run_id: str, owner: str) -> None:
+def check_owner(right: Right, run_id: str, owner: str) -> None:
     """Refuse what the caller may not do with a run of that owner.
 
     Raises:
@@ -149,13 +149,10 @@ async def check_run(right: Right, run_id: str) -> None:
         UnknownRun: there is no such run, or they may not see it.
         Forbidden: they may see it, and not do this.
     """
-    identity, owner = caller(), None
-    if depends_on_owner(identity, right):
-        owner = await _owner_of(run_id)
-        if not identity.may_see(owner):
-            raise UnknownRun(run_id)
-    if not permits(identity, right, owner):
-        raise refusal(identity, right, owner)
+    if depends_on_owner(caller(), right):
+        check_owner(right, run_id, await _owner_of(run_id))
+    elif not permits(caller(), right):
+        raise refusal(caller(), right)
 
 
 async def identified(given: Credentials) -> Identity:

@@ -38,6 +38,7 @@ CALLS = {
     "POST /session": Call(Right.OPEN),
     "DELETE /session": Call(Right.OPEN),
     "GET /audit": Call(Right.RULE),
+    "GET /metrics": Call(Right.READ),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
     "WS /ws": Call(Right.READ),  # each command is checked for itself

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from api.metrics import Metrics
 from orchestrator import Observer, open_orchestrator
 from tests.bench.events import teller
 from tests.bench.measure import Effort, in_turns
@@ -18,6 +19,7 @@ EVENTS = 20_000
 
 _WATCHED: Mapping[str, Callable[[], Sequence[Observer]]] = {
     "an idle observer": lambda: [Observer()],
+    "metrics": lambda: [Metrics()],
 }
 
 

@@ -24,15 +24,17 @@ def block_until(released: threading.Event) -> None:
     assert released.wait(20)
 
 
-def release_once_noticed(watchdog: Watchdog, released: threading.Event) -> threading.Thread:
+def release_once_noticed(
+    watchdog: Watchdog, released: threading.Event, number: int = 1
+) -> threading.Thread:
     """Let the blocked code go as soon as the watchdog has seen it."""
 
     def look() -> None:
-        while watchdog.last is None:
+        while watchdog.last is None or watchdog.last.number < number:
             time.sleep(0.01)
         released.set()
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=look, daemon=True)
     thread.start()
     return thread
 
@@ -72,6 +74,19 @@ async def test_code_of_no_run_is_named_as_such() -> None:
         thread.join()
     assert watchdog.last is not None
     assert "code of no run" in watchdog.last.words
+
+
+async def test_the_times_are_numbered() -> None:
+    with trio.fail_after(30), watching(0.1) as watchdog:
+        for number in (1, 2, 3):
+            released = threading.Event()
+            thread = release_once_noticed(watchdog, released, number)
+            await trio.lowlevel.checkpoint()
+            block_until(released)
+            await trio.lowlevel.checkpoint()
+            thread.join()
+            assert watchdog.last is not None
+            assert watchdog.last.number == number
 
 
 async def test_a_loop_that_is_busy_but_not_blocked_is_left_alone() -> None:

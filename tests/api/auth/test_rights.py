@@ -56,6 +56,7 @@ OTHER_CALLS = {
     "POST /session": 422,
     "DELETE /session": 204,
     "GET /audit": 200,
+    "GET /metrics": 200,
     "GET /agents": 200,
     "GET /events": 422,
     "POST /runs": 201,
