@@ -8,7 +8,7 @@ from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
 from api import controls, dashboard, feeds, files, problems, runs
-from api.auth import Access, guard, login
+from api.auth import Access, guard
 from api.stream import Streams
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def create_app(
     app.extensions["quiesce.streams"] = streams or Streams()
     guard.install(app, access or Access())
     app.before_request(_read_body)
-    for module in (runs, feeds, controls, files, login, dashboard):
+    for module in (runs, feeds, controls, files, dashboard):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/healthz", view_func=_healthz)
     app.add_url_rule("/readyz", view_func=_readyz_of(orchestrator))

@@ -58,7 +58,7 @@ const tagged = new Map();
 /** Read JSON. What has an ETag is sent once: afterwards the server says that it is the same. */
 export async function read(path, { signal } = {}) {
   const known = tagged.get(path);
-  const headers = known ? { 'If-None-Match': known.tag } : {};
+  const headers = { Accept: 'application/json', ...(known ? { 'If-None-Match': known.tag } : {}) };
   const response = await request(path, { signal, headers, cache: 'no-store' });
   if (response.status === 304) return known.body;
   const body = await response.json();

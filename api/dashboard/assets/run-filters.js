@@ -16,8 +16,9 @@ class RunFilters extends HTMLElement {
     this.append(h('form', { role: 'search', 'aria-label': 'Filter the runs', onsubmit: (event) => event.preventDefault() },
       h('span', { class: 'search' }, icon('search'), this.#field('q', 'search', 'Search agent, id, owner, tag, message', { id: 'search' })),
       (this.status = this.#choice('status', 'Status')), (this.agent = this.#choice('agent', 'Agent')),
-      this.#field('owner', 'text', 'Owner'), this.#field('tag', 'text', 'Tag'),
-      h('label', { class: 'check' }, this.#box('parent', 'any'), 'sub-agents too'),
+      h('button', { type: 'button', class: 'quiet more', 'aria-expanded': 'false', onclick: (event) => this.#more(event.target) }, 'More filters'),
+      h('span', { class: 'rest' }, this.#field('owner', 'text', 'Owner'), this.#field('tag', 'text', 'Tag'),
+        h('label', { class: 'check' }, this.#box('parent', 'any'), 'sub-agents too')),
       (this.clear = h('a', { class: 'button quiet', href: '/' }, icon('close'), 'Clear'))));
     this.status.append(...Object.entries(GROUPS).map(option), h('hr'), ...Object.keys(STATUSES).map((status) => option([status, statusWord(status)])));
     this.agent.append(option(['', 'Any agent']));
@@ -32,6 +33,12 @@ class RunFilters extends HTMLElement {
     if (given.parent === 'any') delete given.parent;
     else given.parent ??= 'none';
     return given;
+  }
+
+  // There is no room for all of them on a small screen.
+  #more(button) {
+    const open = this.classList.toggle('open');
+    button.setAttribute('aria-expanded', String(open));
   }
 
   #offer(agents) {

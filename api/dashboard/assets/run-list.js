@@ -3,7 +3,7 @@
 import { read } from './api.js';
 import { h, icon, show, text, throttled } from './dom.js';
 import { RunRow } from './run-row.js';
-import { count, isLive } from './words.js';
+import { count } from './words.js';
 import { VirtualRows } from './virtual.js';
 
 const PAGE = 100;
@@ -27,11 +27,11 @@ class RunList extends HTMLElement {
 
   open(page, bulk) {
     this.page = page;
-    this.all = h('input', { type: 'checkbox', 'aria-label': 'Select all that are loaded', onchange: () => bulk.selectAll(this.all.checked) });
+    this.all = h('input', { type: 'checkbox', onchange: () => bulk.selectAll(this.all.checked) });
     this.rows = h('div', { class: 'rows', role: 'rowgroup' });
     this.fresh = h('button', { type: 'button', class: 'fresh', hidden: true, onclick: () => this.#showWaiting(true) }, icon('up'), h('span'));
     this.foot = h('div', { class: 'foot', role: 'status' });
-    const head = h('div', { role: 'row', class: 'row header' }, h('span', { role: 'columnheader', class: 'select' }, this.all),
+    const head = h('div', { role: 'row', class: 'row header' }, h('span', { role: 'columnheader', class: 'select' }, h('label', { class: 'check' }, this.all, h('span', { class: 'all' }, 'Select all'))),
       COLUMNS.map((name) => h('span', { role: 'columnheader', class: name.toLowerCase() }, name)));
     this.table = h('div', { role: 'table', 'aria-label': 'Runs', 'aria-colcount': COLUMNS.length + 1 }, h('div', { role: 'rowgroup' }, head), this.rows);
     this.append(this.fresh, this.table, this.foot);
@@ -102,7 +102,7 @@ class RunList extends HTMLElement {
 
   /** Ages and durations go on. */
   tick() {
-    if (!document.hidden) this.list.refresh(this.#live());
+    if (!document.hidden) this.list.refresh();
   }
 
   stopFocused(target) {
@@ -112,10 +112,6 @@ class RunList extends HTMLElement {
   // The server has no filter for it, so the page reads on and leaves out.
   get #sifts() {
     return this.words.length > 0 || this.asking;
-  }
-
-  #live() {
-    return new Set(this.#shown.filter((id) => isLive(this.page.runs.get(id)?.status)));
   }
 
   #changed(changed) {
@@ -153,6 +149,10 @@ class RunList extends HTMLElement {
 
   #found() {
     this.#shown = this.sift(this.ids);
+    // A column in which nothing would stand is not there.
+    const some = (has) => this.ids.some((id) => has(this.page.runs.get(id)));
+    this.classList.toggle('owned', some((run) => run.owner));
+    this.classList.toggle('spent', some((run) => run.usage?.cost));
     this.list.ask();
     this.#state();
   }

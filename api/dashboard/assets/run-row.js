@@ -73,7 +73,7 @@ export class RunRow {
 
   #showProgress(run) {
     const percent = run.progress?.percent;
-    const counts = percent > 0 || run.status === 'succeeded';
+    const counts = percent > 0;
     show(this.bar, isLive(run.status) ? run.status !== 'queued' : counts);
     this.bar.show(counts ? percent : null, run.status, `Progress of ${run.agent}`);
     const words = saying(run);

@@ -59,7 +59,7 @@ class RunSummary extends HTMLElement {
     for (const { number, link, has, all, name } of this.numbers) {
       const n = (all ? live : roots).filter(has).length;
       text(number, n.toLocaleString('en-GB'));
-      link.classList.toggle('none', n === 0);
+      link.classList.toggle('zero', n === 0);
       show(link, n > 0 || name === 'running');
     }
     const cost = roots.reduce((sum, run) => sum + (run.usage?.cost ?? 0), 0);

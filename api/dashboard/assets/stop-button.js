@@ -8,17 +8,18 @@ import { stricterModes } from './words.js';
 class StopButton extends HTMLElement {
   #shown = '';
 
-  /** page: `{ runs, actions }`. below: how many live sub-agents the run has, if that is known. */
+  /**
+   * page: `{ runs, actions }`. below: how many live sub-agents the run has, if that is known.
+   * small: in a list. There it also leads to a stricter stop, for which a run's page has buttons.
+   */
   show(run, page, { small = false, below = 0 } = {}) {
-    this.run = run;
-    this.below = below;
+    Object.assign(this, { run, page, below });
     const mode = run.stop?.mode;
     const key = `${run.id} ${run.status} ${run.pending} ${run.actions.includes('stop')} ${mode}`;
     if (key === this.#shown) return;
     this.#shown = key;
-    const ask = () => askToStop(this.run, { ...page, below: this.below });
     const focused = this.contains(document.activeElement);
-    this.replaceChildren(...parts(run, ask, small));
+    this.replaceChildren(...parts(run, () => this.press(), small));
     // What had the focus is gone; the keyboard must not begin at the top of the page again.
     if (focused) (this.querySelector('button:not(:disabled)') ?? this).focus();
   }
@@ -29,11 +30,14 @@ class StopButton extends HTMLElement {
 
   /** Open the panel, if there is anything to stop. Returns whether it did. */
   press() {
-    const button = this.querySelector('button:not(:disabled)');
-    button?.click();
-    return Boolean(button);
+    const { run } = this;
+    const can = run?.actions.includes('stop') && (run.status !== 'stopping' || harderModes(run).length > 0);
+    if (can) askToStop(run, { ...this.page, below: this.below });
+    return can;
   }
 }
+
+const harderModes = (run) => stricterModes(run.stop?.mode ?? 'graceful');
 
 function parts(run, ask, small) {
   const may = run.actions.includes('stop');
@@ -41,7 +45,7 @@ function parts(run, ask, small) {
     const busy = h('button', { type: 'button', disabled: true, class: 'stopping' }, icon('stopping'), 'Stopping…');
     const name = `Stop ${run.agent} ${run.id} harder`;
     const harder = h('button', { type: 'button', class: 'danger outline', 'aria-label': name, onclick: ask }, 'Harder…');
-    return may && stricterModes(run.stop?.mode ?? 'graceful').length ? [busy, harder] : [busy];
+    return small && may && harderModes(run).length ? [busy, harder] : [busy];
   }
   if (!may) return [];
   const name = small ? `Stop ${run.agent} ${run.id}` : null;

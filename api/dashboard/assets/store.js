@@ -14,6 +14,8 @@ export class Runs {
   #clock = 0;
   #told = true;
   #moves;
+  /** The run whose rights hold for those below it, of which only events have told. */
+  above = null;
 
   /** `moves` says what may be asked of a run in each status; see `available_actions` of the API. */
   constructor(moves) {
@@ -112,7 +114,8 @@ export class Runs {
 
   // Whoever is told of no action by the server may do nothing: every status allows something.
   #actions(entry, run, pending) {
-    if (!entry.told?.available_actions?.length || pending) return [];
+    const told = entry.told ?? this.#entries.get(this.above)?.told;
+    if (!told?.available_actions?.length || pending) return [];
     const answers = run.waiting_for && run.status !== 'stopping' ? ['answer'] : [];
     return [...this.#moves[run.status], ...answers];
   }

@@ -2,7 +2,7 @@
 
 import { h, icon, text } from './dom.js';
 
-const SHOWN_MS = 6_000;
+const SHOWN_MS = 5_000;
 
 const region = () => document.querySelector('#toasts');
 

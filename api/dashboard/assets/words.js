@@ -33,6 +33,7 @@ export const stricterModes = (mode) =>
 export function span(seconds) {
   if (seconds == null || Number.isNaN(seconds)) return '';
   const s = Math.max(0, seconds);
+  if (Number.isInteger(s)) return wholeSpan(s);
   if (s < 0.9995) return `${Math.round(s * 1000)} ms`;
   if (s < 9.995) return `${s.toFixed(2)} s`;
   if (s < 59.95) return `${s.toFixed(1)} s`;
