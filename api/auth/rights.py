@@ -34,6 +34,11 @@ class Call(NamedTuple):
 CALLS = {
     "GET /healthz": Call(Right.OPEN),
     "GET /readyz": Call(Right.OPEN),
+    # Pages are shells: what is in them is read by the calls below.
+    "GET /": Call(Right.OPEN),
+    "GET /dashboard/runs/<run_id>": Call(Right.OPEN),
+    "GET /dashboard/login": Call(Right.OPEN),
+    "GET /dashboard/assets/<version>/<name>": Call(Right.OPEN),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
     "POST /runs": Call(Right.START, "start"),

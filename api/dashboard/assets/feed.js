@@ -25,9 +25,9 @@ export class Feed {
   #wake = () => {};
 
   /**
-   * path: of the stream. take: is given each event. refresh: reads anew all that the page shows.
+   * path: of the stream. take: is given each event, and how its frame is named. refresh: reads anew
+   * all that the page shows. changed: is called when `state` changes.
    * readFirst: the stream does not say by itself (`reset`) that everything must be read.
-   * changed: is called when `state` changes.
    */
   constructor({ path, take, refresh, changed, readFirst = false }) {
     this.#options = { path, take, refresh, changed, readFirst };
@@ -40,12 +40,11 @@ export class Feed {
 
   /** Read and follow, for as long as the page lives or until `finish`. */
   async open() {
-    let read = !this.#options.readFirst;
     while (this.state !== 'over') {
       try {
-        if (!read) await this.#refresh();
-        read = true;
-        if (!document.hidden) await this.#follow();
+        const first = this.#options.readFirst && this.last == null;
+        if (first) await this.#refresh();
+        if (!document.hidden) await this.#follow(first);
       } catch {
         // Whatever it was, the page is read below, and that says whether anybody answers.
       }
@@ -81,7 +80,7 @@ export class Feed {
     this.heard = Date.now();
   }
 
-  async #follow() {
+  async #follow(fresh) {
     const stream = (this.#stream = new AbortController());
     let silence;
     const expect = (milliseconds) => {
@@ -92,7 +91,8 @@ export class Feed {
       expect(CONNECT_MS);
       const headers = { Accept: 'text/event-stream', ...(this.last == null ? {} : { 'Last-Event-ID': this.last }) };
       const response = await request(this.#options.path, { headers, cache: 'no-store', signal: stream.signal, patience: 0 });
-      if (this.last != null) this.#become('live');
+      if (fresh) this.#become('live');
+      else if (this.last != null) this.#settle();
       for await (const frame of frames(response.body)) {
         expect(SILENCE_MS);
         this.heard = Date.now();
@@ -106,12 +106,14 @@ export class Feed {
 
   #take({ id, name, data }) {
     if (id) this.last = id;
-    if (name === 'reset') {
-      // Not awaited: what happens meanwhile must be heard. If it fails, the stream is of no use.
-      this.#refresh().then(() => this.#stream && this.#become('live'), () => this.#drop());
-    } else if (data) {
-      this.#options.take(JSON.parse(data));
-    }
+    if (name === 'reset') this.#settle();
+    else if (data) this.#options.take(JSON.parse(data), name);
+  }
+
+  // Nothing is called live before it was read since the connection was made. What happens meanwhile
+  // is heard; and if it cannot be read, the stream is of no use.
+  #settle() {
+    this.#refresh().then(() => this.#stream && this.#become('live'), () => this.#drop());
   }
 
   #become(state) {

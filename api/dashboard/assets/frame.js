@@ -2,6 +2,7 @@
 
 import { send } from './api.js';
 import { h, icon, show, text } from './dom.js';
+import { mayAct, whoAmI } from './session.js';
 import { announce } from './toasts.js';
 import { clock } from './words.js';
 
@@ -63,6 +64,19 @@ class PageSettings extends HTMLElement {
     if (chosen) document.documentElement.dataset.theme = chosen;
     else delete document.documentElement.dataset.theme;
   }
+}
+
+/** Return what reads who is logged in, until it is known, and shows what that person may do. */
+export function greeter({ runs }, known = () => {}) {
+  let session = null;
+  return async () => {
+    if (session) return;
+    session = await whoAmI();
+    runs.mayAct = (run) => mayAct(session, run);
+    document.querySelector('page-settings').session = session;
+    document.querySelector('halt-switch').session = session;
+    known(session);
+  };
 }
 
 async function leave() {

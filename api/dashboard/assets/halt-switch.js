@@ -9,15 +9,20 @@ import { count, dayAndClock } from './words.js';
 class HaltSwitch extends HTMLElement {
   #may = false;
   #missing = false;
+  #halt = null;
 
-  open(page, session, summary) {
-    this.#may = mayHalt(session);
+  /** summary: counts what would be stopped. A page without one shows a halt, but cannot ask for it. */
+  open(summary = null) {
     this.summary = summary;
     this.button = h('button', { type: 'button', class: 'quiet', onclick: () => this.#ask() }, icon('halt'), 'Halt…');
     this.dialog = h('dialog', { class: 'panel', 'aria-labelledby': 'halt-title' });
     this.append(this.button, this.dialog);
     show(this.button, false);
-    this.reload().catch(() => {});
+  }
+
+  set session(session) {
+    this.#may = mayHalt(session);
+    if (this.#halt) this.#show(this.#halt);
   }
 
   /** Read whether everything is halted. */
@@ -33,8 +38,9 @@ class HaltSwitch extends HTMLElement {
   }
 
   #show(halt) {
-    const halted = Boolean(halt?.halted);
-    if (this.button) show(this.button, this.#may && !halted);
+    this.#halt = halt;
+    const halted = Boolean(halt.halted);
+    show(this.button, this.#may && !halted && Boolean(this.summary));
     const banner = document.querySelector('#halted');
     show(banner, halted);
     if (!halted) return;
@@ -45,8 +51,8 @@ class HaltSwitch extends HTMLElement {
   }
 
   async #ask() {
-    await this.summary?.reload().catch(() => {});
-    const n = this.summary?.stoppable ?? 0;
+    await this.summary.reload().catch(() => {});
+    const n = this.summary.stoppable;
     const reason = h('input', { id: 'halt-reason', maxlength: 2000, autocomplete: 'off' });
     const form = h('form', { method: 'dialog' },
       h('h2', { id: 'halt-title' }, 'Halt everything'),

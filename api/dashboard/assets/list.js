@@ -4,13 +4,13 @@ import { Actions } from './actions.js';
 import './bulk-bar.js';
 import { address } from './dom.js';
 import { Feed } from './feed.js';
-import { onKey } from './frame.js';
+import { greeter, onKey } from './frame.js';
 import './halt-switch.js';
 import { isEnding } from './reduce.js';
 import './run-filters.js';
 import './run-list.js';
 import './run-summary.js';
-import { mayStart, whoAmI } from './session.js';
+import { mayStart } from './session.js';
 import { openStartForm } from './start-form.js';
 import { Runs } from './store.js';
 
@@ -25,6 +25,12 @@ const [list, filters, summary, bulk] = ['run-list', 'run-filters', 'run-summary'
 const runs = new Runs(JSON.parse(document.documentElement.dataset.moves));
 const page = { runs, actions: new Actions(runs) };
 
+const greet = greeter(page, (session) => {
+  find('#start').hidden = !mayStart(session);
+  find('#stop-all').hidden = !mayStart(session);
+  if (address.get('start') && mayStart(session)) openStartForm(address.get('start'));
+});
+
 const feed = new Feed({
   path: EVENTS,
   take(event) {
@@ -33,13 +39,14 @@ const feed = new Feed({
     // What is over and not shown would only fill the memory.
     if (isEnding(event) && !list.has(event.run_id)) runs.forget(event.run_id);
   },
-  refresh: () => Promise.all([list.reload(), summary.reload(), find('halt-switch').reload()]),
+  refresh: () => Promise.all([greet(), list.reload(), summary.reload(), find('halt-switch').reload()]),
   changed: () => find('connection-state').show(feed),
 });
 
 list.open(page, bulk);
 summary.open(page);
 bulk.open(page, list);
+find('halt-switch').open(summary);
 filters.open((query) => list.ask(query));
 filters.addEventListener('change', () => bulk.clear());
 list.ask(filters.query);
@@ -49,12 +56,6 @@ find('#start').addEventListener('click', () => openStartForm());
 onKey('/', () => find('#search').focus());
 onKey('s', (event) => list.stopFocused(event.target));
 
-whoAmI().then((session) => {
-  find('page-settings').session = session;
-  find('halt-switch').open(page, session, summary);
-  find('#start').hidden = !mayStart(session);
-  find('#stop-all').hidden = !mayStart(session);
-  if (address.get('start') && mayStart(session)) openStartForm(address.get('start'));
-});
+greet().catch(() => {});
 feed.open();
 setInterval(() => list.tick(), 1_000);

@@ -4,7 +4,7 @@ import { Actions } from './actions.js';
 import { read } from './api.js';
 import { h, icon, text, throttled } from './dom.js';
 import { Feed } from './feed.js';
-import { onKey } from './frame.js';
+import { greeter, onKey } from './frame.js';
 import './halt-switch.js';
 import { isEnding } from './reduce.js';
 import './run-facts.js';
@@ -14,7 +14,6 @@ import './run-questions.js';
 import './run-results.js';
 import './run-stack.js';
 import './run-timeline.js';
-import { whoAmI } from './session.js';
 import './stop-receipt.js';
 import { Runs } from './store.js';
 import { announce } from './toasts.js';
@@ -26,6 +25,7 @@ const { run: id } = find('#run').dataset;
 const runs = new Runs(JSON.parse(document.documentElement.dataset.moves));
 runs.above = id;
 const page = { id, runs, tree: new Tree(), actions: new Actions(runs), caughtUp: false };
+const greet = greeter(page);
 const views = ['run-head', 'run-questions', 'run-timeline', 'run-log', 'run-results', 'run-stack', 'run-facts', 'stop-receipt'].map(find);
 let status = null;
 
@@ -37,14 +37,10 @@ function take(said, name) {
     feed.finish();
     return;
   }
+  if (!page.tree.take(said)) return;
   runs.apply(said);
-  tell(said);
-  if (said.run_id === id || said.data.kind === 'llm') learn(said);
-}
-
-function tell(event) {
-  page.tree.take(event);
   draw();
+  if (said.run_id === id || said.data.kind === 'llm') learn(said);
 }
 
 // What events do not say (what was spent, who else asked) is read when they say that it may differ.
@@ -56,7 +52,7 @@ function learn(event) {
 
 async function refresh() {
   try {
-    if (!page.caughtUp) await readRun();
+    await Promise.all([greet(), page.caughtUp || readRun()]);
     await readEvents();
     await readRun();
   } catch (problem) {
@@ -76,10 +72,8 @@ async function readEvents() {
   let next = page.tree.last;
   while (next != null) {
     const got = await read(`/runs/${id}/events?after=${next}&limit=500`);
-    got.events.forEach((event) => {
-      if (event.run_id !== id) runs.apply(event);
-      tell(event);
-    });
+    got.events.forEach((event) => page.tree.take(event) && event.run_id !== id && runs.apply(event));
+    draw();
     next = got.next;
   }
   page.caughtUp = true;
@@ -120,11 +114,8 @@ function note(run) {
   if (!isLive(status) && page.caughtUp && isEnding(page.tree.events.at(-1) ?? {})) feed.finish();
 }
 
+find('halt-switch').open();
 views.forEach((view) => view.open?.(page));
-whoAmI().then((session) => {
-  find('page-settings').session = session;
-  find('halt-switch').open(page, session);
-});
 onKey('s', () => find('run-timeline').stopFocused() || find('run-head').stop());
 feed.open();
 setInterval(() => !document.hidden && isLive(status ?? 'queued') && draw(), 500);

@@ -17,3 +17,7 @@ export async function whoAmI() {
 export const mayStart = (session) => session.role !== 'viewer';
 
 export const mayHalt = (session) => session.role === 'admin';
+
+/** Admins act on every run, operators on their own. */
+export const mayAct = (session, run) =>
+  !session.authentication || session.role === 'admin' || (session.role === 'operator' && run.owner === session.principal);

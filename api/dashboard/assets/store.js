@@ -16,10 +16,17 @@ export class Runs {
   #moves;
   /** The run whose rights hold for those below it, of which only events have told. */
   above = null;
+  /** Whether the person may act on a run that the server has told of; nobody until that is known. */
+  #mayAct = () => false;
 
   /** `moves` says what may be asked of a run in each status; see `available_actions` of the API. */
   constructor(moves) {
     this.#moves = moves;
+  }
+
+  set mayAct(mayAct) {
+    this.#mayAct = mayAct;
+    this.#entries.forEach((entry) => this.#dirty(entry));
   }
 
   /** The moment to remember before one asks the server, and to hand to `put` with its answer. */
@@ -112,10 +119,9 @@ export class Runs {
     return { ...run, ...Object.assign({}, ...wishes.map(({ change }) => change)), pending, actions: this.#actions(entry, run, pending) };
   }
 
-  // Whoever is told of no action by the server may do nothing: every status allows something.
   #actions(entry, run, pending) {
     const told = entry.told ?? this.#entries.get(this.above)?.told;
-    if (!told?.available_actions?.length || pending) return [];
+    if (!told || pending || !this.#mayAct(told)) return [];
     const answers = run.waiting_for && run.status !== 'stopping' ? ['answer'] : [];
     return [...this.#moves[run.status], ...answers];
   }

@@ -17,8 +17,9 @@ export class Tree {
   shape = 0;
   #open = 0;
 
+  /** Take the next event. Returns false for one that was taken before. */
   take(event) {
-    if (event.seq <= this.last) return;
+    if (event.seq <= this.last) return false;
     const at = seconds(event.at);
     this.#noteIdle(at);
     this.last = event.seq;
@@ -28,6 +29,7 @@ export class Tree {
     HANDLERS[event.type]?.(node, event.data, at);
     if (isEnding(event)) end(node, event.data, at);
     this.#open += node.open.size;
+    return true;
   }
 
   get top() {
