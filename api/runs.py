@@ -63,7 +63,7 @@ async def runs() -> Response:
     orchestrator = the_orchestrator()
     where = _visible(asked.filter())
     if where is None:
-        return {"runs": [], "next": None}
+        return await tagged(json_response({"runs": [], "next": None}))
     page = await orchestrator.runs(where, after=asked.after, limit=asked.limit)
     shown = [run_json(record, orchestrator.live(record.id)) for record in page.runs]
     return await tagged(json_response({"runs": shown, "next": page.next}))

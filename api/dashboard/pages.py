@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from quart import Blueprint, Response, json, render_template
+from quart import Blueprint, Response, abort, json, render_template
 
 from api.dashboard.assets import FILES, VERSION
-from api.problems import problem
 from orchestrator import RunStatus, available_actions
 
 blueprint = Blueprint("dashboard", __name__, template_folder="templates")
@@ -48,7 +47,7 @@ async def asset(version: str, name: str) -> Response:
     """Hand out a file of the pages. Its address changes with its content, so it is kept."""
     file = FILES.get(name)
     if file is None or version != VERSION:
-        return problem(404, "not-found", f"the dashboard has no file {name!r} of that version")
+        abort(404, f"the dashboard has no file {name!r} of that version")
     headers = {
         "Cache-Control": "public, max-age=31536000, immutable",
         "X-Content-Type-Options": "nosniff",

@@ -34,9 +34,16 @@ async def waiter(ctx: Context, seconds: float = 1000) -> str:
 async def family(
     ctx: Context, children: int = 3, seconds: float = 1000, limit: int | None = None
 ) -> int:
-    """Write in sub-agents."""
+    """Write in sub-agents, all of which must succeed."""
     inputs = [{"pages": 1, "seconds": seconds} for _ in range(children)]
     return sum(await ctx.map(writer, inputs, limit=limit))
+
+
+@agent
+async def household(ctx: Context, children: int = 3) -> None:
+    """Wait in sub-agents, each of which may be stopped alone."""
+    for _ in range(children):
+        await ctx.start(waiter)
 
 
 @agent
@@ -107,6 +114,3 @@ def picture() -> bytes:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(b"\0\x80"))
     return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
-
-
-ALL = [writer, waiter, family, asker, counter, failing, stubborn, tidy, painter, talker]

@@ -44,10 +44,10 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server in a process of its own, which can be ended and started again."""
-    with Server(tmp_path).running() as started:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server in a process of its own, for all the tests of a module."""
+    with Server(tmp_path_factory.mktemp("server")).running() as started:
         yield started
 
 

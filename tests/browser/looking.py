@@ -25,6 +25,9 @@ AGENTS = Path(__file__).parent / "agents.py"
 PATIENCE_MS = 15_000
 expect.set_options(timeout=PATIENCE_MS)
 
+# A server serves all the tests of a module.
+LIFETIME_S = 900.0
+
 LIVE_OR_OVER = re.compile("live|over")
 
 # What the browser itself says of requests that fail; the pages are meant to bear those.
@@ -51,7 +54,7 @@ class Server:
         """Run it for the time of the body."""
         port = self.url.rpartition(":")[2] or "0"
         order = ["serve", "--agents", str(AGENTS), "--store", "sqlite:///runs.db", "--port", port]
-        with quiesce(*order, *self.options, cwd=self.folder) as self.process:
+        with quiesce(*order, *self.options, cwd=self.folder, lifetime_s=LIFETIME_S) as self.process:
             self.url = self.process.until("listening on").split()[-1]
             self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_MS / 1000)
             with self.http:

@@ -259,18 +259,23 @@ def test_a_run_that_ends_while_the_panel_is_open_cannot_be_stopped(
 
 
 def test_one_sub_agent_is_stopped_from_the_tree(pages: Pages, server: Server) -> None:
-    run = server.start("family")
+    run = server.start("household")
     page = pages.run(run)
     branches = page.locator("run-timeline .branch")
     expect(branches).to_have_count(4)
     branches.nth(2).hover()
     branches.nth(2).get_by_role("button", name="Stop").click()
-    expect(page.locator("dialog[open]")).to_contain_text("Stop writer")
+    expect(page.locator("dialog[open]")).to_contain_text("Stop waiter")
     page.get_by_label("now").check()
     page.locator("dialog").get_by_role("button", name="Stop now").click()
     expect(page.locator(".branch[data-status=stopped]")).to_have_count(1)
     tree = server.http.get(f"/runs/{run}/tree").json()
-    assert [child["status"] for child in tree["children"]].count("stopped") >= 1
+    assert sorted(child["status"] for child in tree["children"]) == [
+        "running",
+        "running",
+        "stopped",
+    ]
+    expect(chip(page)).to_have_text("running")
 
 
 def test_the_panel_says_how_many_are_below(pages: Pages, server: Server) -> None:
