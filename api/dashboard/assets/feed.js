@@ -35,7 +35,13 @@ export class Feed {
     window.addEventListener('pagehide', () => this.#drop());
     window.addEventListener('pageshow', (event) => event.persisted && this.#renew());
     window.addEventListener('online', () => this.#wake());
+    document.addEventListener('resume', () => this.#renew());
     this.#watchForSleep();
+  }
+
+  /** Whether what was read is true at present. */
+  get isCertain() {
+    return ['live', 'polling', 'over'].includes(this.state);
   }
 
   /** Read and follow, for as long as the page lives or until `finish`. */

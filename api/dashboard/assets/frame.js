@@ -23,7 +23,7 @@ class ConnectionState extends HTMLElement {
     this.show({ state: 'connecting' });
   }
 
-  /** Show the state of a feed, and mark the page: what is not known to be true looks so. */
+  /** Mark the page as well: what is not known to be true looks so. */
   show(feed) {
     const [word, says] = STATES[feed.state];
     const was = document.documentElement.dataset.connection;
@@ -64,6 +64,12 @@ class PageSettings extends HTMLElement {
     if (chosen) document.documentElement.dataset.theme = chosen;
     else delete document.documentElement.dataset.theme;
   }
+}
+
+/** Show the state of a feed, and let nothing be offered that depends on what may be out of date. */
+export function showFeed(feed, runs) {
+  runs.certain = feed.isCertain;
+  document.querySelector('connection-state').show(feed);
 }
 
 /** Return what reads who is logged in, until it is known, and shows what that person may do. */

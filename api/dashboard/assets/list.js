@@ -4,7 +4,7 @@ import { Actions } from './actions.js';
 import './bulk-bar.js';
 import { address } from './dom.js';
 import { Feed } from './feed.js';
-import { greeter, onKey } from './frame.js';
+import { greeter, onKey, showFeed } from './frame.js';
 import './halt-switch.js';
 import { isEnding } from './reduce.js';
 import './run-filters.js';
@@ -40,7 +40,7 @@ const feed = new Feed({
     if (isEnding(event) && !list.has(event.run_id)) runs.forget(event.run_id);
   },
   refresh: () => Promise.all([greet(), list.reload(), summary.reload(), find('halt-switch').reload()]),
-  changed: () => find('connection-state').show(feed),
+  changed: () => showFeed(feed, runs),
 });
 
 list.open(page, bulk);

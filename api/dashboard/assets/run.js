@@ -4,7 +4,7 @@ import { Actions } from './actions.js';
 import { read } from './api.js';
 import { h, icon, text, throttled } from './dom.js';
 import { Feed } from './feed.js';
-import { greeter, onKey } from './frame.js';
+import { greeter, onKey, showFeed } from './frame.js';
 import './halt-switch.js';
 import { isEnding } from './reduce.js';
 import './run-facts.js';
@@ -29,7 +29,7 @@ const greet = greeter(page);
 const views = ['run-head', 'run-questions', 'run-timeline', 'run-log', 'run-results', 'run-stack', 'run-facts', 'stop-receipt'].map(find);
 let status = null;
 
-const feed = new Feed({ path: `/runs/${id}/events`, take, refresh, changed: () => find('connection-state').show(feed), readFirst: true });
+const feed = new Feed({ path: `/runs/${id}/events`, take, refresh, changed: () => showFeed(feed, runs), readFirst: true });
 
 function take(said, name) {
   if (name === 'snapshot') {

@@ -18,6 +18,7 @@ export class Runs {
   above = null;
   /** Whether the person may act on a run that the server has told of; nobody until that is known. */
   #mayAct = () => false;
+  #certain = false;
 
   /** `moves` says what may be asked of a run in each status; see `available_actions` of the API. */
   constructor(moves) {
@@ -26,6 +27,13 @@ export class Runs {
 
   set mayAct(mayAct) {
     this.#mayAct = mayAct;
+    this.#entries.forEach((entry) => this.#dirty(entry));
+  }
+
+  /** While what is known may be out of date nothing is offered but the stop, which is always safe. */
+  set certain(certain) {
+    if (certain === this.#certain) return;
+    this.#certain = certain;
     this.#entries.forEach((entry) => this.#dirty(entry));
   }
 
@@ -123,7 +131,8 @@ export class Runs {
     const told = entry.told ?? this.#entries.get(this.above)?.told;
     if (!told || pending || !this.#mayAct(told)) return [];
     const answers = run.waiting_for && run.status !== 'stopping' ? ['answer'] : [];
-    return [...this.#moves[run.status], ...answers];
+    const all = [...this.#moves[run.status], ...answers];
+    return this.#certain ? all : all.filter((action) => action === 'stop');
   }
 
   #dirty(entry) {
