@@ -61,16 +61,16 @@ async def start() -> Answer:
 
 
 @blueprint.get("/runs")
-async def runs() -> dict[str, Any]:
-    """List runs, newest first, without their partial results."""
+async def runs() -> Response:
+    """List runs, newest first, without their partial results; ``If-None-Match`` saves the body."""
     asked = parse(RunsQuery, query())
     orchestrator = the_orchestrator()
     where = _visible(asked.filter())
     if where is None:
-        return {"runs": [], "next": None}
+        return await tagged(json_response({"runs": [], "next": None}))
     page = await orchestrator.runs(where, after=asked.after, limit=asked.limit)
     shown = [run_json(record, orchestrator.live(record.id)) for record in page.runs]
-    return {"runs": shown, "next": page.next}
+    return await tagged(json_response({"runs": shown, "next": page.next}))
 
 
 @blueprint.get("/runs/<run_id>")

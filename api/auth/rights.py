@@ -39,6 +39,11 @@ CALLS = {
     "DELETE /session": Call(Right.OPEN),
     "GET /audit": Call(Right.RULE),
     "GET /metrics": Call(Right.READ),
+    # Pages are shells: what is in them is read by the calls below.
+    "GET /": Call(Right.OPEN),
+    "GET /dashboard/runs/<run_id>": Call(Right.OPEN),
+    "GET /dashboard/login": Call(Right.OPEN),
+    "GET /dashboard/assets/<version>/<name>": Call(Right.OPEN),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
     "WS /ws": Call(Right.READ),  # each command is checked for itself

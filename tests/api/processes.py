@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUIESCE = str(Path(sys.executable).with_name("quiesce"))
-# No test may hang: a process that lives longer than this is killed, and its test fails.
+# No test may hang: a process that lives longer than this is killed, and its test fails. One that
+# serves many tests may live longer.
 LIFETIME_S = 120.0
 
 
@@ -34,7 +35,9 @@ def invoke(*arguments: str) -> tuple[int, str]:
 class Process:
     """A real ``quiesce`` process, read line by line."""
 
-    def __init__(self, *arguments: str, cwd: Path, stdin: Any, stdout: Any) -> None:
+    def __init__(
+        self, *arguments: str, cwd: Path, stdin: Any, stdout: Any, lifetime_s: float
+    ) -> None:
         environment = {**os.environ, "COLUMNS": "100"}
         self.popen = subprocess.Popen(
             [QUIESCE, *arguments],
@@ -46,7 +49,7 @@ class Process:
             text=True,
         )
         self.said = ""
-        self._guard = threading.Timer(LIFETIME_S, self.popen.kill)
+        self._guard = threading.Timer(lifetime_s, self.popen.kill)
         self._guard.start()
 
     def until(self, text: str) -> str:
@@ -80,10 +83,14 @@ class Process:
 
 @contextmanager
 def quiesce(
-    *arguments: str, cwd: Path, stdin: Any = subprocess.DEVNULL, stdout: Any = subprocess.PIPE
+    *arguments: str,
+    cwd: Path,
+    stdin: Any = subprocess.DEVNULL,
+    stdout: Any = subprocess.PIPE,
+    lifetime_s: float = LIFETIME_S,
 ) -> Iterator[Process]:
     """Run the command in a process of its own, for the time of the body."""
-    process = Process(*arguments, cwd=cwd, stdin=stdin, stdout=stdout)
+    process = Process(*arguments, cwd=cwd, stdin=stdin, stdout=stdout, lifetime_s=lifetime_s)
     try:
         yield process
     finally:

@@ -135,11 +135,14 @@ def test_everything_that_a_context_offers_is_there() -> None:
 async def test_every_call_is_there(orchestrator: Orchestrator) -> None:
     app = create_app(orchestrator)
     served = {
-        f"{method} {re.sub(r'<(?:run_id|(name))>', _parameter, rule.rule)}"
+        f"{method} {re.sub(_PARAMETER, _parameter, rule.rule)}"
         for rule in app.url_map.iter_rules()
         for method in ({"WS"} if rule.websocket else set(rule.methods or ()) - {"HEAD", "OPTIONS"})
     }
     assert set(table_of(REFERENCE / "http-api.md", "call")) == served
+
+
+_PARAMETER = r"<(?:run_id|(\w+))>"
 
 
 def _parameter(match: re.Match[str]) -> str:

@@ -50,6 +50,10 @@ RUN_CALLS: dict[str, tuple[int, ...]] = {
     "GET /runs/<run_id>/view": (404, 404, 404, 404, 404, 404),
 }
 OTHER_CALLS = {
+    "GET /": 200,
+    "GET /dashboard/runs/<run_id>": 200,
+    "GET /dashboard/login": 200,
+    "GET /dashboard/assets/<version>/<name>": 404,
     "GET /healthz": 200,
     "GET /readyz": 200,
     "GET /session": 200,

@@ -1,0 +1,109 @@
+// What a person can do. Each shows at once what it will come to, and takes that back if it fails.
+
+import { now, Problem, read, send } from './api.js';
+import { announce, toast } from './toasts.js';
+import { count, MODES } from './words.js';
+
+const nameOf = (run) => `${run.agent} ${run.id}`;
+
+export class Actions {
+  #runs;
+
+  constructor(runs) {
+    this.#runs = runs;
+  }
+
+  /** Stop a run and everything below it, or make its stop stricter. */
+  async stop(run, order) {
+    const harder = run.status === 'stopping';
+    const stop = { ...run.stop, ...order, requested_at: run.stop?.requested_at ?? new Date(now() * 1000).toISOString(), source: 'user', outcome: 'stopping' };
+    announce(`Stopping ${nameOf(run)}`);
+    const answer = await this.#act(run, { status: 'stopping', stop }, `/runs/${run.id}/stop`, order, {
+      failed: harder ? 'could not be stopped harder' : 'could not be stopped',
+      again: () => this.stop(run, order),
+    });
+    if (answer && !harder) toast(`${MODES[order.mode].does === 'Stop' ? 'Stopping' : MODES[order.mode].does}: ${nameOf(run)}`);
+  }
+
+  pause(run) {
+    return this.#act(run, { status: 'pausing' }, `/runs/${run.id}/pause`, {}, { failed: 'could not be paused' });
+  }
+
+  resume(run) {
+    return this.#act(run, { status: 'running' }, `/runs/${run.id}/resume`, {}, { failed: 'could not be resumed' });
+  }
+
+  step(run) {
+    return this.#act(run, {}, `/runs/${run.id}/step`, {}, { failed: 'could not make a step' });
+  }
+
+  /** Answer a question. Throws the problem if the answer does not fit. */
+  async answer(run, order) {
+    const answered = await this.#act(run, { waiting_for: null }, `/runs/${run.id}/answer`, order, { failed: 'could not be answered', throws: 422 });
+    if (answered) announce('Answered');
+  }
+
+  /** Start a new run with the input of one that has ended, and go there. */
+  async rerun(run, fromStep) {
+    const made = await this.#act(run, {}, `/runs/${run.id}/rerun`, fromStep ? { from_step: fromStep } : {}, { failed: 'could not be started again' });
+    if (made) location.assign(`/dashboard/runs/${made.id}`);
+  }
+
+  /** Stop many. Each is shown as stopping at once; those that are refused are shown as they are. */
+  async stopMany(runs, order) {
+    const takeBack = runs.map((run) => this.#runs.expect(run.id, { status: 'stopping', stop: { ...order, outcome: 'stopping', source: 'user' } }));
+    announce(`Stopping ${count(runs.length, 'run')}`);
+    try {
+      const moment = this.#runs.moment;
+      const { results } = await send('POST', '/runs/stop', { ids: runs.map((run) => run.id), ...order });
+      results.forEach((result) => result.run && this.#runs.put(result.run, moment));
+      return results;
+    } catch (problem) {
+      toast(`Nothing was stopped: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => this.stopMany(runs, order) } });
+      return null;
+    } finally {
+      takeBack.forEach((each) => each());
+    }
+  }
+
+  /** Read a run anew. One that is gone is forgotten. */
+  async refresh(id) {
+    const moment = this.#runs.moment;
+    try {
+      this.#runs.put(await read(`/runs/${id}`), moment);
+    } catch (problem) {
+      if (problem.status === 404) this.#runs.forget(id);
+      else throw problem;
+    }
+  }
+
+  async #act(run, change, path, order, { failed, again, throws }) {
+    const takeBack = this.#runs.expect(run.id, change);
+    const moment = this.#runs.moment;
+    try {
+      const answer = await send('POST', path, order);
+      const acted = answer.run ?? answer;
+      if (acted.id === run.id) this.#runs.put(acted, moment);
+      return answer;
+    } catch (problem) {
+      if (problem instanceof Problem && problem.status === throws) throw problem;
+      await this.#refused(problem, run, failed, again);
+      return null;
+    } finally {
+      takeBack();
+    }
+  }
+
+  async #refused(problem, run, failed, again) {
+    // Somebody was faster, or the run was: what it is now says all there is to say.
+    const seen = this.refresh(run.id).catch(() => {});
+    if (problem.isBehind) return seen;
+    if (problem.kind === 'stop-not-durable') {
+      toast(`${nameOf(run)} is being stopped, but that is not stored yet: a crash now could forget it. Stop it again in a while.`, { kind: 'error' });
+      return seen;
+    }
+    const action = again && { label: 'Try again', call: again };
+    toast(`${nameOf(run)} ${failed}: ${problem.message}.`, { kind: 'error', action });
+    return undefined;
+  }
+}

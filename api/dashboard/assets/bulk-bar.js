@@ -1,0 +1,117 @@
+// Many runs at once: what is selected, how they are stopped, and what becomes of that.
+
+import { readPages } from './api.js';
+import { h, icon, show, text } from './dom.js';
+import { askToStopMany } from './stop-panel.js';
+import { toast } from './toasts.js';
+import { count, isLive, LIVE } from './words.js';
+
+class BulkBar extends HTMLElement {
+  #selected = new Set();
+  #followed = [];
+
+  open(page, list) {
+    Object.assign(this, { page, list });
+    this.said = h('span', { role: 'status' });
+    this.matching = h('button', { type: 'button', class: 'link', onclick: () => this.#selectMatching() }, 'Select all that match');
+    this.chosen = h('div', { class: 'bulk', role: 'region', 'aria-label': 'Selected runs', hidden: true }, this.said, this.matching,
+      h('button', { type: 'button', class: 'danger', onclick: () => this.#stop([...this.#selected]) }, icon('stop'), 'Stop…'),
+      h('button', { type: 'button', class: 'quiet', onclick: () => this.clear() }, 'Clear'));
+    this.tally = h('span', { role: 'status' });
+    this.bar = h('progress-bar');
+    this.harder = h('button', { type: 'button', class: 'danger outline', onclick: () => this.#stop(this.#live()) }, 'Stop the rest harder…');
+    this.under = h('div', { class: 'bulk', role: 'region', 'aria-label': 'Stop of many runs', hidden: true }, this.tally, this.bar, this.harder,
+      h('button', { type: 'button', class: 'quiet', onclick: () => show(this.under, false) }, icon('close'), 'Close'));
+    this.append(this.under, this.chosen);
+    page.runs.watch(() => this.#count());
+  }
+
+  has(id) {
+    return this.#selected.has(id);
+  }
+
+  select(id, chosen) {
+    this.#selected[chosen ? 'add' : 'delete'](id);
+    this.#show();
+  }
+
+  selectAll(chosen) {
+    const may = this.list.ids.filter((id) => this.page.runs.get(id).actions.includes('stop'));
+    this.#selected = new Set(chosen ? may : []);
+    this.#show();
+  }
+
+  clear() {
+    this.#selected.clear();
+    this.#show();
+  }
+
+  /** Stop all that is live and matches the filter: it is counted first. */
+  async stopAll() {
+    this.#stop(await this.#matching());
+  }
+
+  async #selectMatching() {
+    this.#selected = new Set(await this.#matching());
+    this.#show();
+  }
+
+  // Exactly the runs that are counted are stopped: not what matches by the time of the click.
+  async #matching() {
+    const { query } = this.list;
+    const moment = this.page.runs.moment;
+    const wanted = query.status ? query.status.split(',').filter((status) => LIVE.includes(status)) : LIVE;
+    const ids = [];
+    if (wanted.length) {
+      await readPages({ ...query, status: wanted.join(',') }, (page) => page.forEach((run) => {
+        this.page.runs.put(run, moment);
+        ids.push(run.id);
+      }));
+    }
+    return this.list.sift(ids).filter((id) => this.page.runs.get(id).actions.includes('stop'));
+  }
+
+  #stop(ids) {
+    const all = ids.map((id) => this.page.runs.get(id)).filter(Boolean);
+    const live = all.filter((run) => run.actions.includes('stop'));
+    if (live.length === 0) {
+      toast('There is nothing to stop: all of them have ended.');
+      return;
+    }
+    askToStopMany(live, { passed: all.length - live.length, stop: (order) => this.#carryOut(live, order) });
+  }
+
+  async #carryOut(runs, order) {
+    this.#followed = runs.map((run) => run.id);
+    this.clear();
+    show(this.under, true);
+    this.#count();
+    const results = await this.page.actions.stopMany(runs, order);
+    if (!results) show(this.under, false);
+    const refused = (results ?? []).filter((result) => result.problem && ![404, 409].includes(result.status_code));
+    if (refused.length) toast(`${count(refused.length, 'run')} could not be stopped: ${refused[0].problem.detail}.`, { kind: 'error' });
+    this.#count();
+  }
+
+  #live() {
+    return this.#followed.filter((id) => isLive(this.page.runs.get(id)?.status));
+  }
+
+  #show() {
+    text(this.said, `${count(this.#selected.size, 'run')} selected`);
+    show(this.chosen, this.#selected.size > 0);
+    document.body.classList.toggle('choosing', this.#selected.size > 0);
+    this.list.list.refresh();
+  }
+
+  #count() {
+    if (this.under.hidden) return;
+    const live = this.#live().length;
+    const over = this.#followed.length - live;
+    text(this.tally, live ? `Stopping ${count(this.#followed.length, 'run')}: ${over} ended, ${live} to go` : `All ${this.#followed.length} have ended`);
+    this.bar.show((100 * over) / (this.#followed.length || 1), live ? 'stopping' : 'stopped', 'Runs that have ended');
+    show(this.harder, live > 0);
+  }
+}
+
+customElements.define('bulk-bar', BulkBar);

@@ -1,0 +1,229 @@
+// The list of runs: live, paged by cursor, and only as many rows as can be seen.
+
+import { read } from './api.js';
+import { h, icon, show, text, throttled } from './dom.js';
+import { RunRow } from './run-row.js';
+import { count } from './words.js';
+import { VirtualRows } from './virtual.js';
+
+const PAGE = 100;
+const MOST = 500;
+const COLUMNS = ['Status', 'Agent', 'Progress', 'Owner', 'Begun', 'Took', 'Cost', 'Actions'];
+
+class RunList extends HTMLElement {
+  ids = [];
+  query = {};
+  words = [];
+  #next = null;
+  #shown = [];
+  #known = new Set();
+  #arrivals = [];
+  #waiting = [];
+  // What cannot be read now is read with all the rest, when the connection is back.
+  #meet = throttled(200, () => this.#greet().catch(() => {}));
+  #loading = null;
+  #problem = null;
+  #asked = 0;
+
+  open(page, bulk) {
+    this.page = page;
+    this.all = h('input', { type: 'checkbox', onchange: () => bulk.selectAll(this.all.checked) });
+    this.rows = h('div', { class: 'rows', role: 'rowgroup' });
+    this.fresh = h('button', { type: 'button', class: 'fresh', hidden: true, onclick: () => this.#showWaiting(true) }, icon('up'), h('span'));
+    this.foot = h('div', { class: 'foot', role: 'status' });
+    const head = h('div', { role: 'row', class: 'row header' }, h('span', { role: 'columnheader', class: 'select' }, h('label', { class: 'check' }, this.all, h('span', { class: 'all' }, 'Select all'))),
+      COLUMNS.map((name) => h('span', { role: 'columnheader', class: name.toLowerCase() }, name)));
+    this.table = h('div', { role: 'table', 'aria-label': 'Runs', 'aria-colcount': COLUMNS.length + 1 }, h('div', { role: 'rowgroup' }, head), this.rows);
+    this.append(this.fresh, this.table, this.foot);
+    this.list = new VirtualRows(this.rows, {
+      keys: () => this.#shown,
+      make: () => new RunRow(page, bulk).element,
+      update: (row, id) => row.view.show(page.runs.get(id)),
+      moved: (_, last) => last > this.#shown.length - PAGE / 2 && this.#more(),
+    });
+    page.runs.watch((changed) => this.#changed(changed));
+    window.addEventListener('scroll', () => window.scrollY < 80 && this.#showWaiting(), { passive: true });
+  }
+
+  /** Show what matches a query: filters of the API, `q`, words that must occur, and `asks`. */
+  ask({ q = '', asks, ...query }) {
+    this.query = query;
+    this.asking = Boolean(asks);
+    this.words = q.toLowerCase().split(/\s+/).filter(Boolean);
+    this.#asked++;
+    this.#take([], null);
+    this.#loading = null;
+    this.#more(true);
+  }
+
+  /** Read anew all that is loaded. */
+  async reload() {
+    const asked = this.#asked;
+    const moment = this.page.runs.moment;
+    const ids = [];
+    let next = null;
+    do {
+      const page = await read(this.#path(Math.min(MOST, Math.max(PAGE, this.ids.length - ids.length)), next));
+      page.runs.forEach((run) => this.page.runs.put(run, moment));
+      ids.push(...page.runs.map((run) => run.id));
+      next = page.next;
+    } while (next && ids.length < this.ids.length);
+    if (asked === this.#asked) this.#take(ids, next);
+  }
+
+  has(id) {
+    return this.#known.has(id);
+  }
+
+  /** A run was queued: it goes on top, unless somebody reads further down. */
+  arrived(event) {
+    if (event.data.parent_id && this.query.parent === 'none') return;
+    this.#arrivals.push(event.run_id);
+    this.#meet();
+  }
+
+  // One of them is asked for by name, a crowd as a page.
+  async #greet() {
+    const arrivals = this.#arrivals.splice(0);
+    if (arrivals.length > MOST) return this.reload();
+    const moment = this.page.runs.moment;
+    if (arrivals.length <= 4) await Promise.all(arrivals.map((id) => this.page.actions.refresh(id)));
+    else (await read(this.#path(arrivals.length, null))).runs.forEach((run) => this.page.runs.put(run, moment));
+    arrivals.forEach((id) => this.#consider(id));
+    return this.#showWaiting();
+  }
+
+  #consider(id) {
+    const run = this.page.runs.isWhole(id) && this.page.runs.get(id);
+    if (!run || this.#known.has(id) || !this.#matches(run)) return;
+    this.#known.add(id);
+    this.#waiting.push(id);
+  }
+
+  /** Ages and durations go on. */
+  tick() {
+    if (!document.hidden) this.list.refresh();
+  }
+
+  stopFocused(target) {
+    return target.closest('.row')?.querySelector('stop-button')?.press() ?? false;
+  }
+
+  // The server has no filter for it, so the page reads on and leaves out.
+  get #sifts() {
+    return this.words.length > 0 || this.asking;
+  }
+
+  #changed(changed) {
+    const gone = [...changed].filter((id) => this.#known.has(id) && !this.page.runs.has(id));
+    if (gone.length) this.#take(this.ids.filter((id) => !gone.includes(id)), this.#next);
+    if (this.query.status) changed.forEach((id) => this.#consider(id));
+    if (this.#waiting.length) this.#showWaiting();
+    this.list.refresh(changed);
+  }
+
+  #path(limit, after) {
+    const parameters = new URLSearchParams({ limit, ...this.query });
+    if (after) parameters.set('after', after);
+    return `/runs?${parameters}`;
+  }
+
+  #take(ids, next) {
+    this.ids = ids;
+    this.#next = next;
+    this.#known = new Set(ids);
+    this.#waiting = [];
+    this.#found();
+  }
+
+  /** Leave out what the search does not find. */
+  sift(ids) {
+    if (!this.#sifts) return ids;
+    const wanted = ({ id, agent, owner, tags = [], progress, waiting_for }) => {
+      if (this.asking && !waiting_for) return false;
+      const said = [id, agent, owner, ...tags, progress?.message].join(' ').toLowerCase();
+      return this.words.every((word) => said.includes(word));
+    };
+    return ids.filter((id) => wanted(this.page.runs.get(id)));
+  }
+
+  #found() {
+    this.#shown = this.sift(this.ids);
+    // A column in which nothing would stand is not there.
+    const some = (has) => this.ids.some((id) => has(this.page.runs.get(id)));
+    this.classList.toggle('owned', some((run) => run.owner));
+    this.classList.toggle('spent', some((run) => run.usage?.cost));
+    this.list.ask();
+    this.#state();
+  }
+
+  async #more(first = false) {
+    if (this.#loading || (!first && !this.#next)) return;
+    const asked = this.#asked;
+    const moment = this.page.runs.moment;
+    this.#loading = read(this.#path(this.#sifts ? MOST : PAGE, this.#next));
+    this.#problem = null;
+    this.#state();
+    try {
+      const page = await this.#loading;
+      if (asked !== this.#asked) return;
+      page.runs.forEach((run) => this.page.runs.put(run, moment));
+      this.#loading = null;
+      this.#append(page);
+    } catch (problem) {
+      if (asked !== this.#asked) return;
+      this.#loading = null;
+      this.#problem = problem;
+      this.#state();
+    }
+  }
+
+  #append({ runs, next }) {
+    const fresh = runs.map((run) => run.id).filter((id) => !this.#known.has(id));
+    fresh.forEach((id) => this.#known.add(id));
+    this.ids = this.ids.concat(fresh);
+    this.#next = next;
+    this.#found();
+    // A search goes on until there is a page full of matches, or nothing left.
+    if (this.#sifts && next && this.#shown.length < PAGE) this.#more();
+  }
+
+  #matches(run) {
+    const { status, agent, owner, tag, parent } = this.query;
+    return !(run.parent_id && parent === 'none') && (!status || status.split(',').includes(run.status)) && (!agent || run.agent === agent)
+      && (!owner || run.owner === owner) && (!tag || run.tags?.includes(tag));
+  }
+
+  #showWaiting(jump = false) {
+    const reads = window.scrollY > this.offsetTop && !jump;
+    if (this.#waiting.length && !reads) {
+      this.ids = [...this.#waiting.reverse(), ...this.ids];
+      this.#waiting = [];
+      this.#found();
+    }
+    if (jump) window.scrollTo({ top: 0 });
+    text(this.fresh.lastChild, `${this.#waiting.length} new`);
+    show(this.fresh, this.#waiting.length > 0);
+  }
+
+  #state() {
+    const empty = this.#shown.length === 0;
+    this.table.setAttribute('aria-rowcount', this.#next ? -1 : this.#shown.length + 1);
+    show(this.table, !empty);
+    this.foot.className = empty ? 'foot state' : 'foot';
+    this.foot.replaceChildren(...this.#says(empty));
+  }
+
+  #says(empty) {
+    if (this.#problem) return [icon('failed'), h('p', {}, `The runs could not be read: ${this.#problem.message}.`), h('button', { type: 'button', onclick: () => this.#more(!this.ids.length) }, 'Try again')];
+    if (this.#loading) return empty && !this.#sifts ? skeleton() : [h('p', {}, this.#sifts ? `Searching… ${count(this.ids.length, 'run')} so far` : 'Loading…')];
+    if (!empty) return [h('p', {}, this.#next ? `${count(this.#shown.length, 'run')} so far` : `${count(this.#shown.length, 'run')}, and that is all`)];
+    const { parent, ...filters } = this.query;
+    if (this.#sifts || Object.keys(filters).length) return [icon('search'), h('p', {}, 'No run is like that.'), h('a', { class: 'button', href: '/' }, 'Show all runs')];
+    return [icon('brand'), h('p', {}, 'All is quiet. There are no runs yet.'), h('p', { class: 'hint' }, 'Start one here, or with ', h('code', {}, 'quiesce run AGENT --server …'))];
+  }
+}
+
+const skeleton = () => Array.from({ length: 6 }, () => h('div', { class: 'bone' }));
+
+customElements.define('run-list', RunList);

@@ -1,0 +1,72 @@
+// What a run has brought: its result or what there is so far, its files, and its latest picture.
+
+import { read } from './api.js';
+import { fill, h, icon, show, text, throttled } from './dom.js';
+import { jsonView } from './json-view.js';
+import { bytes, isLive } from './words.js';
+
+class RunResults extends HTMLElement {
+  #partials = 0;
+  #files = '';
+
+  open(page) {
+    this.page = page;
+    this.heading = h('h2');
+    this.body = h('div');
+    this.picture = h('img', { alt: 'The latest picture of what the run is doing' });
+    this.view = h('figure', { class: 'card view', hidden: true }, h('figcaption', {}, 'Live view'), this.picture);
+    this.files = h('ul', { class: 'files' });
+    this.filed = h('section', { class: 'card', 'aria-label': 'Files', hidden: true }, h('h2', {}, 'Files'), this.files);
+    this.append(this.view, h('section', { class: 'card', id: 'results', tabindex: -1, 'aria-label': 'Results' }, this.heading, this.body), this.filed);
+    this.partial = throttled(1_000, () => this.#readPartial());
+  }
+
+  show(run, { tree }) {
+    const partials = tree.events.filter((event) => event.type === 'run.partial' && event.run_id === run.id).length;
+    if (partials !== this.#partials && isLive(run.status) && this.page.caughtUp) this.partial();
+    this.#partials = partials;
+    this.#showFiles(run, tree);
+    const [title, value] = found(run);
+    text(this.heading, title);
+    fill(this.body, `${title} ${JSON.stringify(value)?.length} ${value?.length} ${run.error?.message} ${partials}`, () => this.#body(run, value));
+    show(this.body.parentElement, value != null || !isLive(run.status));
+  }
+
+  #body(run, value) {
+    if (run.error) return [h('p', { class: 'refused' }, h('strong', {}, run.error.type), `: ${run.error.message}`), run.error.traceback && h('details', {}, h('summary', {}, icon('chevron'), 'Traceback'), h('pre', { class: 'json' }, run.error.traceback)), value != null && jsonView(value)];
+    return value == null ? h('p', { class: 'hint' }, 'None.') : jsonView(value);
+  }
+
+  async #readPartial() {
+    const moment = this.page.runs.moment;
+    const { id, runs } = this.page;
+    const partial = await read(`/runs/${id}/partial`).catch(() => null);
+    const run = runs.get(id);
+    if (partial != null && isLive(run.status)) runs.put({ ...run, partial, available_actions: run.available_actions }, moment);
+  }
+
+  // Asked for only when an event has said that there are some.
+  async #showFiles(run, tree) {
+    const kept = tree.events.filter((event) => event.type === 'run.artifact' && event.run_id === run.id);
+    const key = `${kept.length} ${kept.at(-1)?.seq}`;
+    if (!kept.length || key === this.#files || !this.page.caughtUp) return;
+    this.#files = key;
+    const { artifacts } = await read(`/runs/${run.id}/artifacts`).catch(() => ({ artifacts: [] }));
+    const view = artifacts.some(({ name }) => name === 'view');
+    show(this.view, view);
+    // The number makes it another address: a picture is read anew only then.
+    if (view) this.picture.src = `/runs/${run.id}/view?seen=${kept.at(-1).seq}`;
+    const others = artifacts.filter(({ name }) => name !== 'view');
+    show(this.filed, others.length > 0);
+    this.files.replaceChildren(...others.map(({ name, size, media_type }) => h('li', {}, icon('file'),
+      h('a', { href: `/runs/${run.id}/artifacts/${encodeURIComponent(name)}`, target: '_blank', rel: 'noopener' }, name), h('span', { class: 'hint' }, `${bytes(size)}, ${media_type}`))));
+  }
+}
+
+function found(run) {
+  if (run.status === 'succeeded') return ['Result', run.result];
+  if (isLive(run.status)) return ['So far', run.partial];
+  return [run.partial == null ? 'Result' : 'Partial result', run.partial];
+}
+
+customElements.define('run-results', RunResults);

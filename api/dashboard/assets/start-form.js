@@ -1,0 +1,78 @@
+// Starting a run: the form is made from the agent's JSON Schema.
+
+import { read, send } from './api.js';
+import { h, icon, show } from './dom.js';
+import { fieldsOf } from './schema-form.js';
+import { toast } from './toasts.js';
+
+// The options that people choose; programs have all of them.
+const OPTIONS = {
+  properties: {
+    deadline_s: { type: 'number', minimum: 0, description: 'Stop it after so many seconds.' },
+    grace_s: { type: 'number', minimum: 0, description: 'What is in flight may take so long when it is stopped.' },
+    tags: { type: 'array', items: { type: 'string' }, description: 'Words to find it by.' },
+    isolation: { enum: ['task', 'process'], description: 'A process of its own can be killed.' },
+    debug: { type: 'boolean', description: 'Begin paused, and go step by step.' },
+  },
+};
+
+const dialog = h('dialog', { class: 'panel wide', 'aria-labelledby': 'start-title' });
+document.body.append(dialog);
+
+/** Let a person choose an agent and fill in its input. */
+export async function openStartForm(chosen) {
+  let agents;
+  try {
+    ({ agents } = await read('/agents'));
+  } catch (problem) {
+    toast(`The agents could not be read: ${problem.message}.`, { kind: 'error' });
+    return;
+  }
+  if (agents.length === 0) toast('This server has no agents. Serve some with quiesce serve --agents FILE.');
+  else draw(agents, agents.find((agent) => agent.name === chosen) ?? agents[0]);
+}
+
+function draw(agents, agent) {
+  const input = fieldsOf(agent.input_schema);
+  const options = fieldsOf(OPTIONS);
+  const refused = h('p', { class: 'refused', role: 'alert', hidden: true });
+  const pick = h('select', { id: 'agent', onchange: () => draw(agents, agents.find(({ name }) => name === pick.value)) },
+    agents.map(({ name }) => h('option', { value: name, selected: name === agent.name }, name)));
+  const form = h('form', { method: 'dialog', novalidate: true },
+    h('h2', { id: 'start-title' }, 'Start a run'),
+    h('label', { for: 'agent' }, 'Agent'), pick,
+    agent.description && h('p', { class: 'note' }, agent.description.split('\n\n')[0]),
+    input.elements.length ? input.elements : h('p', { class: 'hint' }, 'It takes no input.'),
+    h('details', {}, h('summary', {}, icon('chevron'), 'Options'), options.elements), refused,
+    h('div', { class: 'buttons' }, h('button', { type: 'button', onclick: () => dialog.close() }, 'Not now'),
+      h('button', { type: 'submit', class: 'primary' }, icon('play'), 'Start')));
+  // Of a form that is sent twice, one run comes.
+  const once = key();
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    start(agent, { input, options, refused, form, once });
+  });
+  dialog.replaceChildren(form);
+  if (!dialog.open) dialog.showModal();
+  pick.focus();
+}
+
+async function start(agent, { input, options, refused, form, once }) {
+  const button = form.querySelector('[type=submit]');
+  show(refused, false);
+  button.disabled = true;
+  try {
+    const order = { agent: agent.name, input: input.read(), options: options.read() };
+    const run = await send('POST', '/runs', order, { 'Idempotency-Key': once });
+    location.assign(`/dashboard/runs/${run.id}`);
+  } catch (problem) {
+    button.disabled = false;
+    const left = problem.errors ? options.refuse(input.refuse(problem.errors, 'input.'), 'options.') : [];
+    if (!problem.errors?.length) left.push({ field: '', message: problem.message });
+    refused.textContent = left.map(({ field, message }) => (field ? `${field}: ${message}` : message)).join('; ');
+    show(refused, left.length > 0);
+    form.querySelector('[aria-invalid]')?.focus();
+  }
+}
+
+const key = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -1,0 +1,116 @@
+"""Agents that the tests of the dashboard start."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any, Literal
+
+import trio
+
+from orchestrator import Context, agent
+
+
+@agent(grace_s=20)
+async def writer(ctx: Context, pages: int = 1000, seconds: float = 1000, topic: str = "") -> int:
+    """Write pages, each in one call of a model."""
+    for number in range(pages):
+        async with ctx.operation("llm", f"page {number}"):
+            await trio.sleep(seconds)
+        await ctx.progress(100 * (number + 1) / pages, f"{number + 1} of {pages} pages")
+        await ctx.partial({"pages": number + 1})
+    return pages
+
+
+@agent
+async def waiter(ctx: Context, seconds: float = 1000) -> str:
+    """Wait."""
+    await ctx.log("waiting, see https://example.org/help")
+    await ctx.sleep(seconds)
+    return "waited"
+
+
+@agent(grace_s=20)
+async def family(
+    ctx: Context, children: int = 3, seconds: float = 1000, limit: int | None = None
+) -> int:
+    """Write in sub-agents, all of which must succeed."""
+    inputs = [{"pages": 1, "seconds": seconds} for _ in range(children)]
+    return sum(await ctx.map(writer, inputs, limit=limit))
+
+
+@agent
+async def household(ctx: Context, children: int = 3) -> None:
+    """Wait in sub-agents, each of which may be stopped alone."""
+    for _ in range(children):
+        await ctx.start(waiter)
+
+
+@agent
+async def asker(ctx: Context, question: str = "Publish it?") -> Any:
+    """Ask a person."""
+    return await ctx.ask(question, Literal["yes", "no"])
+
+
+@agent
+async def counter(ctx: Context) -> Any:
+    """Ask a person for a number."""
+    return await ctx.ask("How many?", int)
+
+
+@agent
+async def failing(ctx: Context) -> None:
+    """Raise."""
+    await ctx.progress(30, "so far so good")
+    raise ValueError("as asked")
+
+
+@agent
+async def stubborn(ctx: Context) -> None:
+    """Never exit."""
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+
+
+@agent
+async def tidy(ctx: Context, seconds: float = 1000) -> None:
+    """Take a while to clean up."""
+    try:
+        await ctx.sleep(1000)
+    finally:
+        with ctx.cleanup():
+            await trio.sleep(seconds)
+
+
+@agent
+async def painter(ctx: Context) -> list[str]:
+    """Keep a file and a picture, and return a result."""
+    await ctx.artifact("notes.txt", b"hello", media_type="text/plain")
+    await ctx.view(picture())
+    await ctx.step("paint", paint)
+    return ["a", "b"]
+
+
+async def paint() -> str:
+    """The work of a step."""
+    return "painted"
+
+
+@agent
+async def talker(ctx: Context, lines: int = 100, seconds: float = 0) -> None:
+    """Say many lines, and then wait."""
+    for number in range(lines):
+        await ctx.log(f"line {number}")
+    await ctx.sleep(seconds)
+
+
+def picture() -> bytes:
+    """Return a PNG of one grey pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checked = kind + data
+        return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"\0\x80"))
+    return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
