@@ -41,6 +41,7 @@ from orchestrator.errors import OrchestratorError as OrchestratorError
 from orchestrator.errors import ParentIsPaused as ParentIsPaused
 from orchestrator.errors import RunEnded as RunEnded
 from orchestrator.errors import StartsRefused as StartsRefused
+from orchestrator.errors import StopRequested as StopRequested
 from orchestrator.errors import StoreDamaged as StoreDamaged
 from orchestrator.errors import StoreInUse as StoreInUse
 from orchestrator.errors import StoreUnavailable as StoreUnavailable
@@ -75,3 +76,5 @@ from orchestrator.stack import TaskStack as TaskStack
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage
+from orchestrator.worker.face import AsyncioContext as AsyncioContext
+from orchestrator.worker.face import SyncContext as SyncContext

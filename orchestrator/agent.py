@@ -1,11 +1,11 @@
-"""What an agent is: an async function with a name, a validated input and default options."""
+"""What an agent is: a function with a name, a validated input and default options."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
 import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
@@ -14,11 +14,14 @@ from orchestrator.errors import InvalidInput, UnknownAgent, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from orchestrator.model import Json
 
-    AgentFunction = Callable[..., Awaitable[Any]]
+    AgentFunction = Callable[..., Any]
+
+# What runs an agent's code: a loop of Trio's or asyncio's, or nothing, for a plain function.
+Runtime: TypeAlias = Literal["trio", "asyncio", "sync"]
 
 # Requests of one run that are under way at once, unless the agent says otherwise.
 HTTP_CONCURRENCY = 100
@@ -30,6 +33,8 @@ class Agent:
     Attributes:
         name: unique among the agents of an orchestrator.
         description: the function's docstring.
+        runtime: what its code is written for: ``trio``, ``asyncio``, or ``sync`` for a plain
+            function. All but the first run in a process of their own.
         input_schema: JSON Schema of the input object.
         options: what a run of it gets where its starter says nothing.
         http_concurrency: requests of one run under way at once.
@@ -40,23 +45,22 @@ class Agent:
         function: AgentFunction,
         *,
         name: str | None = None,
+        runtime: Runtime | None = None,
         options: Mapping[str, Any] | None = None,
         http_concurrency: int = HTTP_CONCURRENCY,
     ) -> None:
-        if not inspect.iscoroutinefunction(function):
-            raise TypeError(
-                f"{function!r} is not an async function; write `async def`"
-                " (plain functions would block every other run)"
-            )
+        self.runtime = _runtime_of(function, runtime)
         self.function = function
         self.name = name or function.__name__
         self.description = inspect.getdoc(function) or ""
         self.http_concurrency = http_concurrency
-        self.options = parse_options(options or {})
+        # What it is given where nobody says anything.
+        self.options = _DEFAULTS if self.runtime == "trio" else _APART
+        self.options = self.parse_options(options or {})
         self._model = _input_model(self.name, function)
         self.input_schema = self._model.model_json_schema()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -81,35 +85,65 @@ class Agent:
         arguments |= model.model_extra or {}
         return arguments, as_json(model.model_dump(mode="json", exclude_unset=True), "input")
 
+    def parse_options(self, given: Mapping[str, Any]) -> RunOptions:
+        """Check the options of a start of it, and lay them over its own.
+
+        Raises:
+            InvalidInput: names each option that is unknown, out of range, or not for this agent.
+        """
+        options = parse_options(given, self.options)
+        if options.isolation == "task" and self.runtime != "trio":
+            what = "is a plain function" if self.runtime == "sync" else "is written for asyncio"
+            why = f"agent {self.name!r} {what}, so it needs 'process': as a task it would block"
+            raise InvalidInput([("options.isolation", f"{why} every other run")])
+        return options
+
 
 @overload
 def agent(function: AgentFunction, /) -> Agent: ...
 @overload
 def agent(
-    *, name: str | None = None, http_concurrency: int = HTTP_CONCURRENCY, **options: Any
+    *,
+    name: str | None = None,
+    runtime: Runtime | None = None,
+    http_concurrency: int = HTTP_CONCURRENCY,
+    **options: Any,
 ) -> Callable[[AgentFunction], Agent]: ...
 def agent(
     function: AgentFunction | None = None,
     /,
     *,
     name: str | None = None,
+    runtime: Runtime | None = None,
     http_concurrency: int = HTTP_CONCURRENCY,
     **options: Any,
 ) -> Agent | Callable[[AgentFunction], Agent]:
-    """Make an agent of an async function ``(ctx, **input) -> output``.
+    """Make an agent of a function ``(ctx, **input) -> output``.
+
+    An ``async def`` is run by Trio. A plain ``def`` may block as it likes: it runs in a process
+    of its own, and is given a ``SyncContext``.
 
     Args:
         name: the function's name if left out.
+        runtime: ``asyncio`` for an ``async def`` that is written for asyncio. It runs in a
+            process of its own, and is given an ``AsyncioContext``.
         http_concurrency: requests of one run of it that may be under way at once.
         options: defaults for its runs, the fields of ``RunOptions``.
 
     Raises:
-        TypeError: it is not an async function, or its first parameter is not a context.
+        TypeError: it is no function, not one for that runtime, or its first parameter is not a
+            context.
         InvalidInput: an option is unknown or out of range.
     """
 
     def register(function: AgentFunction) -> Agent:
-        return Agent(function, name=name, options=options, http_concurrency=http_concurrency)
+        return Agent(
+            function,
+            name=name,
+            runtime=runtime,
+            options=options,
+            http_concurrency=http_concurrency,
+        )
 
     return register if function is None else register(function)
 
@@ -152,6 +186,7 @@ class Catalog:
 
 
 _DEFAULTS = RunOptions()
+_APART = RunOptions(isolation="process")
 
 
 class _Options(pydantic.BaseModel):
@@ -214,6 +249,27 @@ def as_json(value: Any, what: str) -> Json:
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise InvalidInput([(what, f"is not JSON: {error}")]) from None
     return plain
+
+
+def _runtime_of(function: AgentFunction, asked: Runtime | None) -> Runtime:
+    """Return what runs the function.
+
+    Raises:
+        TypeError: it is no function that could be an agent, or not one for what is asked for.
+    """
+    runtimes = get_args(Runtime)
+    if asked is not None and asked not in runtimes:
+        raise TypeError(f"runtime must be one of {', '.join(runtimes)}, not {asked!r}")
+    if inspect.iscoroutinefunction(function):
+        if asked == "sync":
+            raise TypeError(f"{function!r} is async; runtime='sync' is for a plain `def`")
+        return asked or "trio"
+    yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if yields or not inspect.isroutine(function):
+        raise TypeError(f"{function!r} is no function that returns a result; write `async def`")
+    if asked not in (None, "sync"):
+        raise TypeError(f"{function!r} is a plain function; runtime={asked!r} needs `async def`")
+    return "sync"
 
 
 def _input_model(name: str, function: AgentFunction) -> type[pydantic.BaseModel]:

@@ -276,6 +276,11 @@ def within(context: Context) -> Iterator[None]:
         _current.reset(token)
 
 
+def make_current(context: Context) -> None:
+    """Make the context the current one for good, in the context variables at hand."""
+    _current.set(context)
+
+
 def running_in(task: trio.lowlevel.Task) -> list[tuple[RunPort, str]]:
     """Return the run that a task works for, and the operation that it is in; or nothing."""
     context = task.context.get(_current)

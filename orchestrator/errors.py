@@ -20,6 +20,11 @@ class OrchestratorError(Exception):
         super().__init__(message or type(self).__doc__)
 
 
+class StopRequested(BaseException):
+    """Raised in an agent that is a plain function when its run is stopped. Let it pass: it is no
+    ``Exception``, so that an ``except Exception`` does not swallow the stop."""
+
+
 class InvalidInput(OrchestratorError):
     """A value that was given does not fit.
 

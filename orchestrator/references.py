@@ -28,7 +28,9 @@ def reference_of(agent: Agent) -> dict[str, str]:
     module = sys.modules.get(function.__module__)
     file = getattr(module, "__file__", None)
     if file is None or "<locals>" in function.__qualname__:
-        remedy = "move it to the top level of a module, or use isolation='task'"
+        remedy = "move it to the top level of a module"
+        if agent.runtime == "trio":
+            remedy += ", or use isolation='task'"
         why = f"a worker process cannot import {function.__qualname__}: {remedy}"
         raise InvalidInput([("options.isolation", why)])
     name = MAIN if function.__module__ == "__main__" else function.__module__

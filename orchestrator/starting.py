@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.agent import parse_options
 from orchestrator.errors import (
     IllegalTransition,
     InvalidInput,
@@ -88,7 +87,7 @@ class Starter(RunReader):
             created_at=self._services.now(0),
             owner=owner,
             input=given,
-            options=parse_options(options or {}, agent.options),
+            options=agent.parse_options(options or {}),
         )
         return self._begin(Run(self._services, agent, arguments, record))
 

@@ -67,7 +67,13 @@ def test_imports_of_the_core_point_downwards(path: Path) -> None:
 @pytest.mark.parametrize("path", CORE, ids=module_of)
 def test_the_core_does_not_know_the_web(path: Path) -> None:
     tops = {name.split(".")[0] for name in runtime_imports(path)}
-    assert not tops & {"api", "quart", "quart_trio", "hypercorn", "click", "rich", "asyncio"}
+    assert not tops & {"api", "quart", "quart_trio", "hypercorn", "click", "rich"}
+
+
+@pytest.mark.parametrize("path", CORE, ids=module_of)
+def test_asyncio_is_used_where_agents_are_written_for_it_only(path: Path) -> None:
+    tops = {name.split(".")[0] for name in runtime_imports(path)}
+    assert "asyncio" not in tops or module_of(path) == "orchestrator.worker.asyncio_loop"
 
 
 @pytest.mark.parametrize("path", CORE, ids=module_of)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 from pydantic_core import to_jsonable_python
@@ -12,29 +13,41 @@ from orchestrator.agent import as_json
 from orchestrator.cleanup import bounded
 from orchestrator.context import within
 from orchestrator.errors import in_words
-from orchestrator.references import load_reference
 from orchestrator.supervise import compensate, describe, split_cancelled
+from orchestrator.worker.asyncio_loop import AsyncioLoop
+from orchestrator.worker.outside import MainThread, Outside
 from orchestrator.worker.remote import RemoteRun
+from orchestrator.worker.stage import OnTrio
 from orchestrator.worker.wire import Channel, Link
 
 if TYPE_CHECKING:
     import socket
 
-    from orchestrator.agent import Agent
+    from orchestrator.worker.stage import Stage
     from orchestrator.worker.wire import Message
+
+
+# Stages of agents that are not written for Trio.
+_OUTSIDE: dict[str, type[Outside]] = {"sync": MainThread, "asyncio": AsyncioLoop}
 
 
 def main(control: socket.socket, spec: Message) -> None:
     """Run the agent of a fresh worker process; the entry that the warden calls."""
 
-    async def work() -> None:
+    async def work(stage: Stage) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(control))
-        await serve(stream, spec, signals=True)
+        await serve(stream, spec, stage, signals=spec["runtime"] == "trio")
 
-    trio.run(work)
+    if spec["runtime"] == "trio":
+        trio.run(work, OnTrio())
+    else:
+        stage = _OUTSIDE[spec["runtime"]]()
+        stage.attend(partial(work, stage))
 
 
-async def serve(stream: trio.abc.Stream, spec: Message, *, signals: bool = False) -> None:
+async def serve(
+    stream: trio.abc.Stream, spec: Message, stage: Stage, *, signals: bool = False
+) -> None:
     """Run the agent that the spec names, at the end of that stream, until it has ended.
 
     Args:
@@ -43,27 +56,25 @@ async def serve(stream: trio.abc.Stream, spec: Message, *, signals: bool = False
     channel = Channel(stream)
     link = Link(channel)
     run = RemoteRun(link, spec)
+    stage.begin(run)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.write)
         nursery.start_soon(run.timers.run)
         nursery.start_soon(_listen, channel, link, run)
         if signals:
             nursery.start_soon(_hear_sigterm, run)
-        link.tell("ended", **await _perform(run, spec))
+        link.tell("ended", **await _perform(run, spec, stage))
         with bounded(run.ladder.cleanup_s):
             await channel.flushed()
         run.timers.close()
         nursery.cancel_scope.cancel()
 
 
-async def _perform(run: RemoteRun, spec: Message) -> Message:
+async def _perform(run: RemoteRun, spec: Message, stage: Stage) -> Message:
     """Run the agent's code and clean up after it; return how it ended."""
     ended: Message = {"how": "cancelled", "value": None, "error": None}
     try:
-        agent = load_reference(spec["agent"])
-        run.agent = agent
-        run.catalog.add(agent)
-        ended = await _call(run, agent, spec["input"], ended)
+        ended = await _call(run, spec, stage, ended)
     except BaseException as error:
         cancelled, failure = split_cancelled(error)
         if failure is None:
@@ -73,16 +84,19 @@ async def _perform(run: RemoteRun, spec: Message) -> Message:
             raise cancelled from None
     if run.gate.closed and ended["how"] != "returned":
         await compensate(run)  # type: ignore[arg-type]  # a run at a distance
+    await stage.close()
     await _close_client(run)
     run.context.flush()
     return ended | {"compensated": run.compensated}
 
 
-async def _call(run: RemoteRun, agent: Agent, given: Any, ended: Message) -> Message:
+async def _call(run: RemoteRun, spec: Message, stage: Stage, ended: Message) -> Message:
     with run.scope, within(run.context):
-        arguments, _ = agent.parse(given)
+        run.agent = await stage.load(spec["agent"])
+        run.catalog.add(run.agent)
+        arguments, _ = run.agent.parse(spec["input"])
         async with trio.open_nursery() as run.nursery:
-            value = await agent.function(run.context, **arguments)
+            value = await stage.call(run.agent, arguments)
             ended |= {"how": "returned", "value": as_json(value, "result")}
         await run.gate.park()
     return ended
@@ -114,6 +128,4 @@ async def _listen(channel: Channel, link: Link, run: RemoteRun) -> None:
 async def _hear_sigterm(run: RemoteRun) -> None:
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
-            run.killed = True
-            run.gate.revoke()
-            run.scope.cancel(reason="SIGTERM")
+            run.last_warning()

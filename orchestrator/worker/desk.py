@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from orchestrator.worker.wire import Channel, Message
 
 
+# What starts nothing: it goes on after a stop for as long as what it is for does in the worker.
+_SHIELDED = ("durable", "stored", "steps", "data", "data_keys")
+
+
 class Desk:
     """One worker's requests. What takes time is done in tasks of the run, which a stop cancels;
     what is asked for inside a section that holds the stop back, in tasks that it does not."""
@@ -47,8 +51,9 @@ class Desk:
             getattr(self, f"_do_{do}")(message)
             return
         work: Callable[[Message], Awaitable[Any]] = getattr(self, f"_{do}")
-        inside = self._holding.get(message.get("inside") or 0)
-        nursery = self._shielded if inside is not None else self._run.nursery
+        inside = self._holding.get(message["inside"] or 0)
+        shielded = inside is not None or do in _SHIELDED
+        nursery = self._shielded if shielded else self._run.nursery
         assert nursery is not None
         # Known before it begins, so that a cancellation that comes next finds it.
         self._calls[message["id"]] = trio.CancelScope()

@@ -68,6 +68,7 @@ def spec_of(run: Run) -> Message:
     """
     return {
         "agent": reference_of(run.agent),
+        "runtime": run.agent.runtime,
         "input": run.record.input,
         "record": to_jsonable_python(run.record),
         "path": run.path,

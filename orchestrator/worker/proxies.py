@@ -8,7 +8,7 @@ import trio
 
 from orchestrator.agent import as_json
 from orchestrator.references import reference_of
-from orchestrator.sections import current_section, forbid_inside_operation
+from orchestrator.sections import forbid_inside_operation
 from orchestrator.shapes import Shape
 from orchestrator.store.protocol import (
     DropData,
@@ -108,7 +108,7 @@ class RemoteSubAgents:
         forbid_inside_operation(f"sub-agent {named}")
         where = None if isinstance(agent, str) else reference_of(agent)
         asked = {"label": named, "agent": where, "input": as_json(given, "input")}
-        return await self._link.ask(do, inside=holding(), **asked)
+        return await self._link.ask(do, **asked)
 
 
 class RemoteChild:
@@ -124,12 +124,6 @@ class RemoteChild:
     async def stop(self, *, grace_s: float | None = None, reason: str = "") -> Receipt:
         asked = {"run_id": self.id, "grace_s": grace_s, "reason": reason}
         return read_receipt(await self._link.ask("stop_child", **asked))
-
-
-def holding() -> int | None:
-    """Return the number of the section at hand, if operations may start in it after a stop."""
-    section = current_section()
-    return section.number if section is not None and section.holds else None
 
 
 def pack_write(write: Write) -> Message:

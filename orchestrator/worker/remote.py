@@ -27,7 +27,6 @@ from orchestrator.worker.proxies import (
     RemoteQuestions,
     RemoteStore,
     RemoteSubAgents,
-    holding,
     pack_write,
 )
 
@@ -47,21 +46,20 @@ _RECORD = TypeAdapter(RunRecord)
 class RemoteGate(Gate):
     """The gate of a run whose orchestrator is elsewhere."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_emptied", "_link")
 
     def __init__(self, owner: RemoteRun, link: Link) -> None:
         super().__init__(owner)
         self._link = link
+        self._emptied = trio.Event()
 
     async def admit(self, kind: str, label: str) -> None:
         """Pass the gate, there."""
-        await self._link.ask("admit", kind=kind, label=label, inside=holding())
+        await self._link.ask("admit", kind=kind, label=label)
 
     async def enter(self, kind: str, label: str, effect: str = "") -> Section:
         """Pass the gate and begin an operation, there and here."""
-        number = await self._link.ask(
-            "enter", kind=kind, label=label, effect=effect, inside=holding()
-        )
+        number = await self._link.ask("enter", kind=kind, label=label, effect=effect)
         section = Section(kind, label, number)
         self.sections.add(section)
         if self.closed:
@@ -70,7 +68,7 @@ class RemoteGate(Gate):
 
     def leave(self, section: Section, *, cut: bool, error: str | None) -> None:
         """End an operation, here and there."""
-        self.sections.discard(section)
+        self._discard(section)
         self._link.tell("leave", number=section.number, cut=cut, error=error)
 
     def begin(self, kind: str, label: str, holds_s: float | None = None) -> Section:
@@ -81,13 +79,24 @@ class RemoteGate(Gate):
 
     def end(self, section: Section, *, cut: bool) -> None:
         """End such a section, here and there."""
-        self.sections.discard(section)
+        self._discard(section)
         self._link.tell("end", number=section.number, cut=cut)
 
     async def park(self, *, gate: bool = False) -> None:
         """Wait while the run is held, there."""
         if self.held and ((section := current_section()) is None or section.parks):
             await self._link.ask("park")
+
+    async def emptied(self) -> None:
+        """Wait until nothing is in flight here. A checkpoint only if something is."""
+        while self.sections:
+            await self._emptied.wait()
+
+    def _discard(self, section: Section) -> None:
+        self.sections.discard(section)
+        if not self.sections:
+            self._emptied.set()
+            self._emptied = trio.Event()
 
     def apply(self, stop: str | None, left_s: float, held: bool) -> None:
         """Take over the state of the gate there."""
@@ -151,6 +160,7 @@ class RemoteRun:
         self.compensated = False
         self.has_partial = False
         self.killed = False
+        self.why_stopped = ""
         self.deadline = inf
         self.ticket = 0
 
@@ -179,7 +189,17 @@ class RemoteRun:
         self.deadline = inf if left_s is None else trio.current_time() + left_s
         self.gate.apply(state["stop"], state["left_s"], state["held"])
         if state["stop"] is not None:
-            self.scope.cancel(reason=state["reason"])
+            self.why_stopped = state["reason"]
+            self.scope.cancel(reason=self.why_stopped)
+
+    def last_warning(self) -> None:
+        """A SIGTERM has come, and a SIGKILL comes next."""
+        if self.killed:
+            # That was said before, and what has begun since then may have its time.
+            return
+        self.killed = True
+        self.gate.revoke()
+        self.scope.cancel(reason="SIGTERM")
 
     def now(self, seconds: float) -> str:
         """The wall clock is the orchestrator's."""

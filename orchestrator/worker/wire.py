@@ -19,6 +19,7 @@ from orchestrator import errors
 from orchestrator.cleanup import bounded
 from orchestrator.errors import OrchestratorError, in_words
 from orchestrator.model import Receipt, RunError, RunStatus
+from orchestrator.sections import current_section
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -129,7 +130,7 @@ class Link:
         await trio.lowlevel.checkpoint_if_cancelled()
         number, call = next(self._ids), _Call()
         self._calls[number] = call
-        self.channel.send({"do": do, "id": number, **fields})
+        self.channel.send({"do": do, "id": number, "inside": _holding(), **fields})
         try:
             await call.done.wait()
         except trio.Cancelled:
@@ -157,6 +158,12 @@ class Link:
             call.reply = {"cancelled": True}
             call.done.set()
         self._calls.clear()
+
+
+def _holding() -> int | None:
+    """Return the number of the section at hand, if operations may start in it after a stop."""
+    section = current_section()
+    return section.number if section is not None and section.holds else None
 
 
 def pack_bytes(data: bytes) -> str:

@@ -29,6 +29,7 @@ from orchestrator import (
 from orchestrator.runtime import utc_now
 from orchestrator.store import open_store
 from orchestrator.worker.child import serve
+from orchestrator.worker.stage import OnTrio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,7 +57,7 @@ class TaskAsProcess:
 
     async def _run(self, theirs: trio.StapledStream[Any, Any], spec: Message) -> None:
         with self.scope:
-            await serve(theirs, spec)
+            await serve(theirs, spec, OnTrio())
         for stream in (theirs, self._out, self._err):
             await trio.aclose_forcefully(stream)
         self.exited.set()
