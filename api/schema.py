@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import pydantic
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_WAIT_S = 3600.0
 MAX_DEADLINE_S = 10 * 365 * 86_400.0
 MAX_PAGE = 500
+
+
+Address = Annotated[str, pydantic.StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
 
 
 class _Order(pydantic.BaseModel):
@@ -97,9 +100,24 @@ class AuditQuery(_Order):
 
 
 class LoginOrder(_Order):
-    """The body of ``POST /session``."""
+    """The body of ``POST /session``: a token, or a wallet's address with its signature."""
 
-    token: str
+    token: str | None = None
+    address: Address | None = None
+    signature: str | None = pydantic.Field(None, pattern=r"^0x[0-9a-fA-F]{130}$")
+
+    @pydantic.model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        given = [each is not None for each in (self.token, self.address, self.signature)]
+        if given not in ([True, False, False], [False, True, True]):
+            raise ValueError("give either `token`, or `address` and `signature`")
+        return self
+
+
+class ChallengeOrder(_Order):
+    """The body of ``POST /session/challenge``."""
+
+    address: Address
 
 
 class WaitQuery(_Order):

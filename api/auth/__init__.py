@@ -2,8 +2,10 @@
 
 - ``identity``: principals, roles, and what an authenticator is;
 - ``rights``: the one table of what each call needs;
-- ``tokens file access``: bearer tokens, the file that lists them, and the rules of a server;
+- ``tokens sections file access``: bearer tokens, the file that lists them, the rules of a server;
+- ``audit noting``: who did what;
 - ``guard``: what every request passes before its call;
+- ``jwts proxy wallets``: the authenticators besides tokens;
 - ``sessions login``: cookies for pages.
 """
 

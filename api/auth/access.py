@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from api.auth.file import BadTokensFile, Rules, read_rules
+from api.auth.file import BadTokensFile, read_rules
 from api.auth.identity import ANONYMOUS, BadCredentials, Role, Unidentified
+from api.auth.proxy import Proxies
 from api.auth.sessions import Sessions
+from api.auth.wallets import Challenges
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
     from pathlib import Path
 
     from api.auth.identity import Credentials, Identity
+    from api.auth.sections import Rules
 
 _log = logging.getLogger("quiesce.auth")
 
@@ -31,11 +34,13 @@ class Access:
 
     Attributes:
         sessions: who has logged in.
+        challenges: what wallets sign.
     """
 
     def __init__(self, rules: Rules | None = None, *, public_hosts: Iterable[str] = ()) -> None:
         self.rules = rules
         self.sessions = Sessions()
+        self.challenges = Challenges()
         self.public_hosts = frozenset(host.lower() for host in public_hosts)
 
     @property
@@ -61,6 +66,22 @@ class Access:
         if (identity := await self.sessions.identify(given.session)) is not None:
             return identity
         raise Unidentified()
+
+    async def holder_of(self, address: str) -> Identity:
+        """Return whose wallet that is, of whom it must be certain that they hold its key.
+
+        Raises:
+            BadCredentials: it is nobody's here (any more).
+        """
+        known = {} if self.rules is None else self.rules.wallets
+        if (identity := known.get(address.lower())) is None:
+            raise BadCredentials(f"the wallet {address} is not known here")
+        return identity
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies that are believed."""
+        return Proxies() if self.rules is None else self.rules.proxies
 
     def may_start(self, identity: Identity, agent: str) -> bool:
         """Whether somebody who may start runs may start those of that agent."""

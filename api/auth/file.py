@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from api.auth.identity import Identity, Role, Sight
-from api.auth.tokens import MIN_TOKEN, Tokens, hash_of
+from api.auth.sections import RUN_PROGRAMS, File, rules_of
 from orchestrator import OrchestratorError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
     from pathlib import Path
 
-    from api.auth.identity import Authenticator
-
-# Whoever may start these runs programs as the server does.
-RUN_PROGRAMS = ("command",)
+    from api.auth.sections import Rules
 
 
 class BadTokensFile(OrchestratorError):
@@ -36,96 +31,6 @@ class BadTokensFile(OrchestratorError):
         super().__init__(f"tokens file {path}{where}: {why}")
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a tokens file says.
-
-    Attributes:
-        authenticators: asked in this order.
-        admin_only: names of agents that only admins may start.
-    """
-
-    authenticators: Sequence[Authenticator]
-    admin_only: frozenset[str] = frozenset()
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("has characters that cannot be printed")
-    return text
-
-
-Principal = Annotated[
-    str,
-    pydantic.StringConstraints(min_length=1, max_length=200),
-    pydantic.AfterValidator(_printable),
-]
-
-
-class Section(pydantic.BaseModel):
-    """A table of the file; an unknown key is refused."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class Somebody(Section):
-    """The keys that say who somebody is."""
-
-    principal: Principal
-    role: Role
-    sees: Sight = "all"
-
-    @property
-    def identity(self) -> Identity:
-        """Who that is."""
-        return Identity(self.principal, self.role, self.sees)
-
-    @pydantic.model_validator(mode="after")
-    def _admins_see_all(self) -> Self:
-        if self.role is Role.ADMIN and self.sees == "own":
-            raise ValueError("an admin sees all runs; leave out `sees`")
-        return self
-
-
-class _Token(Somebody):
-    hash: str | None = pydantic.Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
-    token: str | None = pydantic.Field(None, min_length=MIN_TOKEN, pattern=r"^[!-~]+$")
-
-    @pydantic.model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.hash is None) == (self.token is None):
-            raise ValueError("needs either `hash` or `token`; make one with `quiesce token new`")
-        return self
-
-    @property
-    def digest(self) -> str:
-        """The hash of the token, however it is written."""
-        return self.hash or hash_of(self.token or "")
-
-
-class _Agents(Section):
-    admin_only: list[str] = list(RUN_PROGRAMS)
-
-
-class _File(Section):
-    token: list[_Token] = []
-    agents: _Agents = _Agents()
-
-    @pydantic.field_validator("token")
-    @classmethod
-    def _no_token_twice(cls, tokens: list[_Token]) -> list[_Token]:
-        digests = [each.digest for each in tokens]
-        if len(set(digests)) < len(digests):
-            raise ValueError("two entries have the same token")
-        return tokens
-
-    @pydantic.model_validator(mode="after")
-    def _lets_somebody_in(self) -> Self:
-        if not self.token:
-            raise ValueError("lets nobody in; add a [[token]] made by `quiesce token new`")
-        return self
-
-
 def read_rules(path: Path, agents: Container[str]) -> Rules:
     """Read a tokens file.
 
@@ -134,10 +39,11 @@ def read_rules(path: Path, agents: Container[str]) -> Rules:
 
     Raises:
         BadTokensFile: names the line and what would be right.
+        ExtraMissing: it takes a library that is not installed.
     """
     text = _text_of(path)
     try:
-        file = _File.model_validate(tomllib.loads(text))
+        file = File.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise BadTokensFile(path, _line_in(str(error)), str(error)) from None
     except pydantic.ValidationError as error:
@@ -147,8 +53,10 @@ def read_rules(path: Path, agents: Container[str]) -> Rules:
         if name not in agents and name not in RUN_PROGRAMS:
             line = line_of(text, ("agents", "admin_only"))
             raise BadTokensFile(path, line, f"agents.admin_only: there is no agent {name!r}")
-    listed = [(each.digest, each.identity) for each in file.token]
-    return Rules([Tokens(listed)], frozenset(file.agents.admin_only))
+    try:
+        return rules_of(file, path.parent)
+    except (OSError, ValueError) as error:
+        raise BadTokensFile(path, line_of(text, ("jwt", "keys")), f"jwt.keys: {error}") from None
 
 
 def line_of(text: str, place: Sequence[str | int]) -> int | None:
@@ -159,15 +67,17 @@ def line_of(text: str, place: Sequence[str | int]) -> int | None:
     """
     table, *rest = place or ("",)
     number = next((each for each in rest if isinstance(each, int)), 0)
+    key = next((each for each in rest if isinstance(each, str)), None)
     lines = text.splitlines()
     heads = [n for n, line in enumerate(lines, 1) if _head_of(line) == table]
-    head = heads[number] if number < len(heads) else None
-    for n, line in enumerate(lines[head or 0 :], (head or 0) + 1):
-        if _head_of(line) is not None:
+    head = heads[number] if number < len(heads) else 0
+    key = str(table) if not head else key
+    for n, line in enumerate(lines[head:], head + 1):
+        if key is None or _head_of(line) is not None:
             break
-        if re.match(rf"\s*{re.escape(str(place[-1] if place else ''))}\s*=", line):
+        if re.match(rf"\s*{re.escape(key)}\s*=", line):
             return n
-    return head
+    return head or None
 
 
 def _head_of(line: str) -> str | None:

@@ -15,6 +15,8 @@ from api.problems import from_error, problem
 from orchestrator import OrchestratorError, UnknownRun
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from quart import Response
     from quart.wrappers.base import BaseRequestWebsocket
     from quart_trio import QuartTrio
@@ -50,6 +52,11 @@ def credentials() -> Credentials:
     bearer = token.strip() if kind.lower() == "bearer" else None
     client = _asked().scope.get("client") or ("", 0)
     return Credentials(bearer, headers, client[0], _asked().cookies.get(COOKIE))
+
+
+def origin() -> str:
+    """Return the address that the request comes from."""
+    return the_access().proxies.origin_of(credentials())
 
 
 def check_agent(name: str) -> None:
@@ -134,7 +141,7 @@ async def _admit() -> None:
     right = call().right
     if right is Right.OPEN:
         return
-    identity = g.caller = await identified(credentials())
+    identity = g.caller = await checked(the_access().identify(credentials()))
     run_id = view_args().get("run_id")
     if run_id is not None:
         await check_run(right, run_id)
@@ -155,17 +162,17 @@ async def check_run(right: Right, run_id: str) -> None:
         raise refusal(caller(), right)
 
 
-async def identified(given: Credentials) -> Identity:
-    """Return whose credentials those are; that they are no good is noted.
+async def checked(identity: Awaitable[Identity]) -> Identity:
+    """Wait for who it is; that the credentials are no good is noted.
 
     Raises:
         Unidentified, BadCredentials, CannotJudge: as for ``Access.identify``.
     """
     try:
-        return await the_access().identify(given)
+        return await identity
     except BadCredentials:
         trail: Trail = current_app.extensions["quiesce.trail"]
-        trail.failed(given.peer, "bad-token")
+        trail.failed(origin(), "bad-token")
         raise
 
 

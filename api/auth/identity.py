@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from orchestrator import OrchestratorError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from werkzeug.datastructures import Headers
 
 
@@ -26,6 +28,21 @@ class Role(StrEnum):
 
 
 Sight = Literal["all", "own"]
+
+MAX_PRINCIPAL = 200
+
+
+def is_principal(text: str) -> bool:
+    """Whether somebody may be called that."""
+    return text.isprintable() and 0 < len(text) <= MAX_PRINCIPAL
+
+
+def highest_role(
+    values: Iterable[object], roles: Mapping[str, Role], default: Role | None
+) -> Role | None:
+    """Return the role that lets do most of those that the values mean, or the default."""
+    found = [roles[value] for value in values if isinstance(value, str) and value in roles]
+    return max(found, key=lambda role: role.rank, default=default)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from quart import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import Headers
 
-from api.auth.guard import caller, credentials, identified, the_access
+from api.auth.guard import caller, checked, credentials, the_access
 from api.auth.identity import Credentials
 from api.auth.sessions import COOKIE, SESSION_S
-from api.schema import LoginOrder, parse
+from api.problems import problem
+from api.schema import ChallengeOrder, LoginOrder, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from api.auth.identity import Identity
 
 blueprint = Blueprint("login", __name__)
@@ -25,25 +28,47 @@ async def who() -> dict[str, Any]:
     return _session_json(caller())
 
 
+@blueprint.post("/session/challenge")
+async def challenge() -> dict[str, Any] | Response:
+    """Say what the holder of a wallet is to sign."""
+    address = parse(ChallengeOrder, g.body).address
+    access = the_access()
+    if access.rules is None or not access.rules.wallets:
+        return problem(404, "no-wallets", "this server knows no wallets")
+    return access.challenges.challenge(request.host, address)._asdict()
+
+
 @blueprint.post("/session")
 async def log_in() -> Response:
-    """Take a token and give a cookie for it."""
-    token = parse(LoginOrder, g.body).token
+    """Take a token, or the signature of a wallet, and give a cookie for it."""
+    order = parse(LoginOrder, g.body)
     access = the_access()
-    # The token alone: what else came along must not decide who the session is.
-    alone = Credentials(token, Headers(), credentials().peer)
-    again = partial(access.identify, alone)
-    response = jsonify(_session_json(await identified(alone)))
+    if order.address is not None:
+        again = partial(access.holder_of, order.address)
+        identity = await checked(_signed(order, again))
+    else:
+        # The token alone: what else came along must not decide who the session is.
+        again = partial(access.identify, Credentials(order.token, Headers(), credentials().peer))
+        identity = await checked(again())
+    response = jsonify(_session_json(identity))
     if access.authentication:
-        response.set_cookie(
-            COOKIE,
-            access.sessions.open(again),
-            max_age=SESSION_S,
-            secure=request.scheme == "https",
-            httponly=True,
-            samesite="Strict",
-        )
+        _give_cookie(response, access.sessions.open(again))
     return response
+
+
+async def _signed(order: LoginOrder, again: Callable[[], Awaitable[Identity]]) -> Identity:
+    identity = await again()
+    assert order.address is not None
+    assert order.signature is not None
+    await the_access().challenges.check(request.host, order.address, order.signature)
+    return identity
+
+
+def _give_cookie(response: Response, session_id: str) -> None:
+    secure = request.scheme == "https" or the_access().proxies.is_secure(credentials())
+    response.set_cookie(
+        COOKIE, session_id, max_age=SESSION_S, secure=secure, httponly=True, samesite="Strict"
+    )
 
 
 @blueprint.delete("/session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from quart import current_app, g, json
 
 from api.auth.audit import Deed
-from api.auth.guard import call, caller, credentials, view_args
+from api.auth.guard import call, caller, origin, view_args
 from orchestrator import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def note_the_rest(response: Response) -> Response:
 
 
 def _deed(action: str, run_id: str | None, reason: str) -> Deed:
-    return Deed(action, caller().principal, credentials().peer, run_id, reason[:2_000])
+    return Deed(action, caller().principal, origin(), run_id, reason[:2_000])
 
 
 def _reason() -> str:

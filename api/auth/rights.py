@@ -36,6 +36,7 @@ CALLS = {
     "GET /readyz": Call(Right.OPEN),
     "GET /session": Call(Right.READ),
     "POST /session": Call(Right.OPEN),
+    "POST /session/challenge": Call(Right.OPEN),
     "DELETE /session": Call(Right.OPEN),
     "GET /audit": Call(Right.RULE),
     "GET /metrics": Call(Right.READ),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from api.auth.identity import Role
+from api.auth.identity import Role, is_principal
 from api.auth.tokens import hash_of, new_token
 
 _ROLES = click.Choice([str(role) for role in Role])
@@ -48,7 +48,7 @@ def entry(principal: str, role: Role, digest: str) -> str:
     Raises:
         UsageError: nobody can be called that.
     """
-    if not principal.isprintable() or not 0 < len(principal) <= 200:
+    if not is_principal(principal):
         raise click.UsageError("--principal must be 1 to 200 characters that can be printed")
     quoted = principal.replace("\\", "\\\\").replace('"', '\\"')
     return f'[[token]]\nprincipal = "{quoted}"\nrole = "{role}"\nhash = "{digest}"\n'

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.app import create_app
 from api.auth import Access, Identity, Role
-from api.auth.file import Rules
+from api.auth.sections import Rules
 from api.auth.tokens import Tokens, hash_of
 
 if TYPE_CHECKING:

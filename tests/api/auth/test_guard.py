@@ -13,7 +13,7 @@ from quart import websocket
 from quart.testing.connections import WebsocketResponseError
 
 from api.auth import Access, CannotJudge, Credentials, Identity
-from api.auth.file import Rules
+from api.auth.sections import Rules
 from api.auth.tokens import Tokens, hash_of, new_token
 from api.service import open_server
 from orchestrator import InvalidInput

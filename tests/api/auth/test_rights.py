@@ -58,6 +58,7 @@ OTHER_CALLS = {
     "GET /readyz": 200,
     "GET /session": 200,
     "POST /session": 422,
+    "POST /session/challenge": 422,
     "DELETE /session": 204,
     "GET /audit": 200,
     "GET /metrics": 200,
@@ -115,6 +116,7 @@ BODIES: dict[str, Any] = {
     "PATCH /runs/<run_id>": {"deadline_s": 100},
     "POST /runs": {"agent": "sleeper"},
     "POST /session": {},
+    "POST /session/challenge": {},
     "POST /runs/<run_id>/stop": {"wait_s": 5},
 }
 

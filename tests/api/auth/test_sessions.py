@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from api.auth import Access, Identity, Role
-from api.auth.file import Rules
 from api.auth.identity import BadCredentials
+from api.auth.sections import Rules
 from api.auth.sessions import MAX_SESSIONS, SESSION_S, Sessions
 from api.auth.tokens import Tokens
 from api.service import open_server
