@@ -44,6 +44,7 @@ async def household(ctx: Context, children: int = 3) -> None:
     """Wait in sub-agents, each of which may be stopped alone."""
     for _ in range(children):
         await ctx.start(waiter)
+    await ctx.sleep(1000)
 
 
 @agent

@@ -33,7 +33,7 @@ function form(question, answer) {
   };
   if (few) return h('div', { class: 'answers' }, few.map(({ says, value }) => h('button', { type: 'button', onclick: () => give(value) }, says)), refused);
   const wanted = fieldFor('Answer', question.schema ?? {});
-  const made = h('form', {}, wanted.element, refused, h('button', { type: 'submit', class: 'primary' }, 'Answer'));
+  const made = h('form', { novalidate: true }, wanted.element, refused, h('button', { type: 'submit', class: 'primary' }, 'Answer'));
   made.addEventListener('submit', (event) => {
     event.preventDefault();
     send(wanted, give);

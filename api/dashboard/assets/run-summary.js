@@ -7,7 +7,7 @@ import { LIVE, isLive, money } from './words.js';
 const NUMBERS = [
   { name: 'running', says: 'running', query: 'status=running,pausing', has: (run) => ['running', 'pausing'].includes(run.status) },
   { name: 'stopping', says: 'stopping', query: 'status=stopping', has: (run) => run.status === 'stopping' },
-  { name: 'asking', says: 'ask you', query: 'status=running,pausing,paused&asks=1&parent=any', all: true, has: (run) => run.waiting_for && run.status !== 'stopping' },
+  { name: 'asking', says: 'ask you', one: 'asks you', query: 'status=running,pausing,paused&asks=1&parent=any', all: true, has: (run) => run.waiting_for && run.status !== 'stopping' },
   { name: 'paused', says: 'paused', query: 'status=paused', has: (run) => run.status === 'paused' },
   { name: 'queued', says: 'queued', query: 'status=queued', has: (run) => run.status === 'queued' },
 ];
@@ -17,10 +17,10 @@ class RunSummary extends HTMLElement {
 
   open({ runs, actions }) {
     Object.assign(this, { runs, actions });
-    this.numbers = NUMBERS.map((each) => ({ ...each, number: h('strong', {}, '–') }));
+    this.numbers = NUMBERS.map((each) => ({ ...each, number: h('strong', {}, '–'), words: h('span') }));
     this.cost = h('strong', {}, '–');
     this.append(
-      ...this.numbers.map((each) => (each.link = h('a', { class: each.name, href: `/?${each.query}` }, each.number, ` ${each.says}`))),
+      ...this.numbers.map((each) => (each.link = h('a', { class: each.name, href: `/?${each.query}` }, each.number, ' ', each.words))),
       (this.spent = h('span', { class: 'spent' }, this.cost, ' spent by them')));
     const count = throttled(250, () => this.#count());
     runs.watch(count);
@@ -56,9 +56,10 @@ class RunSummary extends HTMLElement {
   #count() {
     const live = this.runs.all().filter((run) => isLive(run.status));
     const roots = live.filter((run) => !run.parent_id);
-    for (const { number, link, has, all, name } of this.numbers) {
+    for (const { number, words, link, has, all, name, says, one } of this.numbers) {
       const n = (all ? live : roots).filter(has).length;
       text(number, n.toLocaleString('en-GB'));
+      text(words, n === 1 && one ? one : says);
       link.classList.toggle('zero', n === 0);
       show(link, n > 0 || name === 'running');
     }

@@ -43,7 +43,7 @@ export class VirtualRows {
   draw() {
     const keys = this.keys();
     const [first, last] = this.#range(keys.length);
-    this.box.style.height = `${keys.length * this.height}px`;
+    this.#stretch(keys.length);
     const wanted = new Set(keys.slice(first, last));
     for (const [key, row] of this.#rows) if (!wanted.has(key)) this.#free(key, row);
     let next = this.box.firstElementChild;
@@ -60,6 +60,7 @@ export class VirtualRows {
   /** Bring a row into view. */
   reveal(index, where = 'center') {
     const at = index * this.height;
+    this.#stretch(this.keys().length);
     if (!this.scroller) {
       window.scrollTo({ top: at + this.box.getBoundingClientRect().top + window.scrollY - window.innerHeight / 3 });
     } else {
@@ -72,6 +73,10 @@ export class VirtualRows {
   /** Return the row of a key if it is in the document. */
   row(key) {
     return this.#rows.get(key);
+  }
+
+  #stretch(count) {
+    this.box.style.height = `${count * this.height}px`;
   }
 
   #range(count) {
