@@ -18,9 +18,10 @@ from orchestrator import OrchestratorError
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
+from orchestrator.agents.playbook import playbook
 
 # The agents that are always there.
-BUILT_IN = (chat, command, crawl)
+BUILT_IN = (chat, command, crawl, playbook)
 
 
 class Refused(click.ClickException):

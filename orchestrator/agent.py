@@ -66,8 +66,13 @@ class Agent:
     def __repr__(self) -> str:
         return f"<agent {self.name}>"
 
-    def parse(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Json]:
+    def parse(
+        self, given: Mapping[str, Any], agents: Catalog | None = None
+    ) -> tuple[dict[str, Any], Json]:
         """Validate an input against the type hints.
+
+        Args:
+            agents: those that there are; the context of validators that want to know.
 
         Returns:
             the keyword arguments for the function, and the same as JSON for the record.
@@ -78,7 +83,7 @@ class Agent:
         if not isinstance(given, dict):
             raise InvalidInput([("input", "must be an object of named values")])
         try:
-            model = self._model.model_validate(given)
+            model = self._model.model_validate(given, context=agents)
         except pydantic.ValidationError as error:
             raise InvalidInput(_problems("input", error, self._model)) from None
         arguments = {name: getattr(model, name) for name in self._model.model_fields}

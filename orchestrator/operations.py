@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from orchestrator.allowance import Allowance
 from orchestrator.errors import OperationCut, OperationRefused, check_text, in_words
 from orchestrator.events import (
     OperationCut as OperationWasCut,
@@ -53,6 +54,7 @@ class Gate:
     Attributes:
         closed: a stop was asked for. Never opens again.
         held: a pause was asked for; never true together with ``closed``.
+        allowance: what may pass nevertheless, by a debug step.
         left: the agent's code is over, so a pause finds nobody to park.
         changed: called after a stop or pause took effect; for code that is elsewhere.
         sections: operations and critical sections in flight.
@@ -66,7 +68,7 @@ class Gate:
         "_number",
         "_owner",
         "_refusals",
-        "_steps",
+        "allowance",
         "changed",
         "closed",
         "held",
@@ -81,8 +83,7 @@ class Gate:
         self.outer: Section | None = None
         self._number = 0
         self._refusals = 0
-        # Gates that may be passed although the run is held: 1 while a debug step is under way.
-        self._steps = 0
+        self.allowance = Allowance()
         self._lot: trio.lowlevel.ParkingLot | None = None
         self._closing: trio.Event | None = None
         self.closed = False
@@ -133,7 +134,7 @@ class Gate:
     def hold(self) -> None:
         """Let nobody pass from now on; what is in flight goes on. May be called twice."""
         self.held = not self.closed
-        self._steps = 0
+        self.allowance.withdraw()
         self._say_changed()
 
     def release(self) -> None:
@@ -144,13 +145,13 @@ class Gate:
 
     def step(self) -> None:
         """Let one operation or sub-agent through, and all checkpoints before it."""
-        self._steps = 1
+        self.allowance.grant()
         self._wake()
 
     @property
     def quiet(self) -> bool:
         """Whether nothing is in flight, and nothing was let through to be."""
-        if self._steps or self.left:
+        if self.allowance or self.left:
             return False
         return all(section.parks for section in self.sections)
 
@@ -173,8 +174,7 @@ class Gate:
             gate: something is about to start, so this takes up a step.
         """
         while self.held and ((section := current_section()) is None or section.parks):
-            if self._steps:
-                self._steps -= gate
+            if self.allowance.take(gate=gate):
                 return
             if self._lot is None:
                 self._lot = trio.lowlevel.ParkingLot()

@@ -34,10 +34,15 @@ class Brake:
         tree = self._run.subtree()
         for run in tree:
             if run.record.status is RunStatus.RUNNING and not run.gate.sheltered:
-                run.gate.hold()
-                run.ledger.change(Move.PAUSE, RunPausing(requested_by, reason))
+                run.brake.hold(requested_by, reason)
         for run in reversed(tree):
             run.brake.settle()
+
+    def hold(self, requested_by: str, reason: str) -> None:
+        """Hold the run alone, which is running. By itself it is not paused before it has come to
+        a gate, so that a step can always be made from there."""
+        self._run.gate.hold()
+        self._run.ledger.change(Move.PAUSE, RunPausing(requested_by, reason))
 
     def resume(self, requested_by: str) -> None:
         """Let the run and everything below it go on; see ``Run.request_resume``."""
@@ -72,7 +77,7 @@ class Brake:
             return
         running = self._run.record.status is RunStatus.RUNNING
         if running and above.record.status in _HELD and not self._run.gate.sheltered:
-            self.pause("", "its parent is paused")
+            self.hold("", "its parent is paused")
 
     def settle(self) -> None:
         """Call the run paused once nothing of it is in flight, and then perhaps its parent."""

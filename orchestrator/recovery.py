@@ -120,7 +120,7 @@ def _restart(record: RunRecord, feed: Feed, services: Services) -> str:
     attempt = record.attempt + (record.status is not RunStatus.QUEUED)
     try:
         agent = services.catalog.get(record.agent)
-        arguments, _ = agent.parse(record.input)
+        arguments, _ = agent.parse(record.input, services.catalog)
     except (UnknownAgent, InvalidInput) as error:
         _log.error("run %s cannot start again: %s", record.id, error)
         return _settle(replace(record, status=RunStatus.RUNNING), None, feed, services)

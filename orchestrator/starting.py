@@ -76,7 +76,7 @@ class Starter(RunReader):
         if self._refusing:
             raise StartsRefused(self._refusing)
         agent = self.agents.get(agent)
-        arguments, given = agent.parse(dict(input) if input is not None else {})
+        arguments, given = agent.parse({} if input is None else dict(input), self.agents)
         run_id = new_run_id()
         check_text("owner", owner)
         record = RunRecord(
@@ -124,7 +124,7 @@ class Starter(RunReader):
         if self._refusing:
             raise StartsRefused(self._refusing)
         agent = self.agents.get(old.agent)
-        arguments, given = agent.parse(old.input)
+        arguments, given = agent.parse(old.input, self.agents)
         record = RunRecord(
             id=(new_id := new_run_id()),
             root_id=new_id,

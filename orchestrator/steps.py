@@ -225,7 +225,7 @@ async def _perform(
     began = trio.current_time()
     token = _around.set((run.path, name))
     try:
-        with settling():
+        with settling(), run.gate.allowance.lending(held=run.gate.held):
             result = function(*arguments)
             if inspect.isawaitable(result):
                 result = await result

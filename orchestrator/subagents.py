@@ -37,7 +37,7 @@ class SubAgents:
         """
         agent = self._run.services.catalog.get(agent)
         forbid_inside_operation(f"sub-agent {agent.name}")
-        arguments, given = agent.parse(given)
+        arguments, given = agent.parse(given, self._run.services.catalog)
         await self._run.gate.admit("agent", agent.name)
         record = RunRecord(
             id=self._run.services.new_id(),

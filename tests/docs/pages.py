@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 _markdown = MarkdownIt("commonmark").enable("table")
-_FILE_NAME = re.compile(r"# (\w+\.py)\n")
+_FILE_NAME = re.compile(r"# ([\w-]+\.(?:py|yaml))\n")
 
 
 @dataclass(frozen=True, slots=True)

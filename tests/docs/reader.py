@@ -3,6 +3,7 @@
 What the blocks of a page mean:
 
 - ``python`` whose first line is ``# name.py``: saved as that file; any other is run as a script;
+- ``yaml`` whose first line is ``# name.yaml``: saved as that file;
 - ``sh``: commands to paste, each of which must succeed;
 - ``console``: a transcript; each line after ``$ `` is a command, the others what it prints;
 - ``text`` right after a ``python`` block: what the script prints;
@@ -100,7 +101,7 @@ class Reader:
     def _do(self, block: Block, before: Block | None) -> None:
         text = self.with_ports(block.text)
         match block.language, before.language if before is not None else "":
-            case "python", _ if block.file_name is not None:
+            case (("python" | "yaml"), _) if block.file_name is not None:
                 (self.folder / block.file_name).write_text(text)
             case "python", _:
                 self.printed = run_script(self.folder, text)

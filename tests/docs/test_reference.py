@@ -16,6 +16,8 @@ from api import schema
 from api.app import create_app
 from api.cli import main
 from orchestrator import Context, Orchestrator, OrchestratorError, RunId, RunRecord, RunStatus
+from orchestrator.agents._playbook.parameters import AGENTS, ALL, INNER, TYPES
+from orchestrator.agents._playbook.templates import FILTERS
 from orchestrator.agents.crawl import crawl
 from orchestrator.events import ENDINGS, Payload, RunEnded, UserEvent
 from orchestrator.model import (
@@ -213,6 +215,24 @@ def test_the_input_of_a_crawl_is_there() -> None:
         default = properties[name].get("default", MISSING)
         if isinstance(default, int | float):
             assert float(row[0]) == default
+
+
+def test_every_type_of_step_of_a_playbook_is_there_with_its_parameters() -> None:
+    page = DOCS / "how-to" / "write-a-playbook.md"
+    rows = [row for row in rows_of(page) if len(row) == 3 and words(row[0])]
+    shown = {words(row[0])[0]: set(words(row[1])) for row in rows}
+    assert sorted(shown) == ALL
+    for name, kind in TYPES.items():
+        own = {field.alias or name for name, field in kind.model_fields.items()}
+        assert own | set(INNER.get(name, ())) <= shown[name], name
+    for name, agent in AGENTS.items():
+        assert set(agent.input_schema["properties"]) <= shown[name], name
+
+
+def test_every_filter_of_a_playbook_is_there() -> None:
+    text = (DOCS / "how-to" / "write-a-playbook.md").read_text()
+    listed = text.partition("These filters are")[2].partition("\n\n")[0]
+    assert sorted(words(listed)) == sorted(set(FILTERS) - {"d"})
 
 
 def test_the_architecture_page_has_every_module_in_the_order_of_imports() -> None:

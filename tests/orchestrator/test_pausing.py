@@ -461,3 +461,57 @@ async def test_a_step_without_an_operation_ends_at_the_next_checkpoint(
     run.request_resume()
     await run.wait()
     assert did == ["one", "two"]
+
+
+async def test_a_durable_step_and_the_first_operation_in_it_are_one_step(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    async def work(ctx: Context, name: str) -> None:
+        for n in range(2):
+            await trio.sleep(5)
+            async with ctx.operation("test", name):
+                did.append(f"{name}{n}")
+
+    @agent
+    async def stepper(ctx: Context) -> None:
+        await ctx.step("a", work, ctx, "a")
+        await ctx.step("b", work, ctx, "b")
+
+    run = await orchestrator.start(stepper, debug=True)
+    await trio.sleep(1)
+    for n in range(4):
+        run.request_step()
+        await trio.sleep(1)
+        # It is under way until the operation that belongs to it is over.
+        assert (run.record.status.value, len(did)) == (
+            ("pausing", n) if n % 2 == 0 else ("paused", n + 1)
+        )
+        await trio.sleep(20)
+        assert (run.record.status.value, did) == ("paused", ["a0", "a1", "b0", "b1"][: n + 1])
+    run.request_step()
+    assert (await run.wait()).status is RunStatus.SUCCEEDED
+
+
+async def test_what_a_debug_step_allowed_does_not_outlive_a_resume(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    async def work(ctx: Context) -> None:
+        await trio.sleep(5)
+        async with ctx.operation("test"):
+            did.append("operation")
+
+    @agent
+    async def stepper(ctx: Context) -> None:
+        await ctx.step("a", work, ctx)
+
+    run = await orchestrator.start(stepper, debug=True)
+    await trio.sleep(1)
+    run.request_step()
+    await trio.sleep(1)
+    run.request_resume()
+    run.request_pause()
+    await trio.sleep(20)
+    assert (run.record.status.value, did) == ("paused", [])
+    run.request_resume()
+    await run.wait()
+    assert did == ["operation"]

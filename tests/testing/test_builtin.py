@@ -8,6 +8,7 @@ from orchestrator import Context, agent, open_orchestrator
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
+from orchestrator.agents.playbook import playbook
 from orchestrator.testing import Reply, ScriptedHTTP, ScriptedLLM, run_stop_sweep, virtual_time
 
 SITE = "https://site.test"
@@ -97,3 +98,63 @@ def test_a_command_passes_the_stop_sweep() -> None:
     )
     assert report.complete
     assert all(points > 20 for points in report.points.values())
+
+
+PLAYBOOK = f"""
+name: everything at once
+session: {{base_url: "{SITE}"}}
+steps:
+  - {{id: first, type: http, parameters: {{url: /, json: {{go: true}}, method: POST}}}}
+  - id: both
+    type: parallel
+    parameters:
+      branches:
+        - [{{id: pause, type: wait, parameters: {{seconds: 0.5}}}}]
+        - [{{id: colour, type: agent, parameters: {{agent: look_up, input: {{word: red}}}}}}]
+  - id: each
+    type: foreach
+    on_error: continue
+    parameters:
+      items: [a, b]
+      limit: 2
+      steps:
+        - id: again
+          type: retry
+          parameters:
+            attempts: 3
+            delay_s: 0.1
+            steps: [{{id: page, type: http, parameters: {{url: "/{{{{ item }}}}"}}}}]
+  - {{id: words, type: llm, parameters: {{prompt: "{{{{ steps.both[1].colour }}}}?"}}}}
+outputs: {{said: "{{{{ steps.words.text }}}}", pages: "{{{{ steps.each }}}}"}}
+"""
+
+
+@pytest.fixture
+def for_playbooks(scripted_http: ScriptedHTTP, scripted_llm: ScriptedLLM) -> ScriptedHTTP:
+    """Pages of which one never answers well, and one does so at the second try; and a model."""
+    scripted_http.on("POST", f"{SITE}/", json={"gone": True}, delay_s=0.1)
+    page = Reply(chunks=[(0.05, b"<p>"), (0.05, b"a")])
+    scripted_http.on("GET", f"{SITE}/a", Reply(status=503, delay_s=0.1), page)
+    scripted_http.on("GET", f"{SITE}/b", status=500)
+    scripted_llm.say("Yes, ", "it is", delay_s=0.5, piece_s=0.1)
+    return scripted_http
+
+
+@virtual_time
+async def test_the_playbook_is_played_when_nobody_stops_it(for_playbooks: ScriptedHTTP) -> None:
+    async with open_orchestrator(agents=[look_up], transport=for_playbooks) as orchestrator:
+        run = await orchestrator.start(playbook, {"playbook": PLAYBOOK})
+        record = await run.wait()
+    assert record.error is None
+    assert record.result["outputs"]["said"] == "Yes, it is"
+    assert record.result["outputs"]["pages"]["error"]["message"].startswith("GET /b: it answered")
+    assert for_playbooks.open == []
+
+
+def test_a_playbook_passes_the_stop_sweep(for_playbooks: ScriptedHTTP) -> None:
+    """At no point does a step that catches, retries or goes on keep the run alive."""
+    given = {"playbook": PLAYBOOK}
+    report = run_stop_sweep(playbook, given, agents=[look_up], transport=for_playbooks)
+    assert report.complete
+    assert all(points > 80 for points in report.points.values())
+    assert for_playbooks.open == []

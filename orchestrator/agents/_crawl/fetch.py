@@ -100,7 +100,7 @@ async def fetch(
         try:
             reply = await _exchange(http, url, html_only, max_bytes)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reply = Reply(url=url, failure=_in_words(error), transient=_is_transient(error))
+            reply = Reply(url=url, failure=in_words(error), transient=_is_transient(error))
     return reply
 
 
@@ -141,13 +141,20 @@ async def _exchange(http: httpx.AsyncClient, url: str, html_only: bool, max_byte
         reply = Reply(url=url, status=response.status_code, headers=response.headers)
         if reply.problem or (html_only and not reply.is_html):
             return reply
-        body, truncated = await _read(response, max_bytes)
+        body, truncated = await read_body(response, max_bytes)
     return Reply(
         url=url, status=reply.status, headers=reply.headers, body=body, truncated=truncated
     )
 
 
-async def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
+async def read_body(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
+    """Return a body, decompressed, up to a bound, and whether there was more.
+
+    The request has to ask for no encoding but gzip.
+
+    Raises:
+        httpx.HTTPError: it is not whole, or is encoded otherwise.
+    """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise httpx.DecodingError(f"the answer is encoded as {encoding}, which was not asked for")
@@ -225,7 +232,8 @@ def _is_transient(error: Exception) -> bool:
     )
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
+    """Return what went wrong with a request, as the end of a sentence."""
     if _is_bad_redirect(error):
         return "it redirects to what is no address"
     for cause in _causes(error):
