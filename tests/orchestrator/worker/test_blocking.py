@@ -236,8 +236,9 @@ async def test_it_can_be_paused_and_can_ask(orchestrator: Orchestrator) -> None:
     with trio.fail_after(BOUND_S):
         run: Run = await orchestrator.start(blocking.counting, {"to": 3}, debug=True)
         while "operation.started" not in await types(orchestrator, run):
-            run.request_step()
-            await trio.sleep(0.1)
+            if run.record.status is RunStatus.PAUSED:
+                run.request_step()
+            await trio.sleep(0.01)
         run.request_resume()
         while run.record.waiting_for is None:
             await trio.sleep(0.01)
