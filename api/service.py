@@ -82,6 +82,7 @@ async def serve_forever(
     host: str,
     port: int,
     grace_s: float,
+    max_workers: int = 64,
     announce: Callable[[str], None],
     access: Access | None = None,
 ) -> int:
@@ -93,6 +94,7 @@ async def serve_forever(
 
     Args:
         grace_s: the most that operations in flight get when the server shuts down.
+        max_workers: how many runs may have a process of their own at a time; more wait.
         announce: called with the base URL once clients can connect.
         access: as for ``open_server``; SIGHUP reads the file again that it comes from.
 
@@ -102,7 +104,11 @@ async def serve_forever(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         metrics = Metrics()
         async with open_orchestrator(
-            store, agents=agents, watchdog_s=WATCHDOG_S, observers=[metrics]
+            store,
+            agents=agents,
+            max_workers=max_workers,
+            watchdog_s=WATCHDOG_S,
+            observers=[metrics],
         ) as orchestrator:
             async with (
                 open_server(

@@ -7,8 +7,8 @@ How the package is laid out, from the leaves up; imports point only downwards in
 - ``cleanup timers observing journal feed broadcast registry store``: bounded shields, alarms,
   those who watch, durable writes in order, numbered logs, the latest of all, live runs, and where
   it all is stored;
-- ``agent sections operations``: what an agent is; the stretches of code that a stop treats with
-  care, and the gate before each of them;
+- ``apart agent sections operations``: what an agent is; the stretches of code that a stop treats
+  with care, and the gate before each of them;
 - ``http llm data steps questions``: what agents do through that gate;
 - ``telling context``: what an agent is given;
 - ``stopping supervise ladder pausing handle run``: one run: the account of its stop, its
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from orchestrator.agent import Agent as Agent
 from orchestrator.agent import agent as agent
+from orchestrator.apart import ProcessLimits as ProcessLimits
 from orchestrator.broadcast import Listener as Listener
 from orchestrator.broadcast import Notice as Notice
 from orchestrator.context import Context as Context

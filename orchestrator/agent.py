@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
+from orchestrator.apart import ProcessLimits, parse_limits, runtime_of, why_apart
 from orchestrator.errors import InvalidInput, UnknownAgent, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from orchestrator.apart import Runtime
     from orchestrator.model import Json
 
     AgentFunction = Callable[..., Any]
-
-# What runs an agent's code: a loop of Trio's or asyncio's, or nothing, for a plain function.
-Runtime: TypeAlias = Literal["trio", "asyncio", "sync"]
 
 # Requests of one run that are under way at once, unless the agent says otherwise.
 HTTP_CONCURRENCY = 100
@@ -34,7 +33,9 @@ class Agent:
         name: unique among the agents of an orchestrator.
         description: the function's docstring.
         runtime: what its code is written for: ``trio``, ``asyncio``, or ``sync`` for a plain
-            function. All but the first run in a process of their own.
+            function.
+        limits: those of a process that runs it.
+        why_apart: why it must run in a process of its own; empty if it may run in a task.
         input_schema: JSON Schema of the input object.
         options: what a run of it gets where its starter says nothing.
         http_concurrency: requests of one run under way at once.
@@ -49,14 +50,17 @@ class Agent:
         options: Mapping[str, Any] | None = None,
         http_concurrency: int = HTTP_CONCURRENCY,
     ) -> None:
-        self.runtime = _runtime_of(function, runtime)
+        own = dict(options or {})
+        self.runtime = runtime_of(function, runtime)
+        self.limits = parse_limits({key: own.pop(key) for key in _LIMITS if key in own})
+        self.why_apart = why_apart(self.runtime, self.limits)
         self.function = function
         self.name = name or function.__name__
         self.description = inspect.getdoc(function) or ""
         self.http_concurrency = http_concurrency
         # What it is given where nobody says anything.
-        self.options = _DEFAULTS if self.runtime == "trio" else _APART
-        self.options = self.parse_options(options or {})
+        self.options = _APART if self.why_apart else _DEFAULTS
+        self.options = self.parse_options(own)
         self._model = _input_model(self.name, function)
         self.input_schema = self._model.model_json_schema()
 
@@ -97,10 +101,9 @@ class Agent:
             InvalidInput: names each option that is unknown, out of range, or not for this agent.
         """
         options = parse_options(given, self.options)
-        if options.isolation == "task" and self.runtime != "trio":
-            what = "is a plain function" if self.runtime == "sync" else "is written for asyncio"
-            why = f"agent {self.name!r} {what}, so it needs 'process': as a task it would block"
-            raise InvalidInput([("options.isolation", f"{why} every other run")])
+        if options.isolation == "task" and self.why_apart:
+            why = f"must be 'process', since agent {self.name!r} {self.why_apart}"
+            raise InvalidInput([("options.isolation", why)])
         return options
 
 
@@ -133,7 +136,8 @@ def agent(
         runtime: ``asyncio`` for an ``async def`` that is written for asyncio. It runs in a
             process of its own, and is given an ``AsyncioContext``.
         http_concurrency: requests of one run of it that may be under way at once.
-        options: defaults for its runs, the fields of ``RunOptions``.
+        options: defaults for its runs, the fields of ``RunOptions``; and limits of the process
+            that each of them then has to itself, the fields of ``ProcessLimits``.
 
     Raises:
         TypeError: it is no function, not one for that runtime, or its first parameter is not a
@@ -192,6 +196,7 @@ class Catalog:
 
 _DEFAULTS = RunOptions()
 _APART = RunOptions(isolation="process")
+_LIMITS = tuple(field.name for field in fields(ProcessLimits))
 
 
 class _Options(pydantic.BaseModel):
@@ -254,27 +259,6 @@ def as_json(value: Any, what: str) -> Json:
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise InvalidInput([(what, f"is not JSON: {error}")]) from None
     return plain
-
-
-def _runtime_of(function: AgentFunction, asked: Runtime | None) -> Runtime:
-    """Return what runs the function.
-
-    Raises:
-        TypeError: it is no function that could be an agent, or not one for what is asked for.
-    """
-    runtimes = get_args(Runtime)
-    if asked is not None and asked not in runtimes:
-        raise TypeError(f"runtime must be one of {', '.join(runtimes)}, not {asked!r}")
-    if inspect.iscoroutinefunction(function):
-        if asked == "sync":
-            raise TypeError(f"{function!r} is async; runtime='sync' is for a plain `def`")
-        return asked or "trio"
-    yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    if yields or not inspect.isroutine(function):
-        raise TypeError(f"{function!r} is no function that returns a result; write `async def`")
-    if asked not in (None, "sync"):
-        raise TypeError(f"{function!r} is a plain function; runtime={asked!r} needs `async def`")
-    return "sync"
 
 
 def _input_model(name: str, function: AgentFunction) -> type[pydantic.BaseModel]:

@@ -29,7 +29,7 @@ def reference_of(agent: Agent) -> dict[str, str]:
     file = getattr(module, "__file__", None)
     if file is None or "<locals>" in function.__qualname__:
         remedy = "move it to the top level of a module"
-        if agent.runtime == "trio":
+        if not agent.why_apart:
             remedy += ", or use isolation='task'"
         why = f"a worker process cannot import {function.__qualname__}: {remedy}"
         raise InvalidInput([("options.isolation", why)])

@@ -77,7 +77,7 @@ async def _perform(run: Run) -> Ending:
 
 async def _call_agent(run: Run) -> Any:
     try:
-        if run.record.options.isolation == "process" or run.agent.runtime != "trio":
+        if run.record.options.isolation == "process" or run.agent.why_apart:
             return await work_elsewhere(run)
         return await run.agent.function(run.context, **run.arguments)
     except BaseException as error:

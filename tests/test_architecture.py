@@ -17,7 +17,7 @@ RANKS = {
     0: "errors model events",
     1: "lifecycle",
     2: "cleanup timers observing store journal feed broadcast registry",
-    3: "agent references allowance sections operations shapes http llm data steps questions"
+    3: "apart agent references allowance sections operations shapes http llm data steps questions"
     " ports partials stack",
     4: "telling context",
     5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run"

@@ -51,6 +51,13 @@ def announce(url: str) -> None:
     metavar="NAME",
     help="A name under which clients reach the server. May be given several times.",
 )
+@click.option(
+    "--max-workers",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="So many runs may have a process of their own at a time; more wait.",
+)
 @click.pass_obj
 @click.pass_context
 def serve(
@@ -64,6 +71,7 @@ def serve(
     grace_s: float,
     tokens: Path | None,
     public_hosts: tuple[str, ...],
+    max_workers: int,
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
 
@@ -88,6 +96,7 @@ def serve(
         host=host,
         port=port,
         grace_s=grace_s,
+        max_workers=max_workers,
         announce=announce,
         access=access,
     )

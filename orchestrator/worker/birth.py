@@ -14,7 +14,12 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from orchestrator.worker.kernel import become_subreaper, die_with_parent, take_mark
+from orchestrator.worker.kernel import (
+    become_subreaper,
+    die_with_parent,
+    save_address_space,
+    take_mark,
+)
 from orchestrator.worker.packets import read_file
 from orchestrator.worker.values import NO_MEMORY
 
@@ -99,6 +104,7 @@ def _settle_in(setup: Json) -> None:
     sys.path[:] = setup["path"]
     gc.enable()
     if setup["memory_mib"] is not None:
+        save_address_space()
         _limit(resource.RLIMIT_AS, setup["memory_mib"] << 20)
     if setup["cpu_s"] is not None:
         # At the soft limit comes SIGXCPU, which can be ignored; a second later SIGKILL.

@@ -8,6 +8,8 @@ a process can be killed.
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +18,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from orchestrator.cleanup import bounded
-from orchestrator.errors import OrchestratorError, WorkerDied
+from orchestrator.errors import InvalidInput, OrchestratorError, WorkerDied
 from orchestrator.events import RunLog
 from orchestrator.model import RunError, Standing, StopMode, StopSource
 from orchestrator.references import reference_of
@@ -28,6 +30,7 @@ from orchestrator.worker.wire import Channel
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from orchestrator.apart import ProcessLimits
     from orchestrator.run import Run
     from orchestrator.worker.process import WorkerProcess
     from orchestrator.worker.wire import Message
@@ -53,7 +56,7 @@ class RemoteFailure(OrchestratorError):
 class Workers(Protocol):
     """What starts worker processes."""
 
-    async def start(self, spec: Message) -> WorkerProcess:
+    async def start(self, spec: Message, limits: ProcessLimits) -> WorkerProcess:
         """Start one that runs the agent of the spec. A checkpoint; may wait for its turn."""
 
     def close(self) -> None:
@@ -64,8 +67,11 @@ def spec_of(run: Run) -> Message:
     """Return what a worker must know to run the agent's code.
 
     Raises:
-        InvalidInput: the code cannot be imported by another process.
+        InvalidInput: the code cannot be imported by another process, or its folder is none.
     """
+    cwd = run.agent.limits.cwd
+    if cwd is not None and not os.path.isdir(cwd):
+        raise InvalidInput([("cwd", f"there is no folder {cwd!r} for the agent to work in")])
     return {
         "agent": reference_of(run.agent),
         "runtime": run.agent.runtime,
@@ -83,9 +89,9 @@ async def work_elsewhere(run: Run) -> Any:
     """Run the agent's code in a process of its own; see ``Worker.work``.
 
     Raises:
-        InvalidInput: the code cannot be imported by another process.
+        InvalidInput: the code cannot be imported by another process, or its folder is none.
     """
-    process = await run.services.workers.start(spec_of(run))
+    process = await run.services.workers.start(spec_of(run), run.agent.limits)
     return await Worker(run, process).work()
 
 
@@ -189,9 +195,16 @@ class Worker:
         if ended["how"] == "returned":
             return ended["value"]
         if ended["how"] == "raised":
-            raise RemoteFailure(_ERROR.validate_python(ended["error"]))
+            raise RemoteFailure(self._explained(_ERROR.validate_python(ended["error"])))
         await trio.lowlevel.checkpoint_if_cancelled()
         raise WorkerDied("its agent was cancelled, but nobody asked for a stop")
+
+    def _explained(self, error: RunError) -> RunError:
+        """Say of a lack of memory which limit it is for."""
+        memory_mib = self._run.agent.limits.memory_mib
+        if error.type != MemoryError.__name__ or memory_mib is None:
+            return error
+        return replace(error, message=f"ran out of memory: its limit is {memory_mib} MiB")
 
     async def _hear_cancellation(self) -> None:
         """Take a cancellation from around the run for a stop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import os
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,6 +16,9 @@ from orchestrator.worker.values import WorkerSpec
 from orchestrator.worker.warden import Warden, open_warden
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.apart import ProcessLimits
     from orchestrator.worker.process import WorkerProcess
     from orchestrator.worker.wire import Message
 
@@ -39,7 +43,7 @@ class WorkerPool:
         self._failure = ""
         self._warden: Warden | None = None
 
-    async def start(self, spec: Message) -> WorkerProcess:
+    async def start(self, spec: Message, limits: ProcessLimits) -> WorkerProcess:
         """Start a worker that runs the agent of the spec; waits while there are too many.
 
         Raises:
@@ -53,7 +57,16 @@ class WorkerPool:
         await self._opened.wait()
         if self._warden is None:
             raise WardenUnavailable(self._failure)
-        return await self._warden.start(WorkerSpec(entry=_ENTRY, argument=spec, env=_environment()))
+        return await self._warden.start(
+            WorkerSpec(
+                entry=_ENTRY,
+                argument=spec,
+                env=_environment(limits.env),
+                cwd=None if limits.cwd is None else Path(limits.cwd),
+                memory_mib=limits.memory_mib,
+                cpu_s=limits.cpu_s,
+            )
+        )
 
     def close(self) -> None:
         """End all workers, and then the warden. May be called twice."""
@@ -72,9 +85,9 @@ class WorkerPool:
                 self._opened.set()
 
 
-def _environment() -> dict[str, str]:
+def _environment(more: Sequence[str]) -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name in _INHERITED or name.startswith(_OURS)
+        if name in _INHERITED or name.startswith(_OURS) or name in more
     }

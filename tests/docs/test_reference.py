@@ -15,7 +15,15 @@ import orchestrator.events
 from api import schema
 from api.app import create_app
 from api.cli import main
-from orchestrator import Context, Orchestrator, OrchestratorError, RunId, RunRecord, RunStatus
+from orchestrator import (
+    Context,
+    Orchestrator,
+    OrchestratorError,
+    ProcessLimits,
+    RunId,
+    RunRecord,
+    RunStatus,
+)
 from orchestrator.agents._playbook.parameters import AGENTS, ALL, INNER, TYPES
 from orchestrator.agents._playbook.templates import FILTERS
 from orchestrator.agents.crawl import crawl
@@ -85,6 +93,13 @@ def test_every_option_is_there_with_its_default() -> None:
         assert json.loads(words(rows[name][0])[0]) == (
             list(default) if isinstance(default, tuple) else default
         )
+
+
+def test_every_limit_is_there_with_its_default() -> None:
+    rows = table_of(REFERENCE / "options.md", "limit")
+    assert {name: row[0] for name, row in rows.items()} == {
+        field.name: f"`{field.default}`" for field in fields(ProcessLimits)
+    }
 
 
 def test_every_error_is_there() -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from orchestrator import ProcessLimits
     from orchestrator.worker.wire import Message
 
 did: list[str] = []
@@ -82,7 +83,7 @@ class Tasks:
         self._nursery = nursery
         self.started: list[TaskAsProcess] = []
 
-    async def start(self, spec: Message) -> TaskAsProcess:
+    async def start(self, spec: Message, limits: ProcessLimits) -> TaskAsProcess:
         await trio.lowlevel.checkpoint()
         self.started.append(TaskAsProcess(self._nursery, spec))
         return self.started[-1]

@@ -9,7 +9,7 @@ from orchestrator import RunStatus, StopOutcome
 if TYPE_CHECKING:
     from orchestrator import Agent, Orchestrator, Receipt, Run
 
-BOUND_S = 30
+BOUND_S = 60
 
 
 async def begun(

@@ -98,7 +98,7 @@ async def test_a_stop_unwinds_it_wherever_it_waits(orchestrator: Orchestrator) -
         ]
         assert blocking.CLEANING_S < (receipt.seconds or 0) < 15, how
 
-    with trio.fail_after(2 * BOUND_S):
+    with trio.fail_after(BOUND_S):
         async with trio.open_nursery() as nursery:
             for how in on_asyncio.WAYS:
                 nursery.start_soon(stop, how)
@@ -193,7 +193,7 @@ async def test_what_is_in_flight_is_treated_with_care(orchestrator: Orchestrator
         } == DEFAULTS | expected, name
         assert receipt.processes_killed == 0, name
 
-    with trio.fail_after(2 * BOUND_S):
+    with trio.fail_after(BOUND_S):
         async with trio.open_nursery() as nursery:
             for name, case in SECTIONS.items():
                 nursery.start_soon(stop, name, case)
