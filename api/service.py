@@ -17,6 +17,7 @@ import trio
 
 from api.app import create_app
 from api.auth import Access, FileAccess
+from api.logs import RunLog
 from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
@@ -102,7 +103,7 @@ async def serve_forever(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         metrics = Metrics()
         async with open_orchestrator(
-            store, agents=agents, watchdog_s=WATCHDOG_S, observers=[metrics]
+            store, agents=agents, watchdog_s=WATCHDOG_S, observers=[metrics, RunLog()]
         ) as orchestrator:
             async with (
                 open_server(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 import trio
@@ -51,6 +50,20 @@ def announce(url: str) -> None:
     metavar="NAME",
     help="A name under which clients reach the server. May be given several times.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    show_default=True,
+    help="`auto` is text on a terminal, and JSON elsewhere.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Of our own lines; libraries are heard from `warning` on.",
+)
 @click.pass_obj
 @click.pass_context
 def serve(
@@ -64,6 +77,8 @@ def serve(
     grace_s: float,
     tokens: Path | None,
     public_hosts: tuple[str, ...],
+    log_format: Literal["auto", "text", "json"],
+    log_level: str,
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
 
@@ -73,9 +88,10 @@ def serve(
         raise click.UsageError("--public-host is for a server with --tokens")
     # Here, so that no other command waits until a web server is imported.
     from api.auth import FileAccess
+    from api.logs import configure
     from api.service import serve_forever
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(log_format, log_level)
     agents = load_agents(sources, built_in)
     access = None
     if tokens is not None:
