@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
-from api import audit, controls, dashboard, feeds, files, metrics, problems, runs, socket
+from api import answered, audit, controls, dashboard, feeds, files, metrics, problems, runs, socket
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.noting import note_the_rest
+from api.logs import log_answer
 from api.metrics import Metrics
 from api.stream import Streams
 
@@ -42,6 +43,7 @@ def create_app(
     app.extensions["quiesce"] = orchestrator
     app.extensions["quiesce.streams"] = streams or Streams()
     app.extensions["quiesce.trail"] = Trail(orchestrator)
+    answered.install(app, measures.answered, log_answer)
     metrics.install(app, measures)
     guard.install(app, access or Access())
     app.before_request(_read_body)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http
-import logging
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
 from api.auth.identity import BadCredentials, CannotJudge, Forbidden, Unidentified
+from api.failures import Failures
 from api.schema import receipt_json
 from orchestrator import (
     IllegalTransition,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
     from orchestrator import Orchestrator, Run
-
-_log = logging.getLogger("quiesce.api")
 
 RETRY_AFTER_S = 5
 
@@ -138,6 +136,7 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
 
 def install(app: QuartTrio) -> None:
     """Make the application answer every error with a problem document."""
+    failures = Failures("a call", explain=True)
 
     async def orchestrator_error(error: OrchestratorError) -> Response:
         return from_error(error, **about((request.view_args or {}).get("run_id", "")))
@@ -148,7 +147,7 @@ def install(app: QuartTrio) -> None:
         return problem(status, kind, error.description or http.HTTPStatus(status).description)
 
     async def bug(error: Exception) -> Response:
-        _log.error("a request failed", exc_info=error)
+        failures.note(error)
         return problem(500, "internal-error", "the server made a mistake; its log says which")
 
     app.register_error_handler(OrchestratorError, orchestrator_error)

@@ -14,6 +14,7 @@ from hypercorn.config import Config, Sockets
 from hypercorn.trio.run import worker_serve
 
 from api.connection import install
+from api.failures import Failures
 from orchestrator import InvalidInput, OrchestratorError
 
 if TYPE_CHECKING:
@@ -136,10 +137,12 @@ def _config(keep_alive_s: float) -> Config:
 def _announcing(
     app: QuartTrio, address: Address, task_status: trio.TaskStatus[Address]
 ) -> ASGIFramework:
-    """Announce the address when the application has started.
+    """Announce the address when the application has started, and keep what fails to itself.
 
-    Hypercorn itself reports that it has started even if the application has failed to.
+    Hypercorn itself reports that it has started even if the application has failed to. And it
+    would log a traceback for each error, of which a client can cause as many as it likes.
     """
+    failures = Failures("a request")
 
     async def asgi(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async def announce(event: ASGISendEvent) -> None:
@@ -147,7 +150,13 @@ def _announcing(
             if event["type"] == "lifespan.startup.complete":
                 task_status.started(address)
 
-        await app(scope, receive, announce if scope["type"] == "lifespan" else send)
+        if scope["type"] == "lifespan":
+            await app(scope, receive, announce)
+            return
+        try:
+            await app(scope, receive, send)
+        except* Exception as errors:
+            failures.note(errors)
 
     return asgi
 

@@ -17,6 +17,7 @@ import trio
 
 from api.app import create_app
 from api.auth import Access, FileAccess
+from api.logs import RunLog
 from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
@@ -108,7 +109,7 @@ async def serve_forever(
             agents=agents,
             max_workers=max_workers,
             watchdog_s=WATCHDOG_S,
-            observers=[metrics],
+            observers=[metrics, RunLog()],
         ) as orchestrator:
             async with (
                 open_server(

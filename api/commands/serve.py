@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 import trio
@@ -58,6 +57,20 @@ def announce(url: str) -> None:
     show_default=True,
     help="So many runs may have a process of their own at a time; more wait.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    show_default=True,
+    help="`auto` is text on a terminal, and JSON elsewhere.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Of our own lines; libraries are heard from `warning` on.",
+)
 @click.pass_obj
 @click.pass_context
 def serve(
@@ -72,6 +85,8 @@ def serve(
     tokens: Path | None,
     public_hosts: tuple[str, ...],
     max_workers: int,
+    log_format: Literal["auto", "text", "json"],
+    log_level: str,
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
 
@@ -81,9 +96,10 @@ def serve(
         raise click.UsageError("--public-host is for a server with --tokens")
     # Here, so that no other command waits until a web server is imported.
     from api.auth import FileAccess
+    from api.logs import configure
     from api.service import serve_forever
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(log_format, log_level)
     agents = load_agents(sources, built_in)
     access = None
     if tokens is not None:

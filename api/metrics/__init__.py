@@ -2,7 +2,7 @@
 
 counted   what happens, as an observer of every event
 live      what is there now, read when somebody asks
-web       the calls of the interface, and ``GET /metrics``
+web       ``GET /metrics``
 loop      how late the event loop is
 labels    how many values a label may have
 """

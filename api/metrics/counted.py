@@ -15,6 +15,7 @@ from api.metrics.live import Live
 from orchestrator import Observer, StopOutcome, StopSource
 
 if TYPE_CHECKING:
+    from api.answered import Answered
     from orchestrator import Event, Orchestrator, Receipt, RunRecord
 
 # Seconds. A stop of what waits takes a few milliseconds; the default grace is half a minute.
@@ -114,6 +115,11 @@ class Metrics(Observer):
         """Count a batch that the store has taken."""
         self.writes.inc(writes)
         self.commit_duration.observe(seconds)
+
+    def answered(self, answered: Answered) -> None:
+        """Count a call of the interface."""
+        labels = (answered.method, answered.route, str(answered.status))
+        self.http_duration.labels(*labels).observe(answered.seconds)
 
     def _count_ending(self, record: RunRecord) -> None:
         self.ended.labels(self.agents(record.agent), record.status).inc()

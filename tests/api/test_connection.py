@@ -13,6 +13,7 @@ from quart import Response, websocket
 from quart import request as current_request
 from quart_trio import QuartTrio
 
+from api import problems
 from api.connection import Connection
 from api.server import GRACEFUL_S
 from tests.api.wire import HOSTILE, UPGRADE, connect, request, serving, settled
@@ -302,3 +303,50 @@ async def test_stock_hypercorn_still_needs_guard_c(app: QuartTrio) -> None:
             with trio.move_on_after(4 * SHORT_S) as patience:
                 await wire.rest()
             assert patience.cancelled_caught, "is the shield in protocol_send still needed?"
+
+
+async def test_a_request_that_breaks_the_application_is_one_bounded_line(
+    app: QuartTrio, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = b"GET http://[" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: test\r\n\r\n"
+    with trio.fail_after(5), caplog.at_level(logging.INFO, "quiesce.server"):
+        async with serving(app) as server:
+            for _ in range(9):
+                async with connect(server.address) as wire:
+                    await wire.send(broken)
+                    await wire.rest()
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.args and tuple(record.args)[1] for record in told] == [1, 2, 4, 8]
+    assert all(record.exc_info is None for record in told)
+    assert all(len(record.getMessage()) < 500 for record in told)
+    assert "ValueError('Invalid IPv6 URL'), at urllib/parse.py:" in told[0].getMessage()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_nothing_that_a_client_sends_puts_a_traceback_into_the_log(
+    app: QuartTrio, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    problems.install(app)
+    with caplog.at_level(logging.INFO):
+        await attack(app, HOSTILE[name], "close")
+    assert [record.message for record in caplog.records if record.exc_info] == []
+    assert [record.message for record in caplog.records if "\n" in record.message] == []
+
+
+async def test_an_error_of_ours_in_a_stream_is_told_with_its_place(
+    app: QuartTrio, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/broken")
+    async def broken() -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"begun"
+            raise ValueError("our mistake")
+
+        return Response(body())
+
+    with trio.fail_after(5), caplog.at_level(logging.INFO, "quiesce.server"):
+        async with serving(app) as server, connect(server.address) as wire:
+            await wire.send(request("GET", "/broken"))
+            assert not (await wire.rest()).endswith(b"0\r\n\r\n")
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "ValueError('our mistake'), at api/test_connection.py:" in line

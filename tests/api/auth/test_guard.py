@@ -179,6 +179,7 @@ def test_sighup_reads_the_tokens_again(tmp_path: Path) -> None:
     path, first, second = tmp_path / "tokens.toml", new_token(), new_token()
     path.write_text(f'[[token]]\nprincipal = "ann"\nrole = "viewer"\nhash = "{hash_of(first)}"\n')
     words = [QUIESCE, "serve", "--tokens", str(path), "--store", "memory://", "--port", "0"]
+    words += ["--log-level", "warning"]  # so that the lines below are the only ones
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
