@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
-from api.auth.identity import BadCredentials, CannotJudge, Forbidden, Unidentified
+from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, Unidentified
 from api.failures import Failures
 from api.schema import receipt_json
 from orchestrator import (
@@ -111,6 +112,10 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(401, "no-token", said)
         case Forbidden():
             return problem(403, "forbidden", said, **about)
+        case TooOften(wait_s=wait_s):
+            response = problem(429, "too-often", said)
+            response.headers["Retry-After"] = str(ceil(wait_s))
+            return response
         case CannotJudge():
             return problem(503, "cannot-judge", said)
         case UnknownRun(run_id=run_id):
