@@ -10,11 +10,14 @@ from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
 from orchestrator import (
+    Halted,
     IllegalTransition,
     InvalidInput,
+    KeyConflict,
     NobodyAsks,
     OrchestratorError,
     ParentIsPaused,
+    QueueFull,
     RunEnded,
     StartsRefused,
     StoreUnavailable,
@@ -81,6 +84,12 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(409, "parent-is-paused", said, **about, parent_id=parent_id)
         case NobodyAsks(question_id=question_id):
             return problem(409, "nobody-asks", said, **about, question_id=question_id)
+        case KeyConflict(key=key, run_id=run_id, status=status):
+            return problem(409, "key-conflict", said, run_id=run_id, run_status=status, key=key)
+        case QueueFull():
+            return problem(429, "queue-full", said)
+        case Halted():
+            return problem(503, "halted", said)
         case StartsRefused():
             return problem(503, "starts-refused", said)
         case StoreUnavailable():

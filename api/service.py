@@ -18,7 +18,7 @@ import trio
 from api.app import create_app
 from api.server import serve
 from api.stream import Streams
-from orchestrator import StopMode, StopSource, open_orchestrator
+from orchestrator import MAX_QUEUED, StopMode, StopSource, open_orchestrator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -68,6 +68,8 @@ async def serve_forever(
     port: int,
     grace_s: float,
     announce: Callable[[str], None],
+    max_running: int | None = None,
+    max_queued: int = MAX_QUEUED,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -78,17 +80,25 @@ async def serve_forever(
     Args:
         grace_s: the most that operations in flight get when the server shuts down.
         announce: called with the base URL once clients can connect.
+        max_running, max_queued: as for ``open_orchestrator``.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_orchestrator(store, agents=agents, watchdog_s=WATCHDOG_S) as orchestrator:
+        opening = open_orchestrator(
+            store,
+            agents=agents,
+            max_running=max_running,
+            max_queued=max_queued,
+            watchdog_s=WATCHDOG_S,
+        )
+        async with opening as orchestrator:
             async with open_server(orchestrator, host=host, port=port) as url:
                 announce(url)
                 await anext(signals)
                 await _drain(orchestrator, signals, grace_s)
-            unstored = len(orchestrator.registry)
+            unstored = len(orchestrator.unfinished)
             if orchestrator.stuck or unstored:
                 _leave_without(orchestrator, 1 if unstored else 0)
     return 0
@@ -112,7 +122,7 @@ def _leave_without(orchestrator: Orchestrator, code: int) -> None:
     for run in orchestrator.stuck:
         places = ", ".join(f"{at.file}:{at.line}" for at in run.standing())
         _log.error("run %s (%s) is abandoned; it stands at %s", run.id, run.agent.name, places)
-    for run in orchestrator.registry:
+    for run in orchestrator.unfinished:
         _log.error("the end of run %s is not stored; the next start settles it", run.id)
     logging.shutdown()
     os._exit(code)

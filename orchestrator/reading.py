@@ -12,7 +12,6 @@ from orchestrator.store.protocol import RunFilter
 if TYPE_CHECKING:
     from orchestrator.model import Json, RunRecord
     from orchestrator.registry import Registry
-    from orchestrator.run import Run
     from orchestrator.store.protocol import ArtifactInfo, RunPage, Store
 
 
@@ -26,10 +25,6 @@ class RunReader:
     def __init__(self, store: Store, registry: Registry) -> None:
         self.store = store
         self.registry = registry
-
-    def live(self, run_id: str) -> Run | None:
-        """Return a run that has not ended, or None. Not a checkpoint."""
-        return self.registry.get(run_id)
 
     async def get(self, run_id: str) -> RunRecord:
         """Return a run's record as it is durable.

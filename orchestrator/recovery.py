@@ -25,22 +25,24 @@ from orchestrator.model import (
 )
 from orchestrator.run import Run
 from orchestrator.stopping import ending_of
-from orchestrator.store.protocol import AppendEvent, SaveRun
 
 if TYPE_CHECKING:
-    from orchestrator.model import RunId
+    from orchestrator.model import Halt, RunId
     from orchestrator.services import Services
-    from orchestrator.store.protocol import Store
 
 _log = logging.getLogger("quiesce.recovery")
 
 
-async def recover(store: Store, services: Services) -> None:
-    """Settle every run that is not terminal, or start it again. Durable when this returns."""
+async def recover(services: Services, halt: Halt | None = None) -> None:
+    """Settle every run that is not terminal, or start it again. Durable when this returns.
+
+    Args:
+        halt: if one is on, every run counts as stopped by it.
+    """
     feeds: dict[RunId, Feed] = {}
     stops: dict[RunId, Receipt] = {}
-    again: list[RunRecord] = []
-    left = await store.unfinished()
+    again: list[Run] = []
+    left = await services.engine.left_over()
     # A stop is inherited downwards; parents come first.
     for record in left:
         above = stops.get(record.parent_id or record.id)
@@ -50,16 +52,21 @@ async def recover(store: Store, services: Services) -> None:
             stops[record.id] = replace(
                 above, source=StopSource.PARENT, previous_status=record.status, runs_stopped=1
             )
+        elif halt is not None:
+            stops[record.id] = _stop_by_halt(record, halt)
     # Children before parents, as their last events always are.
     for record in reversed(left):
         if record.root_id not in feeds:
-            feeds[record.root_id] = Feed(record.root_id, await store.last_seq(record.root_id))
-        if record.id not in stops and _may_restart(record):
-            again.append(record)
-        else:
-            _settle(record, stops.get(record.id), feeds[record.root_id], services)
-    for record in reversed(again):
-        _restart(record, feeds[record.root_id], services)
+            last = await services.store.last_seq(record.root_id)
+            feeds[record.root_id] = Feed(record.root_id, last)
+        feed = feeds[record.root_id]
+        if record.id in stops or not _may_restart(record):
+            _settle(record, stops.get(record.id), feed, services)
+        elif (run := _again(record, feed, services)) is not None:
+            again.append(run)
+    services.engine.restore(again[::-1])
+    for run in again:
+        run.ledger.save(urgent=True)
     if left:
         _log.warning("the last process left %d runs: %d start again", len(left), len(again))
         await services.journal.durable(services.journal.append([], urgent=True))
@@ -79,7 +86,8 @@ def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Servi
     at = services.now(0)
     if stop is None and record.status is RunStatus.QUEUED:
         # A sub-agent whose code had not begun, and whose parent is gone: not even lost.
-        stop = _never_began(at)
+        why = "the process of its parent ended before it began"
+        stop = _stop_of(record, at, StopSource.PARENT, why)
     if stop is not None:
         took = datetime.fromisoformat(at) - datetime.fromisoformat(stop.requested_at)
         stop = replace(
@@ -98,38 +106,44 @@ def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Servi
         version=record.version + 1,
     )
     event = feed.number(record.id, ending_of(ended), at)
-    services.journal.append([SaveRun(ended), AppendEvent(event)], urgent=True)
+    services.engine.close_out(ended, event)
 
 
-def _restart(record: RunRecord, feed: Feed, services: Services) -> None:
-    """Start a run again: one that never began, or whose starter wanted it."""
+def _again(record: RunRecord, feed: Feed, services: Services) -> Run | None:
+    """Return the run that is to start: it never began, or its starter wanted it to start again.
+    If it cannot it is settled, and there is None."""
     attempt = record.attempt + (record.status is not RunStatus.QUEUED)
     try:
         agent = services.catalog.get(record.agent)
         arguments, _ = agent.parse(record.input)
     except (UnknownAgent, InvalidInput) as error:
-        _log.error("run %s cannot start again: %s", record.id, error)
-        _settle(replace(record, status=RunStatus.RUNNING), None, feed, services)
-        return
+        _log.error("run %s cannot start: %s", record.id, error)
+        never_began = record.status is RunStatus.QUEUED
+        stop = _stop_of(record, services.now(0), StopSource.ADMIN, f"it cannot start: {error}")
+        _settle(record, stop if never_began else None, feed, services)
+        return None
     restarted = replace(record, attempt=attempt, version=record.version + 1, waiting_for=None)
-    run = Run(services, agent, arguments, restarted, feed=feed)
-    services.registry.add(run)
-    run.ledger.save(urgent=True)
-    services.spawn(run.supervise)
+    return Run(services, agent, arguments, restarted, feed=feed)
 
 
-def _never_began(at: str) -> Receipt:
+def _stop_by_halt(record: RunRecord, halt: Halt) -> Receipt:
+    stop = _stop_of(record, halt.requested_at, StopSource.HALT, halt.reason)
+    return replace(stop, mode=halt.mode, requested_by=halt.requested_by)
+
+
+def _stop_of(record: RunRecord, at: str, source: StopSource, reason: str) -> Receipt:
+    """Return a stop that is not settled yet, of a run that was left over without one."""
     return Receipt(
         mode=StopMode.NOW,
         reached=StopMode.GRACEFUL,
         requested_at=at,
         requested_by="",
-        source=StopSource.PARENT,
-        reason="the process of its parent ended before it began",
-        previous_status=RunStatus.QUEUED,
-        settled_at=at,
-        seconds=0.0,
-        outcome=StopOutcome.STOPPED,
+        source=source,
+        reason=reason,
+        previous_status=record.status,
+        settled_at=None,
+        seconds=None,
+        outcome=StopOutcome.STOPPING,
         runs_stopped=1,
         operations=OperationCounts(),
         clients_closed=0,

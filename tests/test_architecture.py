@@ -16,13 +16,13 @@ WEB = sorted((ROOT / "api").rglob("*.py"))
 RANKS = {
     0: "errors model events",
     1: "lifecycle",
-    2: "cleanup timers store journal feed registry",
+    2: "cleanup timers store journal feed registry admission",
     3: "agent references sections operations shapes http llm data steps questions"
     " ports partials stack",
     4: "telling context",
     5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run"
-    " worker",
-    6: "reading starting recovery runtime",
+    " worker engine inprocess",
+    6: "reading starting halting recovery runtime",
     7: "agents testing",
 }
 RANK = {name: rank for rank, names in RANKS.items() for name in names.split()}

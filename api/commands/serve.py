@@ -10,6 +10,7 @@ import click
 import trio
 
 from api.commands.loading import agents_option, load_agents
+from orchestrator import MAX_QUEUED
 
 if TYPE_CHECKING:
     from orchestrator import Agent
@@ -32,6 +33,14 @@ def announce(url: str) -> None:
     show_default=True,
     help="At a shutdown, operations in flight may take so many seconds.",
 )
+@click.option("--max-running", type=click.IntRange(min=1), help="So many runs at once; more wait.")
+@click.option(
+    "--max-queued",
+    type=click.IntRange(min=0),
+    default=MAX_QUEUED,
+    show_default=True,
+    help="So many may wait; more are refused.",
+)
 @click.pass_obj
 @click.pass_context
 def serve(
@@ -43,10 +52,13 @@ def serve(
     host: str,
     port: int,
     grace_s: float,
+    max_running: int | None,
+    max_queued: int,
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
 
-    The first signal refuses new runs and stops the others gracefully, a second one now.
+    The first signal refuses new runs and stops the others gracefully, a second one now. Runs that
+    wait to start stay in the store, for the next server.
     """
     # Here, so that no other command waits until a web server is imported.
     from api.service import serve_forever
@@ -60,5 +72,7 @@ def serve(
         port=port,
         grace_s=grace_s,
         announce=announce,
+        max_running=max_running,
+        max_queued=max_queued,
     )
     ctx.exit(trio.run(main))
