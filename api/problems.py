@@ -13,11 +13,14 @@ from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, 
 from api.failures import Failures
 from api.schema import receipt_json
 from orchestrator import (
+    Halted,
     IllegalTransition,
     InvalidInput,
+    KeyConflict,
     NobodyAsks,
     OrchestratorError,
     ParentIsPaused,
+    QueueFull,
     RunEnded,
     StartsRefused,
     StoreUnavailable,
@@ -94,6 +97,17 @@ async def document(response: Response) -> dict[str, Any]:
     return found
 
 
+# These say nothing of any run, not even that it is there.
+_TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
+    BadCredentials: (401, "bad-token"),
+    Unidentified: (401, "no-token"),
+    CannotJudge: (503, "cannot-judge"),
+    QueueFull: (429, "queue-full"),
+    Halted: (503, "halted"),
+    StartsRefused: (503, "starts-refused"),
+}
+
+
 def from_error(error: OrchestratorError, **about: Any) -> Response:
     """Return the problem that an error of the orchestrator means over HTTP.
 
@@ -102,22 +116,18 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
     """
     said = str(error)
     match error:
+        case BadCredentials() | Unidentified() | CannotJudge() | QueueFull() | StartsRefused():
+            return problem(*_TELL_NOTHING[type(error)], said)
         case InvalidInput(problems=problems):
             return invalid(list(problems), **about)
         case UnknownAgent():
             return invalid([("agent", said)])
-        case BadCredentials():
-            return problem(401, "bad-token", said)
-        case Unidentified():
-            return problem(401, "no-token", said)
         case Forbidden():
             return problem(403, "forbidden", said, **about)
         case TooOften(wait_s=wait_s):
             response = problem(429, "too-often", said)
             response.headers["Retry-After"] = str(ceil(wait_s))
             return response
-        case CannotJudge():
-            return problem(503, "cannot-judge", said)
         case UnknownRun(run_id=run_id):
             return problem(404, "unknown-run", said, run_id=run_id)
         case RunEnded(run_id=run_id, status=status):
@@ -128,8 +138,8 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(409, "parent-is-paused", said, **about, parent_id=parent_id)
         case NobodyAsks(question_id=question_id):
             return problem(409, "nobody-asks", said, **about, question_id=question_id)
-        case StartsRefused():
-            return problem(503, "starts-refused", said)
+        case KeyConflict(key=key, run_id=run_id, status=status):
+            return problem(409, "key-conflict", said, run_id=run_id, run_status=status, key=key)
         case StopNotDurable(run_id=run_id, status=status, receipt=receipt):
             shown = {"run_id": run_id, "run_status": status, "receipt": receipt_json(receipt)}
             return problem(503, "stop-not-durable", said, **shown)

@@ -51,7 +51,7 @@ async def start() -> Answer:
     wait_s = parse(WaitQuery, query()).wait_s
     check_agent(order.agent)
     orchestrator = the_orchestrator()
-    run = orchestrator.admit(
+    run = await orchestrator.begin(
         order.agent, order.input, options=order.options, owner=caller().principal
     )
     done("start", run)

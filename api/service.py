@@ -21,7 +21,7 @@ from api.logs import RunLog
 from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
-from orchestrator import StopMode, StopSource, open_orchestrator
+from orchestrator import MAX_QUEUED, StopMode, StopSource, open_orchestrator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -86,6 +86,8 @@ async def serve_forever(
     max_workers: int = 64,
     announce: Callable[[str], None],
     access: Access | None = None,
+    max_running: int | None = None,
+    max_queued: int = MAX_QUEUED,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -98,6 +100,7 @@ async def serve_forever(
         max_workers: how many runs may have a process of their own at a time; more wait.
         announce: called with the base URL once clients can connect.
         access: as for ``open_server``; SIGHUP reads the file again that it comes from.
+        max_running, max_queued: as for ``open_orchestrator``.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
@@ -108,6 +111,8 @@ async def serve_forever(
             store,
             agents=agents,
             max_workers=max_workers,
+            max_running=max_running,
+            max_queued=max_queued,
             watchdog_s=WATCHDOG_S,
             observers=[metrics, RunLog()],
         ) as orchestrator:
@@ -120,7 +125,7 @@ async def serve_forever(
                 announce(url)
                 await anext(signals)
                 await _drain(orchestrator, signals, grace_s)
-            unstored = len(orchestrator.registry)
+            unstored = len(orchestrator.unfinished)
             if orchestrator.stuck or unstored:
                 _leave_without(orchestrator, 1 if unstored else 0)
     return 0
@@ -162,7 +167,7 @@ def _leave_without(orchestrator: Orchestrator, code: int) -> None:
     for run in orchestrator.stuck:
         places = ", ".join(f"{at.file}:{at.line}" for at in run.standing())
         _log.error("run %s (%s) is abandoned; it stands at %s", run.id, run.agent.name, places)
-    for run in orchestrator.registry:
+    for run in orchestrator.unfinished:
         _log.error("the end of run %s is not stored; the next start settles it", run.id)
     logging.shutdown()
     os._exit(code)

@@ -2,18 +2,21 @@
 
 How the package is laid out, from the leaves up; imports point only downwards in this list:
 
-- ``model errors events``: the frozen values that everything speaks of;
+- ``model errors events clock``: the frozen values that everything speaks of; the time;
 - ``lifecycle``: the table of statuses, pure functions;
-- ``cleanup timers observing journal feed broadcast registry store``: bounded shields, alarms,
-  those who watch, durable writes in order, numbered logs, the latest of all, live runs, and where
-  it all is stored;
+- ``cleanup timers observing journal feed broadcast registry admission store``: bounded shields,
+  alarms, those who watch, durable writes in order, numbered logs, the latest of all, live runs,
+  slots and the queue for them, and where it all is stored;
 - ``apart agent sections operations``: what an agent is; the stretches of code that a stop treats
   with care, and the gate before each of them;
 - ``http llm data steps questions``: what agents do through that gate;
 - ``telling context``: what an agent is given;
 - ``stopping supervise ladder pausing handle run``: one run: the account of its stop, its
   execution, the ladder that stops it, the brake that pauses it, and the living whole;
-- ``starting recovery runtime``: how runs come to be, also after a crash; and the orchestrator;
+- ``engine inprocess``: the seam between runs and whatever decides where, and when, each of them
+  runs; and the engine of a single process;
+- ``starting halting recovery runtime``: how runs come to be, also after a crash; how all of them
+  are stopped; and the orchestrator;
 - ``agents``: the built-in agents.
 
 ``stack`` reads where tasks stand.
@@ -28,11 +31,14 @@ from orchestrator.broadcast import Listener as Listener
 from orchestrator.broadcast import Notice as Notice
 from orchestrator.context import Context as Context
 from orchestrator.context import current_context as current_context
+from orchestrator.engine import QueueFigures as QueueFigures
 from orchestrator.errors import AgentFailed as AgentFailed
 from orchestrator.errors import AgentStopped as AgentStopped
 from orchestrator.errors import ExtraMissing as ExtraMissing
+from orchestrator.errors import Halted as Halted
 from orchestrator.errors import IllegalTransition as IllegalTransition
 from orchestrator.errors import InvalidInput as InvalidInput
+from orchestrator.errors import KeyConflict as KeyConflict
 from orchestrator.errors import NobodyAsks as NobodyAsks
 from orchestrator.errors import NotAnswered as NotAnswered
 from orchestrator.errors import OperationCut as OperationCut
@@ -40,6 +46,7 @@ from orchestrator.errors import OperationRefused as OperationRefused
 from orchestrator.errors import OperationsAreLeaves as OperationsAreLeaves
 from orchestrator.errors import OrchestratorError as OrchestratorError
 from orchestrator.errors import ParentIsPaused as ParentIsPaused
+from orchestrator.errors import QueueFull as QueueFull
 from orchestrator.errors import RunEnded as RunEnded
 from orchestrator.errors import StartsRefused as StartsRefused
 from orchestrator.errors import StopRequested as StopRequested
@@ -52,9 +59,11 @@ from orchestrator.errors import UnknownRun as UnknownRun
 from orchestrator.errors import WorkerDied as WorkerDied
 from orchestrator.events import Event as Event
 from orchestrator.feed import Subscription as Subscription
+from orchestrator.inprocess import MAX_QUEUED as MAX_QUEUED
 from orchestrator.lifecycle import available_actions as available_actions
 from orchestrator.llm import Reply as Reply
 from orchestrator.llm import ToolCall as ToolCall
+from orchestrator.model import Halt as Halt
 from orchestrator.model import Progress as Progress
 from orchestrator.model import Question as Question
 from orchestrator.model import Receipt as Receipt

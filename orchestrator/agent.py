@@ -11,7 +11,7 @@ import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from orchestrator.apart import ProcessLimits, parse_limits, runtime_of, why_apart
-from orchestrator.errors import InvalidInput, UnknownAgent, check_text
+from orchestrator.errors import InvalidInput, UnknownAgent, check_count, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Agent:
         input_schema: JSON Schema of the input object.
         options: what a run of it gets where its starter says nothing.
         http_concurrency: requests of one run under way at once.
+        max_running: root runs of it that may run at once; None for no limit.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Agent:
         runtime: Runtime | None = None,
         options: Mapping[str, Any] | None = None,
         http_concurrency: int = HTTP_CONCURRENCY,
+        max_running: int | None = None,
     ) -> None:
         own = dict(options or {})
         self.runtime = runtime_of(function, runtime)
@@ -58,6 +60,7 @@ class Agent:
         self.name = name or function.__name__
         self.description = inspect.getdoc(function) or ""
         self.http_concurrency = http_concurrency
+        self.max_running = check_count("max_running", max_running, least=1)
         # What it is given where nobody says anything.
         self.options = _APART if self.why_apart else _DEFAULTS
         self.options = self.parse_options(own)
@@ -115,6 +118,7 @@ def agent(
     name: str | None = None,
     runtime: Runtime | None = None,
     http_concurrency: int = HTTP_CONCURRENCY,
+    max_running: int | None = None,
     **options: Any,
 ) -> Callable[[AgentFunction], Agent]: ...
 def agent(
@@ -124,6 +128,7 @@ def agent(
     name: str | None = None,
     runtime: Runtime | None = None,
     http_concurrency: int = HTTP_CONCURRENCY,
+    max_running: int | None = None,
     **options: Any,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of a function ``(ctx, **input) -> output``.
@@ -136,6 +141,8 @@ def agent(
         runtime: ``asyncio`` for an ``async def`` that is written for asyncio. It runs in a
             process of its own, and is given an ``AsyncioContext``.
         http_concurrency: requests of one run of it that may be under way at once.
+        max_running: root runs of it that may run at once, 1 or more; None for no limit. Further
+            ones wait. As a sub-agent it is not counted: it would wait for its own parent.
         options: defaults for its runs, the fields of ``RunOptions``; and limits of the process
             that each of them then has to itself, the fields of ``ProcessLimits``.
 
@@ -152,6 +159,7 @@ def agent(
             runtime=runtime,
             options=options,
             http_concurrency=http_concurrency,
+            max_running=max_running,
         )
 
     return register if function is None else register(function)
@@ -216,6 +224,11 @@ class _Options(pydantic.BaseModel):
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
     debug: bool = pydantic.Field(False, strict=True)
+    start_after_s: float = pydantic.Field(0, strict=True, ge=0, le=10 * 365 * 86_400)
+    start_by_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    priority: int = pydantic.Field(0, strict=True, ge=-100, le=100)
+    key: str | None = pydantic.Field(None, min_length=1, max_length=200)
+    on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
     tags: tuple[str, ...] = pydantic.Field((), max_length=100)
 
 
@@ -223,7 +236,8 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
     """Check the options of a start and lay them over the defaults.
 
     Raises:
-        InvalidInput: names each option that is unknown or out of range, as ``options.<name>``.
+        InvalidInput: names each option that is unknown, out of range, or at odds with another,
+            as ``options.<name>``.
     """
     if not isinstance(given, dict):
         raise InvalidInput([("options", "must be an object of named values")])
@@ -233,7 +247,17 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
         raise InvalidInput(_problems("options", error, _Options)) from None
     for tag in parsed.tags:
         check_text("options.tags", tag)
-    return replace(defaults or _DEFAULTS, **parsed.model_dump(exclude_unset=True))
+    check_text("options.key", parsed.key or "")
+    options = replace(defaults or _DEFAULTS, **parsed.model_dump(exclude_unset=True))
+    if options.start_by_s is not None and options.start_by_s <= options.start_after_s:
+        why = f"must be more than start_after_s, which is {options.start_after_s:g}"
+        raise InvalidInput([("options.start_by_s", why)])
+    # An agent may well say what becomes of conflicts, and leave the key to who starts it.
+    if defaults is not None and parsed.on_conflict != "allow" and options.key is None:
+        raise InvalidInput(
+            [("options.on_conflict", "needs options.key: what is it to conflict on?")]
+        )
+    return options
 
 
 def options_as_json(options: RunOptions) -> dict[str, Any]:

@@ -106,6 +106,36 @@ class StartsRefused(OrchestratorError):
     """The orchestrator is shutting down and starts nothing new."""
 
 
+class Halted(StartsRefused):
+    """Everything is halted, and nothing starts until the halt is lifted."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        why = f": {reason}" if reason else ""
+        super().__init__(f"everything is halted{why}; nothing starts until the halt is lifted")
+
+
+class QueueFull(OrchestratorError):
+    """So many runs wait already that no more may."""
+
+    def __init__(self, max_queued: int) -> None:
+        self.max_queued = max_queued
+        super().__init__(f"{max_queued} runs wait already, and no more may; try again later")
+
+
+class KeyConflict(OrchestratorError):
+    """Another run with that key has not ended, and the start was not to wait for it."""
+
+    def __init__(self, key: str, run_id: RunId, status: RunStatus) -> None:
+        self.key = key
+        self.run_id = run_id
+        self.status = status
+        super().__init__(
+            f"run {run_id} has the key {key!r} and has not ended; stop it, wait for its end, or"
+            ' start with on_conflict="enqueue" or "stop_previous"'
+        )
+
+
 class OperationRefused(OrchestratorError):
     """A stop was asked for, so no operation of this run may start any more."""
 
@@ -235,4 +265,17 @@ def check_text(field: str, value: object) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise InvalidInput([(field, f"{value!r} has characters that are no text")]) from None
+    return value
+
+
+def check_count(field: str, value: int | None, *, least: int) -> int | None:
+    """Return a limit that is given from outside; None is no limit.
+
+    Raises:
+        InvalidInput: it is no whole number, or less than the least.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InvalidInput([(field, f"must be a whole number, not {value!r}")])
+    if value is not None and value < least:
+        raise InvalidInput([(field, f"must be {least} or more, not {value}")])
     return value

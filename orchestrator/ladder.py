@@ -213,7 +213,8 @@ class Ladder:
         )
         self._run.gate.close(-inf)
         self._run.scope.cancel(reason="stopped before it began")
-        self._run.end(Move.STOP)
+        late = request.source is StopSource.DEADLINE
+        self._run.end(Move.TIME_OUT if late else Move.STOP)
 
     def _tighten(self, request: StopRequest, until: float) -> None:
         stop = self.account

@@ -43,8 +43,9 @@ class Ledger:
         self.shown: RunRecord | None = None
         self.ticket = 0
 
-    def begin(self, payload: Payload, *more: Write) -> None:
-        """Write the record for the first time, and more that belongs to it."""
+    def begin(self, payload: Payload, *more: Write, **fields: Any) -> None:
+        """Write the record for the first time, with these fields, and more that belongs to it."""
+        self.record = replace(self.record, **fields)
         writes = [SaveRun(self.record), *more]
         self._append(writes, self._number(payload), self.record, urgent=True)
 

@@ -19,18 +19,41 @@ if TYPE_CHECKING:
 class Limits:
     """When a run stops by itself."""
 
-    __slots__ = ("_active", "_deadline", "_idle", "_run")
+    __slots__ = ("_active", "_deadline", "_idle", "_run", "_start")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._deadline: Timer | None = None
         self._idle: Timer | None = None
+        self._start: Timer | None = None
         self._active = trio.current_time()
 
     @property
     def deadline(self) -> float:
         """When the deadline is, on Trio's clock; ``inf`` for never."""
         return self._deadline.when if self._deadline is not None else inf
+
+    def await_start(self, waited_s: float) -> None:
+        """Begin to count how long the run may still wait for its start.
+
+        Args:
+            waited_s: how long it has waited already.
+        """
+        limit_s = self._run.record.options.start_by_s
+        if limit_s is not None:
+            self._start = self._run.timer(self.stop_late_start)
+            self._start.set(trio.current_time() + limit_s - waited_s)
+
+    @property
+    def start_is_overdue(self) -> bool:
+        """Whether the run should have started by now, and has not."""
+        return self._start is not None and self._start.when <= trio.current_time()
+
+    def stop_late_start(self) -> None:
+        """End the run, which has not started in time."""
+        limit_s = self._run.record.options.start_by_s
+        reason = f"it had not started within {limit_s:g} s"
+        self._run.request_stop(source=StopSource.DEADLINE, reason=reason)
 
     def arm(self) -> None:
         """Begin to count: the run starts."""
@@ -57,8 +80,8 @@ class Limits:
             self._active = trio.current_time()
 
     def disarm(self) -> None:
-        """Count no more: the run has ended."""
-        for timer in (self._deadline, self._idle):
+        """Count no more: the run starts now, or has ended."""
+        for timer in (self._deadline, self._idle, self._start):
             if timer is not None:
                 timer.unset()
 

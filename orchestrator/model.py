@@ -104,6 +104,21 @@ class StopRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """A stop of everything, after which nothing starts until it is lifted.
+
+    Attributes:
+        grace_s: the most that operations in flight may get; None for each run's own grace.
+    """
+
+    mode: StopMode
+    grace_s: float | None
+    reason: str
+    requested_by: str
+    requested_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperationCounts:
     """Operations of the tree since the stop was asked for."""
 
@@ -225,6 +240,11 @@ class RunOptions:
         on_crash: what becomes of the run when its process dies: ``fail`` ends it ``lost``.
         max_attempts: how often in all ``on_crash="restart"`` may start it.
         debug: the run starts paused, and is taken from gate to gate by ``step``.
+        start_after_s: seconds from the call before the run may start.
+        start_by_s: seconds from the call in which it must have started; None for no limit.
+        priority: among the runs that wait, the higher one is first.
+        key: which runs of one owner are about the same thing.
+        on_conflict: what becomes of a run that finds another one with its key.
     """
 
     deadline_s: float | None = None
@@ -235,6 +255,11 @@ class RunOptions:
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = 3
     debug: bool = False
+    start_after_s: float = 0.0
+    start_by_s: float | None = None
+    priority: int = 0
+    key: str | None = None
+    on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
     tags: tuple[str, ...] = ()
 
 
@@ -249,6 +274,7 @@ class RunRecord:
         waiting_for: the oldest question that no person has answered yet.
         usage: what the run and everything below it spent on language models.
         rerun_of: the run that this one repeats.
+        turn: the round in which it is its owner's turn to start; 0 until it is in the queue.
     """
 
     id: RunId
@@ -271,6 +297,7 @@ class RunRecord:
     waiting_for: Question | None = None
     usage: Usage = field(default_factory=Usage)
     rerun_of: RunId | None = None
+    turn: int = 0
     stop: Receipt | None = None
     version: int = 1
 

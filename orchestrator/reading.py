@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from orchestrator.broadcast import Notice
     from orchestrator.model import Json, RunRecord
     from orchestrator.registry import Registry
-    from orchestrator.run import Run
     from orchestrator.store.protocol import ArtifactInfo, RunPage, Store
 
 
@@ -33,10 +32,6 @@ class RunReader:
         self.store = store
         self.registry = registry
         self.broadcast = Broadcast()
-
-    def live(self, run_id: str) -> Run | None:
-        """Return a run that has not ended, or None. Not a checkpoint."""
-        return self.registry.get(run_id)
 
     async def get(self, run_id: str) -> RunRecord:
         """Return a run's record as it is durable.

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import InvalidInput, UnknownAgent
@@ -27,18 +26,19 @@ from orchestrator.model import (
 )
 from orchestrator.run import Run
 from orchestrator.stopping import ending_of
-from orchestrator.store.protocol import AppendEvent, SaveRun
 
 if TYPE_CHECKING:
-    from orchestrator.model import RunId
+    from orchestrator.model import Halt, RunId
     from orchestrator.services import Services
-    from orchestrator.store.protocol import Store
 
 _log = logging.getLogger("quiesce.recovery")
 
 
-async def recover(store: Store, services: Services) -> Counter[str]:
+async def recover(services: Services, halt: Halt | None = None) -> Counter[str]:
     """Settle every run that is not terminal, or start it again. Durable when this returns.
+
+    Args:
+        halt: if one is on, every run counts as stopped by it.
 
     Returns:
         how many are ``restarted``, ``stopped`` and ``lost``.
@@ -46,8 +46,8 @@ async def recover(store: Store, services: Services) -> Counter[str]:
     became: Counter[str] = Counter()
     feeds: dict[RunId, Feed] = {}
     stops: dict[RunId, Receipt] = {}
-    again: list[RunRecord] = []
-    left = await store.unfinished()
+    again: list[Run] = []
+    left = await services.engine.left_over()
     # A stop is inherited downwards; parents come first.
     for record in left:
         above = stops.get(record.parent_id or record.id)
@@ -57,16 +57,24 @@ async def recover(store: Store, services: Services) -> Counter[str]:
             stops[record.id] = replace(
                 above, source=StopSource.PARENT, previous_status=record.status, runs_stopped=1
             )
+        elif halt is not None:
+            stops[record.id] = _stop_by_halt(record, halt)
     # Children before parents, as their last events always are.
     for record in reversed(left):
         if record.root_id not in feeds:
-            feeds[record.root_id] = Feed(record.root_id, await store.last_seq(record.root_id))
-        if record.id not in stops and _may_restart(record):
-            again.append(record)
+            last = await services.store.last_seq(record.root_id)
+            feeds[record.root_id] = Feed(record.root_id, last)
+        feed = feeds[record.root_id]
+        if record.id in stops or not _may_restart(record):
+            became[_settle(record, stops.get(record.id), feed, services)] += 1
+        elif isinstance(run := _again(record, feed, services), Run):
+            became["restarted"] += 1
+            again.append(run)
         else:
-            became[_settle(record, stops.get(record.id), feeds[record.root_id], services)] += 1
-    for record in reversed(again):
-        became[_restart(record, feeds[record.root_id], services)] += 1
+            became[run] += 1
+    services.engine.restore(again[::-1])
+    for run in again:
+        run.ledger.save(urgent=True)
     if left:
         _log.warning("the last process left %d runs: %d start again", len(left), len(again))
         await services.journal.durable(services.journal.append([], urgent=True))
@@ -87,7 +95,8 @@ def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Servi
     at = services.now(0)
     if stop is None and record.status is RunStatus.QUEUED:
         # A sub-agent whose code had not begun, and whose parent is gone: not even lost.
-        stop = _never_began(at)
+        why = "the process of its parent ended before it began"
+        stop = _stop_of(record, at, StopSource.PARENT, why)
     if stop is not None:
         took = datetime.fromisoformat(at) - datetime.fromisoformat(stop.requested_at)
         stop = replace(
@@ -106,44 +115,44 @@ def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Servi
         version=record.version + 1,
     )
     event = feed.number(record.id, ending_of(ended), at)
-    with_it = services.observers.ending(event, ended)
-    services.journal.append(
-        [SaveRun(ended), AppendEvent(event), *with_it],
-        partial(services.observers.shown, event, ended),
-        urgent=True,
-    )
+    services.engine.close_out(ended, event)
     return status
 
 
-def _restart(record: RunRecord, feed: Feed, services: Services) -> str:
-    """Start a run again: one that never began, or whose starter wanted it; return what it is."""
+def _again(record: RunRecord, feed: Feed, services: Services) -> Run | RunStatus:
+    """Return the run that is to start: it never began, or its starter wanted it to start again.
+    If it cannot it is settled; then return as what."""
     attempt = record.attempt + (record.status is not RunStatus.QUEUED)
     try:
         agent = services.catalog.get(record.agent)
         arguments, _ = agent.parse(record.input, services.catalog)
     except (UnknownAgent, InvalidInput) as error:
-        _log.error("run %s cannot start again: %s", record.id, error)
-        return _settle(replace(record, status=RunStatus.RUNNING), None, feed, services)
+        _log.error("run %s cannot start: %s", record.id, error)
+        never_began = record.status is RunStatus.QUEUED
+        stop = _stop_of(record, services.now(0), StopSource.ADMIN, f"it cannot start: {error}")
+        return _settle(record, stop if never_began else None, feed, services)
     restarted = replace(record, attempt=attempt, version=record.version + 1, waiting_for=None)
-    run = Run(services, agent, arguments, restarted, feed=feed)
-    services.registry.add(run)
-    run.ledger.save(urgent=True)
-    services.spawn(run.supervise)
-    return "restarted"
+    return Run(services, agent, arguments, restarted, feed=feed)
 
 
-def _never_began(at: str) -> Receipt:
+def _stop_by_halt(record: RunRecord, halt: Halt) -> Receipt:
+    stop = _stop_of(record, halt.requested_at, StopSource.HALT, halt.reason)
+    return replace(stop, mode=halt.mode, requested_by=halt.requested_by)
+
+
+def _stop_of(record: RunRecord, at: str, source: StopSource, reason: str) -> Receipt:
+    """Return a stop that is not settled yet, of a run that was left over without one."""
     return Receipt(
         mode=StopMode.NOW,
         reached=StopMode.GRACEFUL,
         requested_at=at,
         requested_by="",
-        source=StopSource.PARENT,
-        reason="the process of its parent ended before it began",
-        previous_status=RunStatus.QUEUED,
-        settled_at=at,
-        seconds=0.0,
-        outcome=StopOutcome.STOPPED,
+        source=source,
+        reason=reason,
+        previous_status=record.status,
+        settled_at=None,
+        seconds=None,
+        outcome=StopOutcome.STOPPING,
         runs_stopped=1,
         operations=OperationCounts(),
         clients_closed=0,

@@ -220,12 +220,16 @@ class Run(Handle):
         """Change fields of the record, with an event if there is one."""
         self.ledger.save(payload=payload, **fields)
 
-    def enqueue(self, *more: Write) -> None:
-        """Register the run and write its first event, and more that belongs to it."""
+    def enqueue(self, *more: Write, turn: int = 0) -> None:
+        """Register the run and write its first event, and more that belongs to it.
+
+        Args:
+            turn: of a root, its turn in the queue.
+        """
         self.services.registry.add(self)
         if self.parent is not None:
             self.parent.children.add(self)
-        self.ledger.begin(RunQueued(self.agent.name, self.record.parent_id), *more)
+        self.ledger.begin(RunQueued(self.agent.name, self.record.parent_id), *more, turn=turn)
 
     def note_activity(self) -> None:
         """Something happened in the run, and so in those above it."""
@@ -268,7 +272,9 @@ class Run(Handle):
         )
         if move is Move.ABANDON and not self.exited.is_set():
             self.services.stuck.add(self)
-        if self.parent is not None:
+        if self.parent is None:
+            self.services.engine.withdraw(self)
+        else:
             self.parent.children.discard(self)
             self.parent.ladder.child_ended()
             self.parent.brake.settle()
@@ -299,7 +305,7 @@ class Run(Handle):
             run.ladder.account.processes_killed += count
 
     def _leave(self) -> None:
-        self.services.registry.remove(self)
+        self.services.engine.finish(self)
         self.ended.set()
 
     async def supervise(self) -> None:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import time
 from contextlib import asynccontextmanager, nullcontext
-from datetime import UTC, datetime
-from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +16,17 @@ import trio
 
 from orchestrator.agent import Catalog
 from orchestrator.cleanup import bounded
-from orchestrator.errors import RunEnded, StoreUnavailable
+from orchestrator.clock import utc_now
+from orchestrator.errors import RunEnded, StoreUnavailable, check_count
+from orchestrator.halting import Halter
+from orchestrator.inprocess import MAX_QUEUED, InProcessEngine
 from orchestrator.journal import Journal
 from orchestrator.model import StopMode, StopSource
 from orchestrator.observing import Observers
 from orchestrator.recovery import recover
 from orchestrator.registry import Registry
 from orchestrator.services import Services
-from orchestrator.starting import Starter, new_run_id
+from orchestrator.starting import new_run_id
 from orchestrator.store import open_store
 from orchestrator.store.codec import encode
 from orchestrator.store.protocol import SaveDocument
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import httpx
 
     from orchestrator.agent import Agent
+    from orchestrator.engine import QueueFigures
     from orchestrator.model import Json, Receipt
     from orchestrator.observing import Observer
     from orchestrator.run import Run
@@ -55,7 +56,7 @@ _log = logging.getLogger("quiesce.runtime")
 FLUSH_S = 10.0
 
 
-class Orchestrator(Starter):
+class Orchestrator(Halter):
     """Runs and everything one may ask of them. Made by ``open_orchestrator``.
 
     Attributes:
@@ -76,6 +77,9 @@ class Orchestrator(Starter):
         *,
         max_workers: int = MAX_WORKERS,
         observers: Iterable[Observer] = (),
+        max_running: int | None = None,
+        max_queued: int = MAX_QUEUED,
+        keeps_queue: bool = False,
     ) -> None:
         super().__init__(store, Registry())
         self.agents = Catalog(agents)
@@ -83,15 +87,28 @@ class Orchestrator(Starter):
         self.recovered: Mapping[str, int] = {}
         self._nursery = nursery
         self._watchdog: Watchdog | None = None
+        self._keeps_queue = keeps_queue
+        journal, timers = Journal(store, self.observers), Timers()
+        self._engine = InProcessEngine(
+            store,
+            journal,
+            self.registry,
+            timers,
+            self.observers,
+            self._spawn,
+            max_running=max_running,
+            max_queued=max_queued,
+        )
         self._services = Services(
             store=store,
-            journal=Journal(store, self.observers),
+            journal=journal,
             registry=self.registry,
-            timers=Timers(),
+            timers=timers,
             catalog=self.agents,
             now=now,
             new_id=new_run_id,
             spawn=self._spawn,
+            engine=self._engine,
             admit=self.admit,
             stuck=set(),
             transport=transport,
@@ -112,6 +129,11 @@ class Orchestrator(Starter):
         return self._watchdog.last if self._watchdog is not None else None
 
     @property
+    def queue(self) -> QueueFigures:
+        """How many roots run and wait, and how long the oldest of those has waited."""
+        return self._engine.figures
+
+    @property
     def store_error(self) -> StoreUnavailable | None:
         """Why the store does not take writes at present; None while it does."""
         return self._services.journal.failing
@@ -128,7 +150,7 @@ class Orchestrator(Starter):
             UnknownRun: no run has that id.
             RunEnded: it had ended without a stop.
         """
-        run = self.registry.get(run_id)
+        run = self.live(run_id)
         if run is not None and not run.record.status.is_terminal:
             return await run.stop(**asked)
         if run is not None:
@@ -166,27 +188,17 @@ class Orchestrator(Starter):
             return self._services.journal.append(writes)
         return self._services.journal.attach(along, writes)
 
-    def stop_all(self, *, mode: StopMode, grace_s: float | None, source: StopSource) -> None:
-        """Ask every live root to stop. Not a checkpoint; a repeated call only tightens."""
-        for run in self.registry.roots():
-            if not run.record.status.is_terminal:
-                own_s = run.record.options.grace_s
-                run.request_stop(
-                    mode=mode,
-                    grace_s=own_s if grace_s is None else min(own_s, grace_s),
-                    source=source,
-                    reason=self._refusing,
-                )
-
     async def drain(self, grace_s: float | None = None) -> None:
         """Refuse starts, stop every run gracefully, and wait until all have ended.
 
+        Runs that wait to start are left for the next process, unless the store is in memory.
         The wait is bounded by the graces and cleanup times, and by the store.
 
         Args:
             grace_s: at most this grace for each run; None for each run's own.
         """
         self.refuse_starts("the orchestrator is shutting down")
+        self._engine.close()
         self.stop_all(mode=StopMode.GRACEFUL, grace_s=grace_s, source=StopSource.SHUTDOWN)
         await self._wait_for_all()
 
@@ -197,11 +209,14 @@ class Orchestrator(Starter):
     async def _open(self) -> None:
         self._nursery.start_soon(self._services.journal.run)
         self._nursery.start_soon(self._services.timers.run)
-        self.recovered = await recover(self.store, self._services)
+        await self._load_halt()
+        self.recovered = await recover(self._services, self._halt)
+        self._engine.open()
 
     async def _close(self, mode: StopMode) -> None:
         """Stop what still runs, and end the services that the runs needed."""
         self.refuse_starts("the orchestrator is closed")
+        self._engine.close()
         self.stop_all(mode=mode, grace_s=None, source=StopSource.SHUTDOWN)
         try:
             await self._wait_for_all()
@@ -212,6 +227,7 @@ class Orchestrator(Starter):
                 await self._wait_for_all()
             raise
         finally:
+            self._engine.let_go()
             self._services.workers.close()
             self._services.timers.close()
             self._services.journal.close(FLUSH_S)
@@ -230,9 +246,9 @@ class Orchestrator(Starter):
     async def _wait_for_all(self) -> None:
         """Wait until every run has ended; give up on a store that takes nothing for long."""
         given_up = inf
-        while self.registry and trio.current_time() < given_up:
+        while self.unfinished and trio.current_time() < given_up:
             with trio.move_on_after(1):
-                for run in self.registry:
+                for run in self.unfinished:
                     await run.ended.wait()
             failing = self._services.journal.failing is not None
             given_up = min(given_up, trio.current_time() + FLUSH_S) if failing else inf
@@ -246,6 +262,8 @@ async def open_orchestrator(
     now: Callable[[float], str] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     max_workers: int = MAX_WORKERS,
+    max_running: int | None = None,
+    max_queued: int = MAX_QUEUED,
     watchdog_s: float | None = None,
     observers: Iterable[Observer] = (),
 ) -> AsyncIterator[Orchestrator]:
@@ -256,6 +274,7 @@ async def open_orchestrator(
     normally, at once when it is left by an exception or a cancellation. In-process code that
     swallows or shields cancellation for ever cannot be ended by anybody: its run is recorded as
     abandoned in bounded time, but the block is left only with the process (see ``stuck``).
+    Runs that wait to start stay on record for the next orchestrator, unless they are in memory.
 
     Args:
         url: ``memory://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
@@ -263,14 +282,19 @@ async def open_orchestrator(
         now: the wall clock, for tests: the RFC 3339 UTC time, so many seconds from now.
         transport: what agents' HTTP clients use instead of sockets, for tests.
         max_workers: how many runs may have a process of their own at a time; more wait.
+        max_running: how many root runs may run at a time; more wait. None for no limit.
+        max_queued: how many may wait, for a slot or for their time; more are refused.
         watchdog_s: name the run, file and line of code that blocks all others for longer than
             so many seconds, in the log and as ``Orchestrator.blocked``; None to not watch.
         observers: are told of every event from the first on, those of runs that a crash left over
             included.
 
     Raises:
+        InvalidInput: a limit is out of its range.
         InvalidInput, StoreInUse, StoreDamaged: the store cannot be opened.
     """
+    check_count("max_running", max_running, least=1)
+    check_count("max_queued", max_queued, least=0)
     failure: BaseException | None = None
     async with open_store(url) as store, trio.open_nursery() as nursery:
         orchestrator = Orchestrator(
@@ -281,6 +305,9 @@ async def open_orchestrator(
             transport,
             max_workers=max_workers,
             observers=observers,
+            max_running=max_running,
+            max_queued=max_queued,
+            keeps_queue=not url.startswith("memory:"),
         )
         mode = StopMode.NOW
         try:
@@ -299,14 +326,3 @@ async def open_orchestrator(
             await orchestrator._close(mode)
     if failure is not None:
         raise failure
-
-
-def utc_now(seconds: float) -> str:
-    """Return the RFC 3339 UTC time so many seconds from now, to the millisecond."""
-    return _rfc3339(int((time.time() + seconds) * 1000))
-
-
-@lru_cache(maxsize=8)
-def _rfc3339(milliseconds: int) -> str:
-    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import httpx
 
     from orchestrator.agent import Catalog
+    from orchestrator.engine import Engine
     from orchestrator.journal import Journal
     from orchestrator.model import RunId
     from orchestrator.observing import Observers
@@ -30,6 +31,7 @@ class Services:
         now: the wall clock, as an RFC 3339 UTC string; takes seconds to add.
         new_id: a run id that was never given out before.
         spawn: starts a task in the orchestrator's nursery, in a fresh context.
+        engine: claims, ends, finds and settles roots.
         admit: starts a root run, as ``Orchestrator.admit``.
         stuck: runs that were let go while their code still stands.
         workers: starts the processes of runs that want one.
@@ -45,6 +47,7 @@ class Services:
     now: Callable[[float], str]
     new_id: Callable[[], RunId]
     spawn: Callable[..., None]
+    engine: Engine
     admit: Callable[..., Run]
     stuck: set[Run]
     transport: httpx.AsyncBaseTransport | None

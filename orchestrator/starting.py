@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import (
     IllegalTransition,
     InvalidInput,
+    KeyConflict,
     StartsRefused,
     StoreUnavailable,
     check_text,
@@ -20,7 +23,7 @@ from orchestrator.store.protocol import SaveStep
 from orchestrator.supervise import refuse_unstored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from orchestrator.agent import Agent, Catalog
     from orchestrator.services import Services
@@ -37,6 +40,10 @@ class Starter(RunReader):
     _services: Services
     _refusing = ""
 
+    def live(self, run_id: str) -> Run | None:
+        """Return a run that has not ended, to ask something of it; or None. Not a checkpoint."""
+        return self._services.engine.find(run_id)
+
     async def start(
         self,
         agent: Agent | str,
@@ -52,13 +59,32 @@ class Starter(RunReader):
             agent: an agent, which is registered on the way, or the name of one that is.
             options: the fields of ``RunOptions``; they may be given by keyword too.
 
+        It may have to wait, as its options and the limits say. Then it is ``queued``.
+
         Raises:
             UnknownAgent, InvalidInput: nothing was started.
-            StartsRefused: the orchestrator is shutting down.
+            StartsRefused: the orchestrator is shutting down, or halted.
+            QueueFull: it would have to wait, and so many do already.
+            KeyConflict: a run with its key has not ended, and ``on_conflict`` is ``reject``.
             StoreUnavailable: the run was not started, since its start cannot be made durable.
         """
         given = {**(options or {}), **more_options}
-        return await self.stored(self.admit(agent, input, options=given, owner=owner))
+        begin = partial(self.admit, agent, input, options=given, owner=owner)
+        return await self.stored(await self._attempt(begin))
+
+    async def begin(
+        self,
+        agent: Agent | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        owner: str = "",
+    ) -> Run:
+        """Start a run without waiting until that is durable; ``stored`` waits.
+
+        The run begins in the step in which this returns. Arguments and errors as for ``start``.
+        """
+        return await self._attempt(partial(self.admit, agent, input, options=options, owner=owner))
 
     def admit(
         self,
@@ -71,10 +97,9 @@ class Starter(RunReader):
         """Start a run without waiting until that is durable; ``stored`` waits. Not a checkpoint.
 
         Raises:
-            UnknownAgent, InvalidInput, StartsRefused: as for ``start``.
+            UnknownAgent, InvalidInput, StartsRefused, QueueFull, KeyConflict: as for ``start``.
         """
-        if self._refusing:
-            raise StartsRefused(self._refusing)
+        self._check_welcome()
         agent = self.agents.get(agent)
         arguments, given = agent.parse({} if input is None else dict(input), self.agents)
         run_id = new_run_id()
@@ -94,7 +119,7 @@ class Starter(RunReader):
     async def rerun(
         self, run_id: str, *, from_step: str | None = None, owner: str | None = None
     ) -> Run:
-        """Start a new run with the input and options of one that has ended.
+        """Start a new run with the input and options of one that has ended, without its delay.
 
         Args:
             from_step: reuse the durable steps stored before this one; ``last`` for all.
@@ -104,7 +129,7 @@ class Starter(RunReader):
             UnknownRun, UnknownAgent: there is no such run, or its agent is not there any more.
             IllegalTransition: the run has not ended.
             InvalidInput: the run has no such step, or its input does not fit any more.
-            StartsRefused, StoreUnavailable: as for ``start``.
+            StartsRefused, QueueFull, KeyConflict, StoreUnavailable: as for ``start``.
         """
         return await self.stored(await self.readmit(run_id, from_step=from_step, owner=owner))
 
@@ -121,8 +146,7 @@ class Starter(RunReader):
         if from_step is not None and old.parent_id is not None:
             raise InvalidInput([("from_step", f"{old.id} is a sub-agent; rerun {old.root_id}")])
         kept = [] if from_step is None else await before(self.store, old.id, from_step)
-        if self._refusing:
-            raise StartsRefused(self._refusing)
+        self._check_welcome()
         agent = self.agents.get(old.agent)
         arguments, given = agent.parse(old.input, self.agents)
         record = RunRecord(
@@ -133,11 +157,12 @@ class Starter(RunReader):
             created_at=self._services.now(0),
             owner=old.owner if owner is None else check_text("owner", owner),
             input=given,
-            options=old.options,
+            options=replace(old.options, start_after_s=0.0),
             rerun_of=old.id,
         )
         steps = [SaveStep(new_id, step.path, step.name, step.value) for step in kept]
-        return self._begin(Run(self._services, agent, arguments, record), *steps)
+        run = Run(self._services, agent, arguments, record)
+        return await self._attempt(partial(self._begin, run, *steps))
 
     async def stored(self, run: Run) -> Run:
         """Wait until the start of a run that was admitted is durable, and return the run.
@@ -152,6 +177,10 @@ class Starter(RunReader):
             raise
         return run
 
+    def _check_welcome(self) -> None:
+        if self._refusing:
+            raise StartsRefused(self._refusing)
+
     @property
     def refusing(self) -> str:
         """Why nothing is started any more; empty while starts are welcome."""
@@ -162,9 +191,19 @@ class Starter(RunReader):
         self._refusing = why
 
     def _begin(self, run: Run, *steps: SaveStep) -> Run:
-        run.enqueue(*steps)
-        self._services.spawn(run.supervise)
+        self._services.engine.submit(run, *steps)
         return run
+
+    async def _attempt(self, begin: Callable[[], Run]) -> Run:
+        """Begin a run. A checkpoint only if that is refused."""
+        try:
+            return begin()
+        except KeyConflict as conflict:
+            # Nobody is told of a run, also not that it is in the way, before it is durable.
+            rival = self.live(conflict.run_id)
+            if rival is not None:
+                await self._services.journal.durable(rival.ticket)
+            raise
 
 
 def new_run_id() -> RunId:

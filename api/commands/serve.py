@@ -10,6 +10,7 @@ import click
 import trio
 
 from api.commands.loading import agents_option, load_agents
+from orchestrator import MAX_QUEUED
 
 if TYPE_CHECKING:
     from orchestrator import Agent
@@ -71,6 +72,14 @@ def announce(url: str) -> None:
     show_default=True,
     help="Of our own lines; libraries are heard from `warning` on.",
 )
+@click.option("--max-running", type=click.IntRange(min=1), help="So many runs at once; more wait.")
+@click.option(
+    "--max-queued",
+    type=click.IntRange(min=0),
+    default=MAX_QUEUED,
+    show_default=True,
+    help="So many may wait; more are refused.",
+)
 @click.pass_obj
 @click.pass_context
 def serve(
@@ -87,10 +96,13 @@ def serve(
     max_workers: int,
     log_format: Literal["auto", "text", "json"],
     log_level: str,
+    max_running: int | None,
+    max_queued: int,
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
 
-    The first signal refuses new runs and stops the others gracefully, a second one now.
+    The first signal refuses new runs and stops the others gracefully, a second one now. Runs that
+    wait to start stay in the store, for the next server.
     """
     if public_hosts and tokens is None:
         raise click.UsageError("--public-host is for a server with --tokens")
@@ -115,5 +127,7 @@ def serve(
         max_workers=max_workers,
         announce=announce,
         access=access,
+        max_running=max_running,
+        max_queued=max_queued,
     )
     ctx.exit(trio.run(main))

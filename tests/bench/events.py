@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator import Context, Event, Orchestrator, agent, open_orchestrator
-from orchestrator.runtime import utc_now
+from orchestrator.clock import utc_now
 from orchestrator.starting import new_run_id
 from orchestrator.store.codec import event_row
 from orchestrator.store.connection import connect, transaction

@@ -26,7 +26,7 @@ from orchestrator import (
     agent,
     current_context,
 )
-from orchestrator.runtime import utc_now
+from orchestrator.clock import utc_now
 from orchestrator.store import open_store
 from orchestrator.worker.child import serve
 from orchestrator.worker.stage import OnTrio
