@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import Response, g, json, request
+from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from api import answered, audit, controls, dashboard, feeds, files, metrics, problems, runs, socket
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
+from api.auth.headers import harden
 from api.auth.noting import note_the_rest
+from api.calls import decode_json
 from api.logs import log_answer
 from api.metrics import Metrics
 from api.stream import Streams
@@ -48,6 +50,7 @@ def create_app(
     guard.install(app, access or Access())
     app.before_request(_read_body)
     app.after_request(note_the_rest)
+    app.after_request(harden)
     for module in (runs, feeds, controls, files, login, audit, socket, dashboard):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/healthz", view_func=_healthz)
@@ -79,11 +82,11 @@ async def _read_body() -> Response | None:
     It must be read in any case: a response that overtakes its request's body would leave a dead
     connection behind.
     """
-    raw = await request.get_data()
+    raw = await request.get_data(as_text=False)
     g.body = None
     if raw and request.method in ("POST", "PUT", "PATCH"):
         try:
-            g.body = json.loads(raw)
+            g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:
             return problems.problem(400, "malformed-json", f"the body is not JSON: {error}")
     return None

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import trio
+from pydantic_core import from_json
 from quart import Response, current_app, json, request
 
 from api.schema import run_json
@@ -13,6 +14,9 @@ from orchestrator import InvalidInput
 
 if TYPE_CHECKING:
     from orchestrator import Orchestrator, Run
+
+# Brackets below which nothing can be nested too deep.
+DEEP = 100
 
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 
@@ -40,6 +44,20 @@ async def wait_for_end(run: Run | None, wait_s: float) -> None:
     if run is not None and wait_s > 0:
         with trio.move_on_after(wait_s):
             await run.ended.wait()
+
+
+def decode_json(raw: bytes) -> Any:
+    """Return JSON that comes from outside.
+
+    Raises:
+        ValueError: it is none, or is nested about 200 deep.
+        RecursionError: likewise.
+    """
+    if raw.count(b"[") + raw.count(b"{") > DEEP:
+        # The other parser's limit is that of the interpreter, which any library may have raised
+        # beyond what the stack of the process holds.
+        from_json(raw)
+    return json.loads(raw)
 
 
 def query() -> dict[str, str]:

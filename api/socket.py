@@ -19,7 +19,7 @@ from quart import Blueprint, current_app, json, websocket
 from api import acts, problems
 from api.auth.guard import caller, check_owner, check_run
 from api.auth.rights import Right
-from api.calls import show, the_orchestrator
+from api.calls import decode_json, show, the_orchestrator
 from api.schema import AllEventsQuery, ControlOrder, EventsQuery, StopOrder, parse
 from api.stream import CLOSING_S, KEEP_ALIVE_S, AllRuns, OneRun
 from orchestrator import InvalidInput, OrchestratorError
@@ -260,7 +260,7 @@ def _read(message: str | bytes | None) -> dict[str, Any]:
         InvalidInput: it is none.
     """
     try:
-        said = json.loads(message or b"")
+        said = decode_json(message.encode() if isinstance(message, str) else message or b"")
     except (ValueError, RecursionError) as error:
         raise InvalidInput([("message", f"is not JSON: {error}")]) from None
     if not isinstance(said, dict):

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import importlib.util
 import secrets
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -91,10 +92,13 @@ def require_library() -> None:
 
 def signer_of(message: str, signature: str) -> str:
     """Return the address that has signed the message, in lower case; empty if that is none."""
+    limit = sys.getrecursionlimit()
     # It takes seconds to import, so only who needs it waits for it.
     from eth_account import Account
     from eth_account.messages import encode_defunct
 
+    # It raises the limit for the whole process, beyond what the stack holds.
+    sys.setrecursionlimit(limit)
     try:
         signer = Account.recover_message(encode_defunct(text=message), signature=signature)
     except Exception:  # a stranger made it up, and the library fails in many ways

@@ -45,6 +45,18 @@ def announce(url: str) -> None:
     help="Who may do what. SIGHUP reads it again.",
 )
 @click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The certificate, with its chain, as PEM; serves HTTPS. SIGHUP reads it again.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The key of the certificate, as PEM.",
+)
+@click.option(
     "--public-host",
     "public_hosts",
     multiple=True,
@@ -92,6 +104,8 @@ def serve(
     port: int,
     grace_s: float,
     tokens: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     public_hosts: tuple[str, ...],
     max_workers: int,
     log_format: Literal["auto", "text", "json"],
@@ -106,10 +120,13 @@ def serve(
     """
     if public_hosts and tokens is None:
         raise click.UsageError("--public-host is for a server with --tokens")
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
     # Here, so that no other command waits until a web server is imported.
     from api.auth import FileAccess
     from api.logs import configure
     from api.service import serve_forever
+    from api.tls import Certificate
 
     configure(log_format, log_level)
     agents = load_agents(sources, built_in)
@@ -117,6 +134,7 @@ def serve(
     if tokens is not None:
         names = {each.name for each in agents}
         access = FileAccess(tokens, names, public_hosts=public_hosts)
+    certificate = Certificate(tls_cert, tls_key) if tls_cert and tls_key else None
     main = partial(
         serve_forever,
         store=store,
@@ -129,5 +147,6 @@ def serve(
         access=access,
         max_running=max_running,
         max_queued=max_queued,
+        certificate=certificate,
     )
     ctx.exit(trio.run(main))

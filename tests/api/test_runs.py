@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -184,6 +185,21 @@ async def test_a_body_that_is_not_json_is_a_400(client: httpx.AsyncClient, body:
     response = await client.post("/runs", content=body)
     assert response.status_code == 400
     assert response.json()["type"] == "urn:quiesce:malformed-json"
+
+
+async def test_a_deep_body_is_refused_whatever_the_limit_of_recursion(
+    client: httpx.AsyncClient,
+) -> None:
+    # As a library sets it on being imported: the stack would overflow, and end the process.
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        response = await client.post("/runs", content=b'{"input":' + b"[" * 1_000_000)
+        shallow = await client.post("/runs", json={"agent": "echo", "input": {"text": "[{" * 999}})
+    finally:
+        sys.setrecursionlimit(before)
+    assert response.json()["type"] == "urn:quiesce:malformed-json"
+    assert shallow.status_code == 201
 
 
 async def test_a_body_beyond_the_limit_is_a_413(url: str, client: httpx.AsyncClient) -> None:
