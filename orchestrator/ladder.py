@@ -263,21 +263,21 @@ class Ladder:
 
     async def _let_go(self, patience_s: float, step: int) -> None:
         """The last rung: everything is closed from outside; let go of code that still stands."""
-        run = self._run
+        # Of a process that goes meanwhile, the run may have yet to hear.
+        run, worker = self._run, self._run.worker
         # Shielded: it must come to its end when the whole orchestrator is being cancelled.
         with bounded(inf):
             with trio.move_on_after(patience_s):
                 await run.exited.wait()
-            if run.worker is not None and self._steps == step:
-                await self._kill_worker(run.worker)
+            if worker is not None and self._steps == step:
+                await self._kill_worker(worker)
             # Live children come first: the last one to end begins this anew.
-            if run.children or run.exited.is_set():
-                return
-            if self._gone is not None or self._steps != step:
+            over = run.exited.is_set() or self._gone is not None
+            if over or run.children or self._steps != step:
                 return
             self._gone, standing = trio.Event(), run.standing()
-            reason = f"its code does not exit: it stands at {self._places()}"
-            run.tell(RunEscalated(StopMode.KILL, "cleanup", reason))
+            why = f"its code does not exit: it stands at {self._places()}"
+            run.tell(RunEscalated(StopMode.KILL, "cleanup", why))
             await self._compensate_from_outside()
             if not self._unwinding:
                 run.context.flush()
@@ -318,8 +318,8 @@ class Ladder:
         """Let the letting go come to its end, if it has begun: the code has exited after all,
         and if that came in time the run goes on to its ordinary end."""
         self._unwinding = True
-        if self._slow and self._gone is None:
-            place, self._slow = self._slow, ""
+        if (place := self._slow) and self._gone is None:
+            self._slow = ""
             self._run.cleanup_failed(f"its code took longer than its cleanup time, at {place}")
         if self._gone is not None:
             with bounded(inf):
