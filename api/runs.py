@@ -112,7 +112,7 @@ async def stack(run_id: str) -> dict[str, Any]:
     """Show where each live task of the run's tree stands."""
     live = the_orchestrator().live(run_id)
     if live is not None:
-        return stack_json(live.stack())
+        return stack_json(await live.stack())
     await the_orchestrator().get(run_id)
     return stack_json([])
 

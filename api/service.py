@@ -178,7 +178,7 @@ async def _hurry(orchestrator: Orchestrator, signals: AsyncIterator[int]) -> Non
 def _leave_without(orchestrator: Orchestrator, code: int) -> None:
     """End the process although code of abandoned runs still stands in it."""
     for run in orchestrator.stuck:
-        places = ", ".join(f"{at.file}:{at.line}" for at in run.standing())
+        places = ", ".join(at.place for at in run.standing())
         _log.error("run %s (%s) is abandoned; it stands at %s", run.id, run.agent.name, places)
     for run in orchestrator.unfinished:
         _log.error("the end of run %s is not stored; the next start settles it", run.id)

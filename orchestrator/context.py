@@ -13,6 +13,7 @@ from orchestrator.cleanup import bounded
 from orchestrator.data import DataSpace
 from orchestrator.llm import call_model
 from orchestrator.sections import section_in
+from orchestrator.stack import TaskStack, frames_of, task_tree
 from orchestrator.telling import Telling
 
 if TYPE_CHECKING:
@@ -279,6 +280,16 @@ def within(context: Context) -> Iterator[None]:
 def make_current(context: Context) -> None:
     """Make the context the current one for good, in the context variables at hand."""
     _current.set(context)
+
+
+def stacks_below(root: trio.lowlevel.Task, of: Callable[[RunPort], bool]) -> list[TaskStack]:
+    """Return where the task, and all below it that work for such a run, stand."""
+    return [
+        TaskStack(run.id, run.record.agent, operation, frames_of(task))
+        for task in task_tree(root)
+        for run, operation in running_in(task)
+        if of(run)
+    ]
 
 
 def running_in(task: trio.lowlevel.Task) -> list[tuple[RunPort, str]]:

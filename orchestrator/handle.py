@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from orchestrator.agent import as_json, parse_options
-from orchestrator.context import running_in
+from orchestrator.context import stacks_below
 from orchestrator.errors import IllegalTransition, RunEnded, check_text
-from orchestrator.stack import TaskStack, frames_of, task_tree
 from orchestrator.stopping import stop_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Unpack
-
-    import trio
 
     from orchestrator.ladder import Ladder
     from orchestrator.limits import Limits
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.pausing import Brake
     from orchestrator.questions import Questions
     from orchestrator.services import Services
+    from orchestrator.stack import TaskStack
     from orchestrator.stopping import StopArguments
     from orchestrator.worker.driver import Worker
 
@@ -48,6 +48,7 @@ class Handle:
         @property
         def ticket(self) -> int: ...
         def lineage(self) -> Iterator[Handle]: ...
+        def subtree(self) -> Sequence[Handle]: ...
 
     def request_stop(self, **asked: Unpack[StopArguments]) -> int:
         """Ask the run and everything below it to stop; takes effect before it returns.
@@ -140,20 +141,32 @@ class Handle:
         await self.ended.wait()
         return self.record
 
-    def stack(self) -> list[TaskStack]:
-        """Return the await stack of each live task of the run and its sub-agents."""
+    async def stack(self) -> list[TaskStack]:
+        """Return where each live task of the run and its sub-agents stands.
+
+        Processes of their own are asked for their tasks and threads; of one that does not answer
+        within half a second, that is said. A checkpoint if there are any.
+        """
+        found: list[TaskStack] = []
+        workers = [run.worker for run in self.subtree() if run.worker is not None]
+        async with trio.open_nursery() as nursery:
+            for worker in workers:
+                nursery.start_soon(worker.look)
+        for worker in workers:
+            found += worker.stacks
+        elsewhere = {stack.run_id for stack in found}
+        return [*(each for each in self.stack_here() if each.run_id not in elsewhere), *found]
+
+    def stack_here(self) -> list[TaskStack]:
+        """Return where each task in this process that works for the run and its sub-agents
+        stands. Not a checkpoint."""
         if self.task is None:
             return []
-        return [
-            TaskStack(run.id, run.record.agent, operation, frames_of(task))
-            for task in task_tree(self.task)
-            for run, operation in running_in(task)
-            # Also of sub-agents that were let go, and so are no children any more.
-            if self in run.lineage()
-        ]
+        # Also of sub-agents that were let go, and so are no children any more.
+        return stacks_below(self.task, lambda run: self in run.lineage())
 
     def standing(self) -> tuple[Standing, ...]:
-        """Return where each task of the run still stands; of a process of its own, its id."""
-        if self.worker is not None:
-            return (self.worker.standing,)
-        return tuple(stack.standing for stack in self.stack())
+        """Return where each task of the run still stands; of a process of its own, what it said
+        when it was last asked. Not a checkpoint."""
+        stacks = self.stack_here() if self.worker is None else self.worker.stacks
+        return tuple(stack.standing for stack in stacks)

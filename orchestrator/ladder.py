@@ -165,14 +165,12 @@ class Ladder:
         if self.stop is None or self._gone is not None:
             return
         run = self._run
-        if not run.children and not run.gate.sections and self._holds_a_stuck_child():
+        stuck = any(each.parent is run for each in run.services.stuck)
+        if stuck and not run.children and not run.gate.sections:
             # The child's code stands in our nursery, so ours can never exit either.
             self._start_letting_go(patience_s=0)
         else:
             self.rearm()
-
-    def _holds_a_stuck_child(self) -> bool:
-        return any(stuck.parent is self._run for stuck in self._run.services.stuck)
 
     def rearm(self, step_s: float | None = None) -> None:
         """Say anew when the cleanup has run out.
@@ -238,14 +236,25 @@ class Ladder:
     def _time_is_up(self) -> None:
         self._rang = trio.current_time()
         if self.account.mode is not StopMode.KILL:
-            self._name_the_place()
+            self._slow = self._places()
+            if (worker := self._run.worker) is None:
+                self._name_the_place()
+            else:
+                self._run.services.spawn(self._look_for_the_place, worker)
         self._start_letting_go(patience_s=KILL_S)
+
+    def _places(self) -> str:
+        return ", ".join(at.place for at in self._run.standing())
 
     def _name_the_place(self) -> None:
         """Say in the feed where the code is that takes so long; the receipt says it later."""
-        self._slow = ", ".join(f"{at.file}:{at.line}" for at in self._run.standing())
         if self._slow:
             self._run.tell(RunLog("warning", f"still stopping: its code stands at {self._slow}"))
+
+    async def _look_for_the_place(self, worker: Worker) -> None:
+        await worker.look()
+        self._slow = self._slow and self._places()
+        self._name_the_place()
 
     def _start_letting_go(self, patience_s: float) -> None:
         # Here and not in the task: by its turn the next step may have begun.
@@ -255,23 +264,21 @@ class Ladder:
 
     async def _let_go(self, patience_s: float, step: int) -> None:
         """The last rung: everything is closed from outside; let go of code that still stands."""
-        run = self._run
+        # Of a process that goes meanwhile, the run may have yet to hear.
+        run, worker = self._run, self._run.worker
         # Shielded: it must come to its end when the whole orchestrator is being cancelled.
         with bounded(inf):
             with trio.move_on_after(patience_s):
                 await run.exited.wait()
-            if run.worker is not None and self._steps == step:
-                await self._kill_worker(run.worker)
+            if worker is not None and self._steps == step:
+                await self._kill_worker(worker)
             # Live children come first: the last one to end begins this anew.
-            if run.children or run.exited.is_set():
+            over = run.exited.is_set() or self._gone is not None
+            if over or run.children or self._steps != step:
                 return
-            if self._gone is not None or self._steps != step:
-                return
-            self._gone = trio.Event()
-            standing = run.standing()
-            places = ", ".join(f"{at.file}:{at.line}" for at in standing)
-            reason = f"its code does not exit: it stands at {places}"
-            run.tell(RunEscalated(StopMode.KILL, "cleanup", reason))
+            self._gone, standing = trio.Event(), run.standing()
+            why = f"its code does not exit: it stands at {self._places()}"
+            run.tell(RunEscalated(StopMode.KILL, "cleanup", why))
             await self._compensate_from_outside()
             if not self._unwinding:
                 run.context.flush()
@@ -312,8 +319,8 @@ class Ladder:
         """Let the letting go come to its end, if it has begun: the code has exited after all,
         and if that came in time the run goes on to its ordinary end."""
         self._unwinding = True
-        if self._slow and self._gone is None:
-            place, self._slow = self._slow, ""
+        if (place := self._slow) and self._gone is None:
+            self._slow = ""
             self._run.cleanup_failed(f"its code took longer than its cleanup time, at {place}")
         if self._gone is not None:
             with bounded(inf):

@@ -129,13 +129,22 @@ class OperationCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a task of an abandoned run still stands: its innermost frame."""
+    """Where a task of an abandoned run still stands: its innermost frame.
+
+    Attributes:
+        file: or else what is known instead; ``line`` is 0 then.
+    """
 
     run_id: RunId
     agent: str
     file: str
     line: int
     function: str
+
+    @property
+    def place(self) -> str:
+        """The file and line, or what is known instead."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

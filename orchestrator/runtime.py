@@ -235,7 +235,7 @@ class Orchestrator(Halter):
 
     def _name_the_stuck(self) -> None:
         for run in self.stuck:
-            places = ", ".join(f"{at.file}:{at.line}" for at in run.standing())
+            places = ", ".join(at.place for at in run.standing())
             _log.error(
                 "run %s (%s) is abandoned, and its code keeps the process: it stands at %s",
                 run.id,

@@ -12,12 +12,11 @@ import httpcore
 import httpx
 import trio
 
-from orchestrator.model import Standing
+from orchestrator.model import RunId, Standing  # Pydantic reads the types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from orchestrator.model import RunId
+    from types import FrameType
 
 # Frames of these say how something waits; the agent's own say what for.
 _FILES = (trio.__file__, httpx.__file__, httpcore.__file__, __file__)
@@ -81,7 +80,10 @@ def task_tree(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 def frames_of(task: trio.lowlevel.Task) -> tuple[Frame, ...]:
     """Return the await stack of a task, outermost frame first."""
-    return tuple(
-        Frame(frame.f_code.co_filename, line, frame.f_code.co_qualname)
-        for frame, line in task.iter_await_frames()
-    )
+    return tuple(frame_of(frame, line) for frame, line in task.iter_await_frames())
+
+
+def frame_of(frame: FrameType, line: int | None = None) -> Frame:
+    """Return one of Python's frames as one of ours; at the line where it is, unless given."""
+    where = line if line is not None else frame.f_lineno
+    return Frame(frame.f_code.co_filename, where or 0, frame.f_code.co_qualname)

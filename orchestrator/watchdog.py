@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.context import running_in
-from orchestrator.stack import Frame
+from orchestrator.stack import frame_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
     from orchestrator.model import RunId
+    from orchestrator.stack import Frame
 
 _log = logging.getLogger("quiesce.watchdog")
 
@@ -136,6 +137,6 @@ def _place_of(innermost: FrameType) -> Frame:
     frame: FrameType | None = innermost
     frames = []
     while frame is not None:
-        frames.append(Frame(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+        frames.append(frame_of(frame))
         frame = frame.f_back
     return next((each for each in frames if each.is_agents), frames[0])

@@ -72,7 +72,7 @@ def assert_tree_gone(run: Run) -> None:
     ]
     left += [
         f"task of {stack.agent}, which stands at {stack.standing.file}:{stack.standing.line}"
-        for stack in run.stack()
+        for stack in run.stack_here()
     ]
     left += [
         f"{client.connections} connections of the HTTP client of {owner.record.agent}"

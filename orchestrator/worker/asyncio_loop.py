@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from orchestrator.sections import standing_in
+from orchestrator.stack import TaskStack, frame_of
 from orchestrator.worker.errands import Errand, Place, call, calls_agents_code, standing_at
 from orchestrator.worker.face import AsyncioContext
 from orchestrator.worker.outside import INTERRUPT, Outside
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
     from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
@@ -68,6 +69,18 @@ class AsyncioLoop(Outside):
     def is_gone(self, place: Place) -> bool:
         """Return whether its task has ended."""
         return isinstance(place.whose, asyncio.Task) and place.whose.done()
+
+    def stacks(self) -> list[TaskStack]:
+        """Return where the tasks and threads of the agent's code stand."""
+        running = asyncio.current_task(self._loop)
+        # The main thread itself is of interest when some task keeps it.
+        found = [each for each in super().stacks() if running or not _is_loops(each)]
+        operations = self.operations()
+        for task in asyncio.all_tasks(self._loop) - {running}:
+            frames = tuple(map(frame_of, _awaited(task.get_coro())))
+            operation = operations.get(task, "")
+            found.append(TaskStack(self._run.id, self._run.record.agent, operation, frames))
+        return found
 
     # In the main thread
 
@@ -223,13 +236,13 @@ class _Attended:
     def __init__(
         self, coroutine: Coroutine[Any, Any, Any], hears: Callable[[BaseException], None]
     ) -> None:
-        self._coroutine = coroutine
+        self.coroutine = coroutine
         self._hears = hears
 
     @calls_agents_code
     def __await__(self) -> Generator[Any, Any, Any]:
         # While the coroutine waits, nothing here may hold what it was told.
-        steps = [partial(self._coroutine.send, None)]
+        steps = [partial(self.coroutine.send, None)]
         while True:
             try:
                 waits_for = steps.pop()()
@@ -239,9 +252,32 @@ class _Attended:
                 value = yield waits_for
             except BaseException as error:
                 self._hears(error)
-                steps.append(partial(self._coroutine.throw, error))
+                steps.append(partial(self.coroutine.throw, error))
             else:
-                steps.append(partial(self._coroutine.send, value))
+                steps.append(partial(self.coroutine.send, value))
+
+
+def _is_loops(stack: TaskStack) -> bool:
+    return any(frame.file == asyncio.base_events.__file__ for frame in stack.frames)
+
+
+def _awaited(waiting: Any) -> Iterator[FrameType]:
+    """Yield the frames of a coroutine and of what it waits for, the outermost first."""
+    while (frame := _part_of(waiting, "frame")) is not None:
+        yield frame
+        attended = frame.f_code is _Attended.__await__.__code__
+        waiting = (
+            frame.f_locals["self"].coroutine
+            if attended
+            else _part_of(waiting, "await", "yieldfrom")
+        )
+
+
+def _part_of(waiting: Any, *names: str) -> Any:
+    parts = (
+        getattr(waiting, f"{kind}_{name}", None) for kind in ("cr", "gi", "ag") for name in names
+    )
+    return next((part for part in parts if part is not None), None)
 
 
 def _current_task() -> asyncio.Task[Any] | None:

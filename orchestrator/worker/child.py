@@ -60,7 +60,7 @@ async def serve(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.write)
         nursery.start_soon(run.timers.run)
-        nursery.start_soon(_listen, channel, link, run)
+        nursery.start_soon(_listen, channel, link, run, stage)
         if signals:
             nursery.start_soon(_hear_sigterm, run)
         link.tell("ended", **await _perform(run, spec, stage))
@@ -114,11 +114,14 @@ async def _close_client(run: RemoteRun) -> None:
     run.client_closed()
 
 
-async def _listen(channel: Channel, link: Link, run: RemoteRun) -> None:
+async def _listen(channel: Channel, link: Link, run: RemoteRun, stage: Stage) -> None:
     """Take what the orchestrator says. Without it there is nobody to work for."""
     async for message in channel.messages():
         if "reply" in message:
             link.take_reply(message)
+        elif "look" in message:
+            stacks = to_jsonable_python(stage.stacks())
+            link.tell("seen", look=message["look"], stacks=stacks)
         else:
             run.apply(message)
     run.apply({"stop": "kill", "left_s": 0, "held": False, "deadline_s": None, "reason": "gone"})

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from orchestrator.cleanup import bounded
-from orchestrator.context import within
+from orchestrator.context import running_in, within
 from orchestrator.references import load_reference
 from orchestrator.sections import current_section
+from orchestrator.stack import task_tree
 from orchestrator.supervise import split_cancelled
 from orchestrator.worker.errands import Errand, Place, current_call, current_place
 
@@ -53,6 +54,7 @@ class Crossing(ABC):
     def __init__(self) -> None:
         self._run: RemoteRun
         self._token: trio.lowlevel.TrioToken
+        self._task: trio.lowlevel.Task
         # Of the errand at hand. Calls from threads that know of no other place belong to it.
         self._place = Place(trio.Event())
         self._entered: set[Place] = set()
@@ -61,6 +63,7 @@ class Crossing(ABC):
         """Take the run. Not a checkpoint."""
         self._run = run
         self._token = trio.lowlevel.current_trio_token()
+        self._task = trio.lowlevel.current_task()
 
     async def load(self, reference: dict[str, str]) -> Agent:
         """Import the agent, in the main thread."""
@@ -74,6 +77,18 @@ class Crossing(ABC):
     async def close(self) -> None:
         """End what the code has left behind there."""
         await self._perform(self.finish, plain=True)
+
+    def operations(self) -> dict[object, str]:
+        """Return what each thread or task of the code is in, of those that are in something."""
+        found: dict[object, str] = {}
+        for task in task_tree(self._task):
+            call = task.context.get(current_call)
+            if call is not None:
+                found.update((call.whose, what) for _, what in running_in(task) if what)
+        for place in self._entered:
+            assert place.section is not None
+            found[place.whose] = f"{place.section.kind} {place.section.label}".rstrip()
+        return found
 
     # Of the main thread, whatever runs there
 

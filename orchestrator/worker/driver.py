@@ -8,6 +8,7 @@ a process can be killed.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import replace
 from math import inf
@@ -20,8 +21,9 @@ from pydantic_core import to_jsonable_python
 from orchestrator.cleanup import bounded
 from orchestrator.errors import InvalidInput, OrchestratorError, WorkerDied
 from orchestrator.events import RunLog
-from orchestrator.model import RunError, Standing, StopMode, StopSource
+from orchestrator.model import RunError, StopMode, StopSource
 from orchestrator.references import reference_of
+from orchestrator.stack import Frame, TaskStack
 from orchestrator.stopping import in_words
 from orchestrator.worker.desk import Desk
 from orchestrator.worker.errors import NotEnded
@@ -42,7 +44,11 @@ EXIT_S = 1.0
 # How long its output may take to be read to the end, once it is gone.
 DRAIN_S = 5.0
 
+# How long a worker may take to say where its code stands.
+LOOK_S = 0.5
+
 _ERROR = TypeAdapter(RunError)
+_STACKS = TypeAdapter(list[TaskStack])
 
 
 class RemoteFailure(OrchestratorError):
@@ -96,7 +102,11 @@ async def work_elsewhere(run: Run) -> Any:
 
 
 class Worker:
-    """A worker at work for one run."""
+    """A worker at work for one run.
+
+    Attributes:
+        stacks: where the run's code stood when the worker was last asked.
+    """
 
     def __init__(self, run: Run, process: WorkerProcess) -> None:
         self._run = run
@@ -105,6 +115,9 @@ class Worker:
         self._over = trio.Event()
         self._ended: Message | None = None
         self._killed: set[int] = set()
+        self._looks = itertools.count(1)
+        self._seen: dict[int, trio.Event] = {}
+        self.stacks = [self._unknown("")]
 
     async def work(self) -> Any:
         """Attend the worker until it is gone, and return what its agent returned.
@@ -132,13 +145,20 @@ class Worker:
             self._over.set()
         return await self._outcome()
 
-    @property
-    def standing(self) -> Standing:
-        """Where the run's code is, as far as this side knows."""
-        run, pid = self._run, self._process.pid
-        return Standing(
-            run_id=run.id, agent=run.agent.name, file=f"process {pid}", line=0, function=""
-        )
+    async def look(self) -> None:
+        """Ask where the run's code stands, for ``stacks``. A checkpoint, and bounded."""
+        number = next(self._looks)
+        seen = self._seen[number] = trio.Event()
+        self._channel.send({"look": number})
+        with trio.move_on_after(LOOK_S):
+            await seen.wait()
+        del self._seen[number]
+        if not seen.is_set():
+            self.stacks = [self._unknown("does not answer")]
+
+    def _unknown(self, why: str) -> TaskStack:
+        where = Frame(f"process {self._process.pid} {why}".rstrip(), 0, "")
+        return TaskStack(self._run.id, self._run.agent.name, "", (where,))
 
     def terminate(self) -> None:
         """Send SIGTERM to everything in the worker. Not a checkpoint."""
@@ -173,11 +193,18 @@ class Worker:
     async def _listen(self, desk: Desk) -> None:
         """Do what the worker asks for, until it is gone."""
         async for message in self._channel.messages():
-            if message["do"] == "ended":
+            if message["do"] == "seen":
+                self._take_look(message)
+            elif message["do"] == "ended":
                 self._ended = message
                 self._run.compensated |= message["compensated"]
             else:
                 await desk.take(message)
+
+    def _take_look(self, message: Message) -> None:
+        if (seen := self._seen.get(message["look"])) is not None:
+            self.stacks = _STACKS.validate_python(message["stacks"])
+            seen.set()
 
     def _count_the_killed(self) -> None:
         death = self._process.death

@@ -61,6 +61,7 @@ class Call:
 
     Attributes:
         answer: tells the caller of an errand to do meanwhile, or of the end by None.
+        whose: which of the code's threads or tasks made it.
         cleaning: the caller is cleaning up after a stop, which therefore must not reach it.
         stopped: a stop ended it; otherwise ``error`` or else ``value`` is what it came to.
     """
@@ -69,11 +70,13 @@ class Call:
         self,
         function: Callable[[], Awaitable[Any]],
         answer: Callable[[Errand | None], object],
+        whose: object,
         *,
         cleaning: bool,
     ) -> None:
         self.function = function
         self.answer = answer
+        self.whose = whose
         self.cleaning = cleaning
         self.context = copy_context()
         self.scope: trio.CancelScope | None = None

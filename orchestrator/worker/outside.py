@@ -14,6 +14,7 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import trio
 from orchestrator.context import make_current
 from orchestrator.errors import StopRequested
 from orchestrator.sections import standing_in
+from orchestrator.stack import TaskStack, frame_of
 from orchestrator.worker.crossing import Crossing
 from orchestrator.worker.errands import (
     CALLERS,
@@ -37,10 +39,11 @@ from orchestrator.worker.errands import (
 from orchestrator.worker.face import SyncContext
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import FrameType
 
+    from orchestrator.stack import Frame
     from orchestrator.worker.remote import RemoteRun
 
     Manager = Callable[[], AbstractAsyncContextManager[None]]
@@ -62,6 +65,25 @@ class Outside(Crossing):
     def hand_over(self, errand: Errand) -> None:
         """Give an errand to the main thread."""
         self._errands.put(errand)
+
+    def stacks(self) -> list[TaskStack]:
+        """Return where the threads of the agent's code stand, its main thread first."""
+        frames, operations = sys._current_frames(), self.operations()
+        trio_thread = threading.get_ident()
+        return [
+            TaskStack(self._run.id, self._run.record.agent, operations.get(thread.ident, ""), own)
+            for thread in threading.enumerate()
+            if thread.ident != trio_thread and thread.ident in frames
+            if (own := self._frames_of(thread, frames[thread.ident]))
+        ]
+
+    def _frames_of(self, thread: threading.Thread, innermost: FrameType) -> tuple[Frame, ...]:
+        """Return the frames of a thread, the outermost first; of the main thread those only that
+        are above what calls the agent's code."""
+        frames = list(_outwards(innermost))[::-1]
+        if thread.ident == self._main:
+            frames = list(dropwhile(lambda each: each.f_code is not call.__code__, frames))[1:]
+        return tuple(map(frame_of, frames))
 
     # In the main thread
 
@@ -125,7 +147,7 @@ class Outside(Crossing):
     ) -> Call:
         """Make a call into Trio from where the code at hand stands."""
         cleaning = self._run.gate.closed and is_handling(self.stopped, sys.exception())
-        made = Call(function, answer, cleaning=cleaning)
+        made = Call(function, answer, self.whose(), cleaning=cleaning)
         self._token.run_sync_soon(self.admit, made)
         return made
 
@@ -228,12 +250,16 @@ class _Held:
 
 def _is_agents(frame: FrameType | None) -> bool:
     """Return whether the frame is the agent's code, or of a library that this has called."""
-    innermost = frame
-    while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
+    for each in _outwards(frame):
+        if each.f_code.co_filename.startswith(_OURS):
+            return each.f_code in CALLERS if each is not frame else each.f_code is call.__code__
+    return False
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
         frame = frame.f_back
-    if frame is None:
-        return False
-    return frame.f_code in CALLERS if frame is not innermost else frame.f_code is call.__code__
 
 
 def _forget_signals() -> None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import trio
+
+from orchestrator.context import stacks_below
 from orchestrator.references import load_reference
 
 if TYPE_CHECKING:
     from orchestrator.agent import Agent
+    from orchestrator.stack import TaskStack
     from orchestrator.worker.remote import RemoteRun
 
 
 class Stage(Protocol):
-    """Where a worker runs its agent's code. All methods but ``begin`` are checkpoints."""
+    """Where a worker runs its agent's code. The async methods are checkpoints."""
 
     def begin(self, run: RemoteRun) -> None:
-        """Take the run, in Trio. Not a checkpoint."""
+        """Take the run, in the task of Trio's that will call the others. Not a checkpoint."""
+
+    def stacks(self) -> list[TaskStack]:
+        """Return where the agent's code stands. Not a checkpoint."""
 
     async def load(self, reference: dict[str, str]) -> Agent:
         """Import the agent."""
@@ -33,6 +40,11 @@ class OnTrio:
     def begin(self, run: RemoteRun) -> None:
         """Take the run."""
         self._run = run
+        self._task = trio.lowlevel.current_task()
+
+    def stacks(self) -> list[TaskStack]:
+        """Return where the tasks of the agent's code stand."""
+        return stacks_below(self._task, lambda run: True)
 
     async def load(self, reference: dict[str, str]) -> Agent:
         """Import the agent."""
