@@ -203,26 +203,37 @@ async def test_connections_that_went_dead_are_made_again(
     postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forced: nothing is heard on those that are there any more, as from a host that is gone."""
-    monkeypatch.setattr(implementation, "READ_S", 2.0)
     async with (
         open_relay(postgres_server.port, "stores") as relay,
         open_store(relay.url) as store,
     ):
         assert isinstance(store, PostgresStore)
-
-        async def use() -> None:
-            await store._read(tuple, "SELECT pg_sleep(0.1)")
-
-        async def read() -> None:
-            with pytest.raises(StoreUnavailable, match="does not answer"):
-                await store.get("r")
-
-        for job in (use, read):
+        await use_every_reader(store, postgres_server)
+        relay.mute()
+        with monkeypatch.context() as patch:
+            patch.setattr(implementation, "READ_S", 1.0)
             async with trio.open_nursery() as nursery:
                 for _ in range(implementation.READERS):
-                    nursery.start_soon(job)
-            relay.mute()
+                    nursery.start_soon(read_in_vain, store)
         assert await store.get("r") is None
+
+
+async def use_every_reader(store: PostgresStore, server: Server) -> None:
+    """Read on all connections at once, so that all are there."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with server.connection("stores") as other:
+        other.execute("SELECT pg_advisory_lock(7)")
+        async with trio.open_nursery() as nursery:
+            for _ in range(implementation.READERS):
+                nursery.start_soon(store._read, tuple, "SELECT pg_advisory_xact_lock_shared(7)")
+            while server.execute(waiting) != [(implementation.READERS,)]:
+                await trio.sleep(0.01)
+            other.execute("SELECT pg_advisory_unlock(7)")
+
+
+async def read_in_vain(store: Store) -> None:
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        await store.get("r")
 
 
 async def test_readers_follow_the_writer_to_a_new_primary(
