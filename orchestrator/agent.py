@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
-from orchestrator.errors import InvalidInput, UnknownAgent, check_text
+from orchestrator.errors import InvalidInput, UnknownAgent, check_name
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
     except pydantic.ValidationError as error:
         raise InvalidInput(_problems("options", error, _Options)) from None
     for tag in parsed.tags:
-        check_text("options.tags", tag)
+        check_name("options.tags", tag)
     return replace(defaults or _DEFAULTS, **parsed.model_dump(exclude_unset=True))
 
 

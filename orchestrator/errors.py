@@ -223,6 +223,10 @@ def in_words(error: BaseException) -> str:
         return "(it cannot be put into words)"
 
 
+# What is looked for by its text: PostgreSQL's indexes take no row beyond 2700 bytes.
+NAME_BYTES = 255
+
+
 def check_text(field: str, value: object) -> str:
     """Return a text that is given from outside.
 
@@ -236,3 +240,16 @@ def check_text(field: str, value: object) -> str:
     except UnicodeEncodeError:
         raise InvalidInput([(field, f"{value!r} has characters that are no text")]) from None
     return value
+
+
+def check_name(field: str, value: object) -> str:
+    """Return a text that is given from outside, and by which runs are found.
+
+    Raises:
+        InvalidInput: as for ``check_text``, or it is too long.
+    """
+    size = len(check_text(field, value).encode())
+    if size > NAME_BYTES:
+        why = f"has {size} bytes as UTF-8, but may have {NAME_BYTES} at most"
+        raise InvalidInput([(field, why)])
+    return str(value)
