@@ -88,9 +88,9 @@ class Stop:
         self._orchestrator = the_orchestrator()
         self._live = self._orchestrator.live(run_id)
         # While an end is being stored nobody knows of it, so neither may the answer.
-        self._asked = self._live is not None and not self._live.record.status.is_terminal
+        asked = self._live is not None and not self._live.record.status.is_terminal
         self._ticket = 0 if self._live is None else self._live.ticket
-        if self._live is not None and self._asked:
+        if self._live is not None and asked:
             self._live.request_stop(
                 mode=order.mode,
                 grace_s=order.grace_s,
@@ -114,7 +114,7 @@ class Stop:
         try:
             await self._orchestrator.durable(self._ticket)
         except StoreUnavailable as error:
-            if self._live is None or not self._asked:
+            if self._live is None or self._live.receipt is None:
                 raise
             raise StopNotDurable(self._live, error) from error
         await wait_for_end(self._live, self._wait_s)

@@ -11,7 +11,7 @@ import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from orchestrator.apart import ProcessLimits, parse_limits, runtime_of, why_apart
-from orchestrator.errors import InvalidInput, UnknownAgent, check_count, check_text
+from orchestrator.errors import InvalidInput, UnknownAgent, check_count, check_name, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
     except pydantic.ValidationError as error:
         raise InvalidInput(_problems("options", error, _Options)) from None
     for tag in parsed.tags:
-        check_text("options.tags", tag)
+        check_name("options.tags", tag)
     check_text("options.key", parsed.key or "")
     options = replace(defaults or _DEFAULTS, **parsed.model_dump(exclude_unset=True))
     if options.start_by_s is not None and options.start_by_s <= options.start_after_s:

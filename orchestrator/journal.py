@@ -133,13 +133,15 @@ class Journal:
         """Write batches until ``close``. Shielded: the last word of a run must get through."""
         with self._service:
             while not (self._closing and not self._pending):
-                await self._some.wait()
+                with trio.move_on_after(self._store.pulse_s):
+                    await self._some.wait()
                 with trio.move_on_after(0 if self._closing else GATHER_S):
                     await self._hurry.wait()
                 # Whoever runs in the same turn has its say in the same transaction.
                 await trio.lowlevel.checkpoint()
                 batch = self._take()
-                if batch:
+                # An empty one is a pulse.
+                if batch or not self._closing:
                     await self._store_batch(batch)
 
     def close(self, within_s: float) -> None:

@@ -13,7 +13,7 @@ from orchestrator.errors import (
     KeyConflict,
     StartsRefused,
     StoreUnavailable,
-    check_text,
+    check_name,
 )
 from orchestrator.model import RunId, RunRecord, RunStatus
 from orchestrator.reading import RunReader
@@ -103,7 +103,7 @@ class Starter(RunReader):
         agent = self.agents.get(agent)
         arguments, given = agent.parse({} if input is None else dict(input), self.agents)
         run_id = new_run_id()
-        check_text("owner", owner)
+        check_name("owner", owner)
         record = RunRecord(
             id=run_id,
             root_id=run_id,
@@ -155,7 +155,7 @@ class Starter(RunReader):
             agent=agent.name,
             status=RunStatus.QUEUED,
             created_at=self._services.now(0),
-            owner=old.owner if owner is None else check_text("owner", owner),
+            owner=old.owner if owner is None else check_name("owner", owner),
             input=given,
             options=replace(old.options, start_after_s=0.0),
             rerun_of=old.id,

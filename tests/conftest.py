@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator import Orchestrator, open_orchestrator
+from tests import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 # A shell starts what runs in its background with SIGINT ignored, and so would be all that the
@@ -24,3 +25,17 @@ async def orchestrator() -> AsyncIterator[Orchestrator]:
     """An orchestrator in memory. A test that also asks for ``autojump_clock`` has virtual time."""
     async with open_orchestrator() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres_of_session() -> Iterator[postgres.Server]:
+    """One server for all tests; see ``postgres_server``."""
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_server(postgres_of_session: postgres.Server) -> postgres.Server:
+    """A PostgreSQL server that runs, and may be ended; the next test has it started again."""
+    postgres_of_session.start()
+    return postgres_of_session

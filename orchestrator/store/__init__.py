@@ -4,11 +4,10 @@ open_store(url)      the door
 protocol             what a store is asked to do
 memory               dicts, for tests and for programs that need no more
 sqlite               one file: one writer, a few readers, one process
-  connection         connections and transactions; what SQLite's errors mean
-  schema             the tables, how older files come by them, and the check of a file
-  lock               that nobody else has the file open
+postgresql           a database: one connection that writes, a pool that reads, one process
+sql                  what stores in SQL share: how one is read
   batch              a batch of writes as few statements
-  query              a page of runs as SQL
+  query              a page of runs
   codec              records as rows
 """
 
@@ -18,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import ExtraMissing, InvalidInput
 from orchestrator.store.memory import MemoryStore as MemoryStore
 from orchestrator.store.protocol import AppendEvent as AppendEvent
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
@@ -41,6 +40,7 @@ from orchestrator.store.sqlite import open_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
 
 @asynccontextmanager
@@ -52,27 +52,42 @@ async def open_store(url: str) -> AsyncIterator[Store]:
 
     Args:
         url: ``memory://``; ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``, where
-            the path is taken as it stands. A file that does not exist is made.
+            the path is taken as it stands, and a file that does not exist is made; or
+            ``postgresql://user:password@host:port/database``, any URL that libpq takes.
 
     Raises:
-        InvalidInput: no such kind of store, or the path cannot be used; nothing was made.
-        StoreInUse: the file is open already, in this process or in another.
-        StoreDamaged: the file is no store that this version can read; it was left as it is.
-        StoreUnavailable: the file cannot be written at present.
+        InvalidInput: no such kind of store, or what the URL names cannot be used; nothing was made.
+        ExtraMissing: it is one that needs a package which is not installed.
+        StoreInUse: the store is open already, in this process or in another.
+        StoreDamaged: it is no store that this version can read; it was left as it is.
+        StoreUnavailable: it cannot be written at present.
     """
-    match url.partition(":///"):
-        case ("sqlite", ":///", path) if path not in ("", ":memory:"):
-            async with open_sqlite(Path(path)) as sqlite:
-                yield sqlite
-        case _ if url == "memory://":
+    match url.partition("://"):
+        case ("memory", "://", ""):
             yield MemoryStore()
+        case ("sqlite", "://", path) if path.startswith("/") and path not in ("/", "/:memory:"):
+            async with open_sqlite(Path(path[1:])) as sqlite:
+                yield sqlite
+        case ("postgresql" | "postgres", "://", _):
+            async with _open_postgresql(url) as postgresql:
+                yield postgresql
         case _:
             raise InvalidInput(
                 [
                     (
                         "store",
                         f"{url!r} names no store; write sqlite:///runs.db,"
-                        " sqlite:////absolute/path/runs.db, or memory://",
+                        " sqlite:////absolute/path/runs.db, postgresql://host/database,"
+                        " or memory://",
                     )
                 ]
             )
+
+
+def _open_postgresql(url: str) -> AbstractAsyncContextManager[Store]:
+    # Its packages are optional, and take a while to import.
+    try:
+        from orchestrator.store.postgresql import open_postgresql
+    except ImportError as error:
+        raise ExtraMissing(error.name or "psycopg", "postgres") from error
+    return open_postgresql(url)

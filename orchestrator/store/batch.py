@@ -1,14 +1,10 @@
-"""A batch of writes as few SQL statements.
-
-Whenever a statement runs, its thread gives the interpreter to the event loop, which may be slow
-to give it back; so there is one statement for a hundred rows, and not one for each.
-"""
+"""A batch of writes as few SQL statements, each for as many rows as there are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from orchestrator.model import RunStatus
 from orchestrator.store.codec import encode, event_row, run_row
@@ -28,13 +24,10 @@ from orchestrator.store.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import apsw
-
     from orchestrator.model import RunId, RunRecord
     from orchestrator.store.codec import Row
     from orchestrator.store.protocol import Write
-
-_ROWS = 100
+    from orchestrator.store.sql import Value
 
 # The owner, the namespace and the key of an entry of data.
 _Entry = tuple[str, str, str]
@@ -43,24 +36,44 @@ _TERMINAL = ", ".join(f"'{status}'" for status in RunStatus if status.is_termina
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
+class Statement:
     """``<before> VALUES <row>, <row>, … <after>``."""
 
     before: str
     row: str
     after: str = ""
 
-    def execute(self, db: apsw.Connection, rows: Sequence[Row]) -> None:
-        for first in range(0, len(rows), _ROWS):
-            some = rows[first : first + _ROWS]
-            values = ", ".join([self.row] * len(some))
-            db.execute(
-                f"{self.before} VALUES {values} {self.after}",
-                tuple(chain.from_iterable(some)),
-            )
+    def sql(self, rows: int) -> str:
+        """Return it for so many rows, with ``?`` for each value."""
+        return f"{self.before} VALUES {', '.join([self.row] * rows)} {self.after}"
+
+    @property
+    def inserts_into(self) -> str | None:
+        """The table and its columns, if all that it does is to insert rows as they are."""
+        plain = not self.after and not set(self.row) - set("(?, )")
+        return self.before.removeprefix(_INSERT) if plain else None
 
 
-_RUNS = _Statement(
+_INSERT = "INSERT INTO "
+
+
+class Database(Protocol):
+    """What a batch needs of a connection, within a transaction of its owner's.
+
+    Attributes:
+        among: the condition that a column has one of the values of a JSON array of texts.
+    """
+
+    among: str
+
+    def execute(self, sql: str, *values: Value) -> Iterable[Row]:
+        """Execute SQL in which ``?`` stands for a value."""
+
+    def execute_rows(self, statement: Statement, rows: Sequence[Row]) -> None:
+        """Execute a statement for all of the rows, of which there may be none."""
+
+
+_RUNS = Statement(
     "INSERT INTO runs(id, root_id, parent_id, agent, owner, created_at, status, version, options,"
     " state, result)",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -68,48 +81,48 @@ _RUNS = _Statement(
     " state = excluded.state, result = excluded.result"
     f" WHERE runs.status NOT IN ({_TERMINAL})",
 )
-_INPUTS = _Statement(
+_INPUTS = Statement(
     "INSERT INTO inputs(number, input)", "((SELECT number FROM runs WHERE id = ?), ?)"
 )
-_TAGS = _Statement(
+_TAGS = Statement(
     "INSERT INTO run_tags(number, tag)",
     "((SELECT number FROM runs WHERE id = ?), ?)",
     "ON CONFLICT DO NOTHING",
 )
-_EVENTS = _Statement(
+_EVENTS = Statement(
     "INSERT INTO events(root_id, seq, run_id, type, at, data)", "(?, ?, ?, ?, ?, ?)"
 )
-_PARTIALS = _Statement(
+_PARTIALS = Statement(
     "INSERT INTO partials(run_id, value)",
     "(?, ?)",
     "ON CONFLICT(run_id) DO UPDATE SET value = excluded.value",
 )
-_STEPS = _Statement("INSERT INTO steps(root_id, path, name, value)", "(?, ?, ?, ?)")
-_DATA = _Statement(
+_STEPS = Statement("INSERT INTO steps(root_id, path, name, value)", "(?, ?, ?, ?)")
+_DATA = Statement(
     "INSERT INTO data(owner, namespace, key, run_id, value)",
     "(?, ?, ?, ?, ?)",
     "ON CONFLICT(owner, namespace, key)"
     " DO UPDATE SET run_id = excluded.run_id, value = excluded.value",
 )
-_DOCUMENTS = _Statement(
+_DOCUMENTS = Statement(
     "INSERT INTO documents(collection, key, value)",
     "(?, ?, ?)",
     "ON CONFLICT(collection, key) DO UPDATE SET value = excluded.value",
 )
-_DROPPED_DOCUMENTS = _Statement("DELETE FROM documents WHERE (collection, key) IN (", "(?, ?)", ")")
-_DROPPED_DATA = _Statement("DELETE FROM data WHERE (owner, namespace, key) IN (", "(?, ?, ?)", ")")
+_DROPPED_DOCUMENTS = Statement("DELETE FROM documents WHERE (collection, key) IN (", "(?, ?)", ")")
+_DROPPED_DATA = Statement("DELETE FROM data WHERE (owner, namespace, key) IN (", "(?, ?, ?)", ")")
 
-_KNOWN = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?))"
-_DISCARD = """
-DELETE FROM partials WHERE run_id IN (SELECT value FROM json_each(:ids));
-DELETE FROM artifacts WHERE run_id IN (SELECT value FROM json_each(:ids));
-DELETE FROM steps WHERE root_id IN (SELECT value FROM json_each(:ids));
-DELETE FROM data WHERE run_id IN (SELECT value FROM json_each(:ids));
-"""
+_KNOWN = "SELECT id FROM runs WHERE id {among}"
+_DISCARDS = (
+    "DELETE FROM partials WHERE run_id {among}",
+    "DELETE FROM artifacts WHERE run_id {among}",
+    "DELETE FROM steps WHERE root_id {among}",
+    "DELETE FROM data WHERE run_id {among}",
+)
 _DROP_ARTIFACT = "DELETE FROM artifacts WHERE run_id = ? AND name = ?"
 _ADD_CHUNK = """
 INSERT INTO artifacts(run_id, name, chunk, media_type, data)
-SELECT ?1, ?2, COALESCE(MAX(chunk) + 1, 0), ?3, ?4 FROM artifacts WHERE run_id = ?1 AND name = ?2
+SELECT ?, ?, COALESCE(MAX(chunk) + 1, 0), ?, ? FROM artifacts WHERE run_id = ? AND name = ?
 """
 
 
@@ -176,49 +189,54 @@ class Rows:
                 # It may have replaced the stored entry of another run, which is gone then too.
                 self.data[entry] = DropData(*entry)
 
-    def insert(self, db: apsw.Connection) -> None:
-        """Execute the statements, within a transaction of the caller's."""
+    def insert(self, db: Database) -> None:
+        """Execute the statements."""
         if self.runs:
             self._insert_runs(db)
-        _EVENTS.execute(db, self.events)
+        db.execute_rows(_EVENTS, self.events)
         if self.discarded:
-            db.execute(_DISCARD, {"ids": encode(self.discarded)})
-        _PARTIALS.execute(db, list(self.partials.items()))
+            for discard in _DISCARDS:
+                db.execute(discard.format(among=db.among), encode(self.discarded))
+        db.execute_rows(_PARTIALS, list(self.partials.items()))
         for artifact in self.artifacts:
             _insert_artifact(db, artifact)
-        _STEPS.execute(
-            db, [(step.root_id, step.path, step.name, step.value) for step in self.steps]
+        db.execute_rows(
+            _STEPS, [(step.root_id, step.path, step.name, step.value) for step in self.steps]
         )
         self._change_data(db)
         self._change_documents(db)
 
-    def _change_data(self, db: apsw.Connection) -> None:
+    def _change_data(self, db: Database) -> None:
         saved = [(e, write) for e, write in self.data.items() if isinstance(write, SaveData)]
-        _DATA.execute(db, [(*entry, write.run_id, write.value) for entry, write in saved])
-        _DROPPED_DATA.execute(
-            db, [entry for entry, write in self.data.items() if isinstance(write, DropData)]
+        db.execute_rows(_DATA, [(*entry, write.run_id, write.value) for entry, write in saved])
+        db.execute_rows(
+            _DROPPED_DATA,
+            [entry for entry, write in self.data.items() if isinstance(write, DropData)],
         )
 
-    def _change_documents(self, db: apsw.Connection) -> None:
+    def _change_documents(self, db: Database) -> None:
         saved = [
             (*name, write.value)
             for name, write in self.documents.items()
             if isinstance(write, SaveDocument)
         ]
-        _DOCUMENTS.execute(db, saved)
-        _DROPPED_DOCUMENTS.execute(
-            db, [n for n, write in self.documents.items() if isinstance(write, DropDocument)]
+        db.execute_rows(_DOCUMENTS, saved)
+        db.execute_rows(
+            _DROPPED_DOCUMENTS,
+            [n for n, write in self.documents.items() if isinstance(write, DropDocument)],
         )
 
-    def _insert_runs(self, db: apsw.Connection) -> None:
-        known = set(chain.from_iterable(db.execute(_KNOWN, (encode(list(self.runs)),))))
+    def _insert_runs(self, db: Database) -> None:
+        known_runs = db.execute(_KNOWN.format(among=db.among), encode(list(self.runs)))
+        known = set(chain.from_iterable(known_runs))
         new = [run for run in self.runs.values() if run.id not in known]
-        _RUNS.execute(db, [run_row(run) for run in self.runs.values()])
-        _INPUTS.execute(db, [(run.id, encode(run.input)) for run in new])
-        _TAGS.execute(db, [(run.id, tag) for run in new for tag in run.tags])
+        db.execute_rows(_RUNS, [run_row(run) for run in self.runs.values()])
+        db.execute_rows(_INPUTS, [(run.id, encode(run.input)) for run in new])
+        db.execute_rows(_TAGS, [(run.id, tag) for run in new for tag in run.tags])
 
 
-def _insert_artifact(db: apsw.Connection, write: SaveArtifact) -> None:
+def _insert_artifact(db: Database, write: SaveArtifact) -> None:
+    place = (write.run_id, write.name)
     if not write.append:
-        db.execute(_DROP_ARTIFACT, (write.run_id, write.name))
-    db.execute(_ADD_CHUNK, (write.run_id, write.name, write.media_type, write.data))
+        db.execute(_DROP_ARTIFACT, *place)
+    db.execute(_ADD_CHUNK, *place, write.media_type, write.data, *place)

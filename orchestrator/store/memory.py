@@ -13,6 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
 from itertools import islice
+from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, assert_never
 
@@ -57,6 +58,8 @@ class MemoryStore:
     Every method begins with a checkpoint and does the rest in one step, so that nothing, a batch
     of writes least of all, can be cancelled half-way or seen half done.
     """
+
+    pulse_s = inf
 
     def __init__(self) -> None:
         self._runs: dict[str, RunRecord] = {}

@@ -1,7 +1,7 @@
-"""What a store is asked to do. Implementations: ``memory``, ``sqlite``.
+"""What a store is asked to do. Implementations: ``memory``, ``sqlite``, ``postgresql``.
 
 Writes come from one journal, in order, as batches; a batch is atomic: all of it is durable when
-``write`` returns, or none of it is stored and ``write`` raises ``StoreUnavailable``. Reads may
+``write`` returns, or none of it is to be seen and ``write`` raises ``StoreUnavailable``. Reads may
 come from many tasks at once and see every batch whose ``write`` has returned.
 """
 
@@ -182,7 +182,14 @@ class StoredStep:
 
 
 class Store(Protocol):
-    """Where runs, events, what runs leave behind, durable steps and data are durable."""
+    """Where runs, events, what runs leave behind, durable steps and data are durable.
+
+    Attributes:
+        pulse_s: an empty batch is to be written when nothing was for so many seconds, so that a
+            process from which the store was taken learns of it soon; ``inf`` where none can be.
+    """
+
+    pulse_s: float
 
     async def write(self, batch: Sequence[Write]) -> None:
         """Make the whole batch durable. Cannot be cancelled half-way.
@@ -190,7 +197,11 @@ class Store(Protocol):
         A ``SaveRun`` for a run that is terminal in the store changes nothing.
 
         Raises:
-            StoreUnavailable: nothing of the batch was stored; the caller may try it again.
+            StoreUnavailable: it is not stored, or that cannot be told at present. The caller may
+                try that very object again, as often as need be: it is stored once.
+            ValueError: an event's (root_id, seq) or a step's (root_id, path, name) is not new,
+                or a value is not JSON; nothing of the batch was stored.
+            StoreInUse: another process has taken the store. It is lost for good.
         """
 
     async def get(self, run_id: str) -> RunRecord | None:

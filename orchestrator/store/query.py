@@ -1,10 +1,10 @@
 """A page of runs as SQL whose cost does not grow with the pages before it.
 
 The condition that probably leaves the fewest runs picks the index, and the page is read along
-it, newest first, from the cursor on. SQLite would rather sort than do that as soon as it has
+it, newest first, from the cursor on. A database would rather sort than do that as soon as it has
 several conditions to choose from, or several statuses to accept; so the other conditions are
-written such that no index fits them (``+column``), and several statuses are several selects, each
-in order, which SQLite merges.
+written such that no index fits them (``column || ''``), and several statuses are several selects,
+each in order, which are merged.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ RUN_COLUMNS = (
 )
 
 _BEYOND_ALL = 2**63 - 1
+_NEWEST = " ORDER BY number DESC LIMIT ?"
 
 # A column, and the values of which a run must have one.
 _Condition = tuple[str, tuple[str, ...]]
@@ -41,25 +42,33 @@ def read_cursor(after: str) -> int:
     return int(after)
 
 
-def page_query(where: RunFilter, after: str | None, limit: int) -> tuple[str, list[str | int]]:
+def page_query(
+    where: RunFilter, after: str | None, limit: int, *, merges: bool
+) -> tuple[str, list[str | int]]:
     """Return the SQL for up to ``limit`` runs after the cursor, and the values to bind.
+
+    Args:
+        merges: several selects, each in order, are merged in that order by themselves; else each
+            is limited on its own, so that what is then sorted is never much.
 
     Raises:
         InvalidInput: ``after`` is not a cursor of ours.
     """
     conditions = _conditions(where)
     column, values = conditions[0] if conditions else ("", ())
-    source = "run_tags CROSS JOIN runs USING (number)" if column == "tag" else "runs"
+    source = "run_tags JOIN runs USING (number)" if column == "tag" else "runs"
     rest = "".join(map(_unindexed, conditions[1:]))
     select = f"SELECT {RUN_COLUMNS} FROM {source} WHERE number < ?{rest}"
     bound: list[str | int] = [_BEYOND_ALL if after is None else read_cursor(after)]
     bound += [value for _, accepted in conditions[1:] for value in accepted]
     if conditions:
-        # To accept no status at all is to ask for the status that no run has.
-        either = values or ("",)
-        select = " UNION ALL ".join([f"{select} AND {column} = ?"] * len(either))
-        bound = [item for value in either for item in (*bound, value)]
-    return f"{select} ORDER BY number DESC LIMIT ?", [*bound, limit]
+        select = f"{select} AND {column} = ?"
+        limits = []
+        if len(values) > 1 and not merges:
+            select, limits = f"({select}{_NEWEST})", [limit]
+        select = " UNION ALL ".join([select] * len(values))
+        bound = [item for value in values for item in (*bound, value, *limits)]
+    return select + _NEWEST, [*bound, limit]
 
 
 def _conditions(where: RunFilter) -> list[_Condition]:
@@ -67,9 +76,10 @@ def _conditions(where: RunFilter) -> list[_Condition]:
 
     Few runs are live at any time; most have ended, and most are roots.
     """
-    statuses = None if where.statuses is None else tuple(dict.fromkeys(where.statuses))
-    live = statuses is not None and not any(status.is_terminal for status in statuses)
-    wanted = (
+    live = where.statuses is not None and not any(each.is_terminal for each in where.statuses)
+    # To accept no status at all is to ask for the status that no run has.
+    statuses = None if where.statuses is None else tuple(dict.fromkeys(where.statuses)) or ("",)
+    wanted: tuple[tuple[str, tuple[str, ...] | None], ...] = (
         ("root_id", _one(where.root)),
         ("parent_id", _one(where.parent or None)),
         ("status", statuses if live else None),
@@ -92,4 +102,4 @@ def _unindexed(condition: _Condition) -> str:
         return (
             " AND EXISTS (SELECT 1 FROM run_tags AS t WHERE t.tag = ? AND t.number = runs.number)"
         )
-    return f" AND +{column} IN ({', '.join('?' * len(values))})"
+    return f" AND ({column} || '') IN ({', '.join('?' * len(values))})"

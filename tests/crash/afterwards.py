@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 
@@ -20,9 +20,6 @@ from orchestrator import (
 )
 from orchestrator.events import ENDINGS
 from orchestrator.store import open_store
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _reborn: Counter[str] = Counter()
 
@@ -103,12 +100,13 @@ class Figures:
         )
 
 
-async def look(path: Path, told: Told, figures: Figures) -> dict[str, RunRecord]:
+async def look(url: str, told: Told, figures: Figures) -> dict[str, RunRecord]:
     """Read the store as the kill has left it, before anybody settles anything."""
-    db = apsw.Connection(str(path))
-    assert db.pragma("integrity_check") == "ok"
-    db.close()
-    async with open_store(f"sqlite:///{path}") as store:
+    if url.startswith("sqlite:///"):
+        db = apsw.Connection(url.removeprefix("sqlite:///"))
+        assert db.pragma("integrity_check") == "ok"
+        db.close()
+    async with open_store(url) as store:
         found = {run_id: await store.get(run_id) for run_id in told.started}
         for run_id, ticks in told.ticks.items():
             feed = await store.events(run_id, after=0, limit=1_000_000)
@@ -135,10 +133,9 @@ def _check_ticks(feed: list[Event], ticks: list[tuple[int, float]], figures: Fig
     figures.lost_s.append(ticks[-1][1] - lost[0] if lost else 0.0)
 
 
-async def settle(path: Path, told: Told, before: dict[str, RunRecord], figures: Figures) -> None:
+async def settle(url: str, told: Told, before: dict[str, RunRecord], figures: Figures) -> None:
     """Open the store for good and check what has become of everything."""
     _reborn.clear()
-    url = f"sqlite:///{path}"
     async with open_orchestrator(url, agents=BRIEF) as orchestrator:
         for run in orchestrator.registry:
             await run.wait()

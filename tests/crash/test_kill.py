@@ -23,15 +23,17 @@ from tests.crash.life import some_start, some_stop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.postgres import Server
+
 LIVES = 3
 
 
 class Life:
     """A process that is to be killed, and what it has said so far."""
 
-    def __init__(self, path: Path, how: str) -> None:
+    def __init__(self, store: str, how: str) -> None:
         self.said: list[dict[str, Any]] = []
-        command = [sys.executable, "-m", "tests.crash.life", f"sqlite:///{path}", how]
+        command = [sys.executable, "-m", "tests.crash.life", store, how]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]
         )
@@ -72,23 +74,23 @@ def explained(seed: int) -> Iterator[None]:
         raise
 
 
-def rounds_of_lives(path: Path, seed: int, figures: Figures) -> None:
+def rounds_of_lives(store: str, seed: int, figures: Figures) -> None:
     """Kill several lives of one store, one after the other; check after each and at the end."""
     rng, told = random.Random(seed), Told()
     before: dict[str, Any] = {}
     for n in range(LIVES):
         told.next_life()
-        life = Life(path, str(seed * LIVES + n))
+        life = Life(store, str(seed * LIVES + n))
         time.sleep(rng.choice([rng.uniform(0, 0.05), rng.uniform(0, 0.4)]))
         for words in life.kill():
             told.hear(words)
         figures.kills += 1
-        before = trio.run(look, path, told, figures)
-    finish(path, told, before, figures)
+        before = trio.run(look, store, told, figures)
+    finish(store, told, before, figures)
 
 
-def finish(path: Path, told: Told, before: dict[str, Any], figures: Figures) -> None:
-    trio.run(settle, path, told, before, figures)
+def finish(store: str, told: Told, before: dict[str, Any], figures: Figures) -> None:
+    trio.run(settle, store, told, before, figures)
     figures.starts += len(told.started)
     figures.stops += len(told.stopping)
     figures.ends += len(told.ended)
@@ -99,16 +101,29 @@ def test_an_embedded_orchestrator_is_killed(rounds: int, tmp_path: Path) -> None
     figures, base = Figures(), random.SystemRandom().randrange(10**6) * 1000
     for seed in range(base, base + rounds):
         with explained(seed):
-            rounds_of_lives(tmp_path / f"{seed}.db", seed, figures)
+            rounds_of_lives(f"sqlite:///{tmp_path / f'{seed}.db'}", seed, figures)
     print(figures)
     assert figures.starts > rounds
     assert figures.stops > 0
 
 
+@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_an_embedded_orchestrator_on_postgresql_is_killed(
+    rounds: int, postgres_server: Server
+) -> None:
+    figures, base = Figures(), random.SystemRandom().randrange(10**6) * 1000
+    for seed in range(base, base + rounds):
+        with explained(seed):
+            rounds_of_lives(postgres_server.make_database("lives"), seed, figures)
+    print(figures)
+    assert figures.starts > rounds
+
+
 async def ask(url: str, seed: str, told: Told, live: list[str]) -> None:
     """Start and stop runs over HTTP at random, until the server is gone."""
     rng = random.Random(seed)
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    # Without certificates: to load them may take longer than the server lives.
+    async with httpx.AsyncClient(base_url=url, timeout=30, verify=False) as client:
         with suppress(httpx.TransportError):
             while True:
                 if len(live) < 5 or rng.random() < 0.5:
@@ -152,21 +167,37 @@ def test_a_server_is_killed(rounds: int, tmp_path: Path) -> None:
     figures, base = Figures(), random.SystemRandom().randrange(10**6) * 1000
     for seed in range(base, base + rounds):
         with explained(seed):
-            path, told, before = tmp_path / f"{seed}.db", Told(), {}
-            for n in range(LIVES):
-                told.next_life()
-                life = Life(path, "serve")
-                earlier = set(told.stopping), set(told.ended)
-                trio.run(partial(drive, life, seed * LIVES + n, told))
-                began = [words["began"] for words in life.said if "began" in words]
-                assert not earlier[0].intersection(began)
-                assert not earlier[1].intersection(began)
-                for words in life.said:
-                    if "tick" in words:
-                        told.hear(words)
-                told.began.update(began)
-                figures.kills += 1
-                before = trio.run(look, path, told, figures)
-            finish(path, told, before, figures)
+            rounds_of_servers(f"sqlite:///{tmp_path / f'{seed}.db'}", seed, figures)
     print(figures)
     assert figures.starts > rounds
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
+def test_a_server_on_postgresql_is_killed(postgres_server: Server) -> None:
+    figures, seed = Figures(), random.SystemRandom().randrange(10**9)
+    with explained(seed):
+        rounds_of_servers(postgres_server.make_database("lives"), seed, figures)
+    print(figures)
+    assert figures.starts > 1
+
+
+def rounds_of_servers(store: str, seed: int, figures: Figures) -> None:
+    """Kill several servers on one store, one after the other; check after each and at the end."""
+    told = Told()
+    before: dict[str, Any] = {}
+    for n in range(LIVES):
+        told.next_life()
+        life = Life(store, "serve")
+        earlier = set(told.stopping), set(told.ended)
+        trio.run(partial(drive, life, seed * LIVES + n, told))
+        began = [words["began"] for words in life.said if "began" in words]
+        assert not earlier[0].intersection(began)
+        assert not earlier[1].intersection(began)
+        for words in life.said:
+            if "tick" in words:
+                told.hear(words)
+        told.began.update(began)
+        figures.kills += 1
+        before = trio.run(look, store, told, figures)
+    finish(store, told, before, figures)

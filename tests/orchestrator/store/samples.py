@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from orchestrator.events import Event
@@ -23,9 +24,22 @@ from orchestrator.model import (
     StopSource,
     Usage,
 )
-from orchestrator.store import AppendEvent, SaveData, SaveRun, SaveStep
+from orchestrator.store import AppendEvent, RunFilter, SaveData, SaveRun, SaveStep
 
 AT = "2026-01-02T03:04:05.678901Z"
+
+# Every combination of conditions.
+FILTERS = [
+    RunFilter(statuses=statuses, agent=agent, owner=owner, tag=tag, root=root, parent=parent)
+    for statuses, agent, owner, tag, root, parent in product(
+        (None, (RunStatus.RUNNING,), (RunStatus.STOPPED, RunStatus.RUNNING), tuple(RunStatus)),
+        (None, "a"),
+        (None, "o"),
+        (None, "t"),
+        (None, "r"),
+        (None, "", "p"),
+    )
+]
 
 
 def make_run(

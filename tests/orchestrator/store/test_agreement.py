@@ -1,4 +1,4 @@
-"""Both stores agree, whatever is written: random batches of steps, data and discards."""
+"""All stores agree, whatever is written: random batches of steps, data and discards."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from orchestrator.store import (
 
 if TYPE_CHECKING:
     from orchestrator.store import Store, Write
+    from tests.postgres import Server
 
 # Few of each, so that they meet.
 RUNS = st.sampled_from([RunId("r"), RunId("s")])
@@ -69,15 +70,25 @@ async def taken(store: Store, batch: list[Write]) -> bool:
 
 
 async def compare(url: str, given: list[list[Write]]) -> None:
-    async with open_store("memory://") as memory, open_store(url) as sqlite:
+    async with open_store("memory://") as memory, open_store(url) as other:
         for batch in given:
-            assert await taken(memory, batch) == await taken(sqlite, batch)
-            assert await contents(memory) == await contents(sqlite)
+            assert await taken(memory, batch) == await taken(other, batch)
+            assert await contents(memory) == await contents(other)
 
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(batches)
-def test_both_stores_agree(given: list[list[Write]]) -> None:
+def test_memory_and_sqlite_agree(given: list[list[Write]]) -> None:
     with TemporaryDirectory() as folder:
         trio.run(compare, f"sqlite:///{Path(folder) / 'runs.db'}", given)
+
+
+@pytest.mark.slow
+def test_memory_and_postgresql_agree(postgres_server: Server) -> None:
+    @settings(deadline=None, max_examples=50)
+    @given(batches)
+    def agree(given: list[list[Write]]) -> None:
+        trio.run(compare, postgres_server.make_database("stores"), given)
+
+    agree()

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import StoreUnavailable
 from orchestrator.model import Progress, RunId, RunOptions, RunRecord, RunStatus
 from orchestrator.store import RunFilter, SaveRun, StoredStep, open_store
-from orchestrator.store import schema as current
+from orchestrator.store.sqlite import schema as current
 from tests.orchestrator.store.samples import AT, append, entry, full_record, make_event, step
 
 if TYPE_CHECKING:

@@ -58,7 +58,8 @@ async def test_a_relative_path_is_relative_to_the_working_folder(
         "sqlite:///:memory:",
         "memory://x",
         "memory:///",
-        "postgresql:///x",
+        "mysql://localhost/x",
+        "postgresql:/x",
     ],
 )
 async def test_a_url_that_names_no_store_is_refused(url: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator import Context, Orchestrator, agent
 from orchestrator.errors import InvalidInput
 from orchestrator.model import Progress, Question, RunStatus, Usage
 from orchestrator.store import RunFilter, RunPage, SaveRun
@@ -184,3 +185,26 @@ async def test_a_cursor_beyond_the_newest_run_shows_all(store: Store) -> None:
     await store.write([save("1"), save("2")])
     page = await store.page(RunFilter(), after="999999", limit=10)
     assert [run.id for run in page.runs] == ["2", "1"]
+
+
+# What is refused before it gets here
+
+
+@pytest.mark.parametrize("field", ["owner", "options.tags"])
+async def test_what_runs_are_found_by_is_bounded(orchestrator: Orchestrator, field: str) -> None:
+    """One that no index takes would keep the batch of everybody out of the store."""
+
+    @agent
+    async def quick(ctx: Context) -> None:
+        """Do nothing."""
+
+    for text, fits in (("é" * 127 + "e", True), ("é" * 128, False)):
+        given: dict[str, Any] = {"owner": text} if field == "owner" else {"tags": [text]}
+        if fits:
+            await (await orchestrator.start(quick, **given)).wait()
+            continue
+        with pytest.raises(
+            InvalidInput, match="has 256 bytes as UTF-8, but may have 255"
+        ) as caught:
+            await orchestrator.start(quick, **given)
+        assert [name for name, _ in caught.value.problems] == [field]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from itertools import product
 from typing import TYPE_CHECKING
 
 import apsw
@@ -14,8 +13,8 @@ from orchestrator.model import RunId, RunStatus
 from orchestrator.store import DropData, RunFilter, SaveArtifact, SqliteStore
 from orchestrator.store.batch import _DROPPED_DATA
 from orchestrator.store.query import page_query
-from orchestrator.store.sqlite import _DATA_KEYS
-from tests.orchestrator.store.samples import append, entry, make_run, save
+from orchestrator.store.sql import _DATA_KEYS
+from tests.orchestrator.store.samples import FILTERS, append, entry, make_run, save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,8 +125,9 @@ async def test_a_commit_is_synced(sqlite: SqliteStore) -> None:
 
 
 async def test_keys_are_read_along_an_index_within_both_bounds(sqlite: SqliteStore) -> None:
-    values = ("ann", "s", "p", b"p\xff", "", 10)
-    plan = [row[3] for row in sqlite._writer.execute(f"EXPLAIN QUERY PLAN {_DATA_KEYS}", values)]
+    values = ("ann", "s", "p", "p", "", 10)
+    sql = _DATA_KEYS.format(key_begins_with=SqliteStore.key_begins_with)
+    plan = [row[3] for row in sqlite._writer.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
     assert plan == [
         "SEARCH data USING COVERING INDEX sqlite_autoindex_data_1"
         " (owner=? AND namespace=? AND key>? AND key<?)"
@@ -144,26 +144,13 @@ async def test_many_entries_are_dropped_along_an_index(sqlite: SqliteStore) -> N
     await sqlite.write([entry("r", f"{n:03}") for n in range(250)])
     await sqlite.write([DropData("ann", "s", f"{n:03}") for n in range(249)])
     assert await sqlite.data_keys("ann", "s", prefix="", after="", limit=9) == ["249"]
-    sql = f"EXPLAIN QUERY PLAN {_DROPPED_DATA.before} VALUES (1, 2, 3) {_DROPPED_DATA.after}"
-    plan = [row[3] for row in sqlite._writer.execute(sql)]
+    sql = f"EXPLAIN QUERY PLAN {_DROPPED_DATA.sql(1)}"
+    plan = [row[3] for row in sqlite._writer.execute(sql, (1, 2, 3))]
     assert plan[0].startswith("SEARCH data USING COVERING INDEX"), plan
 
 
-FILTERS = [
-    RunFilter(statuses=statuses, agent=agent, owner=owner, tag=tag, root=root, parent=parent)
-    for statuses, agent, owner, tag, root, parent in product(
-        (None, (RunStatus.RUNNING,), (RunStatus.STOPPED, RunStatus.RUNNING), tuple(RunStatus)),
-        (None, "a"),
-        (None, "o"),
-        (None, "t"),
-        (None, "r"),
-        (None, "", "p"),
-    )
-]
-
-
 def plan_of(store: SqliteStore, where: RunFilter) -> list[str]:
-    sql, values = page_query(where, "7", 10)
+    sql, values = page_query(where, "7", 10, merges=True)
     return [row[3] for row in store._writer.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
 
 

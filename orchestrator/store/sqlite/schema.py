@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from orchestrator.errors import StoreDamaged, StoreUnavailable
-from orchestrator.store.connection import transaction
+from orchestrator.store.sqlite.connection import transaction
 
 if TYPE_CHECKING:
     from pathlib import Path

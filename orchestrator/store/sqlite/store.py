@@ -1,0 +1,140 @@
+"""A store in one SQLite file: one connection that writes, a few that read, all in threads."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, asynccontextmanager, closing
+from functools import partial
+from itertools import chain
+from math import inf
+from typing import TYPE_CHECKING, TypeVar
+
+import apsw
+import trio
+
+from orchestrator.cleanup import bounded
+from orchestrator.errors import InvalidInput, StoreDamaged, StoreUnavailable
+from orchestrator.store.batch import Rows
+from orchestrator.store.sql import SqlStore
+from orchestrator.store.sqlite.connection import connect, explained, transaction
+from orchestrator.store.sqlite.lock import locked
+from orchestrator.store.sqlite.schema import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from orchestrator.store.batch import Statement
+    from orchestrator.store.codec import Row
+    from orchestrator.store.protocol import Write
+    from orchestrator.store.sql import Value
+
+T = TypeVar("T")
+
+READERS = 4
+# Closing moves the log into the file, so it may take a while on a slow disk. Beyond this bound it
+# goes on in its thread, and the file stays locked until it is done.
+CLOSE_S = 10.0
+
+# Rows of one statement. Whenever a statement runs, its thread gives the interpreter to the event
+# loop, which may be slow to give it back.
+_ROWS = 100
+
+
+class SqliteDatabase:
+    """A connection as a batch of writes needs it."""
+
+    among = "IN (SELECT value FROM json_each(?))"
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def execute(self, sql: str, *values: Value) -> Iterable[Row]:
+        """See ``batch.Database``."""
+        return self._db.execute(sql, values)
+
+    def execute_rows(self, statement: Statement, rows: Sequence[Row]) -> None:
+        """See ``batch.Database``."""
+        for first in range(0, len(rows), _ROWS):
+            some = rows[first : first + _ROWS]
+            self._db.execute(statement.sql(len(some)), tuple(chain.from_iterable(some)))
+
+
+class SqliteStore(SqlStore):
+    """The ``Store`` of one process, in one file; made by ``open_sqlite``."""
+
+    # The file is locked, so nobody takes it away from the process that has it.
+    pulse_s = inf
+    # Bytes that are no text lie behind every key with the prefix.
+    key_begins_with = "key < (? || x'ff')"
+    merges = True
+
+    def __init__(
+        self, path: Path, writer: apsw.Connection, readers: Sequence[apsw.Connection]
+    ) -> None:
+        self._path = path
+        self._writer = writer
+        self._writing = trio.CapacityLimiter(1)
+        # A thread that reads takes one out and puts it back; the limiter sees that one is there.
+        self._idle = list(readers)
+        self._reading = trio.CapacityLimiter(len(readers))
+
+    async def write(self, batch: Sequence[Write]) -> None:
+        """Make the whole batch durable in one transaction; see ``Store.write``."""
+        await trio.to_thread.run_sync(self._write, batch, limiter=self._writing)
+
+    def _write(self, batch: Sequence[Write]) -> None:
+        rows = Rows.of(batch)
+        try:
+            with explained(self._path), transaction(self._writer):
+                rows.insert(SqliteDatabase(self._writer))
+        except apsw.ConstraintError as error:
+            raise ValueError(
+                f"{self._path}: a write contradicts what is stored: {error}"
+            ) from error
+        except StoreDamaged as error:
+            # Runs that are under way can still be stopped, so this is no reason to fall over.
+            raise StoreUnavailable(str(error)) from error
+
+    async def _read(self, decode: Callable[[Row], T], sql: str, *values: Value) -> list[T]:
+        query = partial(self._query, decode, sql, values)
+        return await trio.to_thread.run_sync(query, limiter=self._reading)
+
+    def _query(self, decode: Callable[[Row], T], sql: str, values: Sequence[Value]) -> list[T]:
+        reader = self._idle.pop()
+        try:
+            with explained(self._path):
+                rows = reader.execute(sql, values).fetchall()
+        finally:
+            self._idle.append(reader)
+        return [decode(row) for row in rows]
+
+
+@asynccontextmanager
+async def open_sqlite(path: Path) -> AsyncIterator[SqliteStore]:
+    """Open the file, which is made if absent; see ``open_store``."""
+    store, closing_stack = await trio.to_thread.run_sync(_open, path)
+    try:
+        yield store
+    finally:
+        with bounded(CLOSE_S):
+            await trio.to_thread.run_sync(closing_stack.close, abandon_on_cancel=True)
+
+
+def _open(path: Path) -> tuple[SqliteStore, ExitStack]:
+    # Two names of one file are one store, and have one lock.
+    path = path.resolve()
+    if not path.parent.is_dir():
+        raise InvalidInput([("store", f"there is no folder {path.parent}; make it first")])
+    if path.is_dir():
+        raise InvalidInput([("store", f"{path} is a folder; name a file in it")])
+    with ExitStack() as stack:
+        stack.enter_context(locked(path))
+        with explained(path):
+            writer = stack.enter_context(closing(connect(path)))
+            prepare(writer, path)
+            readers = [stack.enter_context(closing(connect(path))) for _ in range(READERS)]
+            for reader in readers:
+                reader.pragma("query_only", True)
+        # Closed in the opposite order: the writer, as the last one out, empties the log into the
+        # file and removes it; then the lock goes.
+        return SqliteStore(path, writer, readers), stack.pop_all()
