@@ -14,6 +14,7 @@ from api.auth.noting import note_the_rest
 from api.logs import log_answer
 from api.metrics import Metrics
 from api.stream import Streams
+from orchestrator import come_from
 
 if TYPE_CHECKING:
     from orchestrator import Orchestrator
@@ -46,6 +47,7 @@ def create_app(
     answered.install(app, measures.answered, log_answer)
     metrics.install(app, measures)
     guard.install(app, access or Access())
+    app.before_request(_take_traceparent)
     app.before_request(_read_body)
     app.after_request(note_the_rest)
     for module in (runs, feeds, controls, files, login, audit, socket, dashboard):
@@ -71,6 +73,11 @@ def _readyz_of(orchestrator: Orchestrator) -> Any:
         return body, 503 if reasons else 200
 
     return readyz
+
+
+async def _take_traceparent() -> None:
+    """Let runs that the request starts be part of the trace that it is part of."""
+    come_from(request.headers.get("traceparent", ""))
 
 
 async def _read_body() -> Response | None:

@@ -21,6 +21,7 @@ from api.logs import RunLog
 from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
+from api.tracing import tracing
 from orchestrator import StopMode, StopSource, open_orchestrator
 
 if TYPE_CHECKING:
@@ -102,9 +103,15 @@ async def serve_forever(
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         metrics = Metrics()
-        async with open_orchestrator(
-            store, agents=agents, watchdog_s=WATCHDOG_S, observers=[metrics, RunLog()]
-        ) as orchestrator:
+        async with (
+            tracing() as traces,
+            open_orchestrator(
+                store,
+                agents=agents,
+                watchdog_s=WATCHDOG_S,
+                observers=[metrics, RunLog(), *traces.observers],
+            ) as orchestrator,
+        ):
             async with (
                 open_server(
                     orchestrator, host=host, port=port, access=access, metrics=metrics
@@ -116,6 +123,7 @@ async def serve_forever(
                 await _drain(orchestrator, signals, grace_s)
             unstored = len(orchestrator.registry)
             if orchestrator.stuck or unstored:
+                await traces.close()
                 _leave_without(orchestrator, 1 if unstored else 0)
     return 0
 

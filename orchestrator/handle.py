@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.agent import as_json, parse_options
 from orchestrator.context import running_in
 from orchestrator.errors import IllegalTransition, RunEnded, check_text
+from orchestrator.sections import current_section
 from orchestrator.stack import TaskStack, frames_of, task_tree
 from orchestrator.stopping import stop_request
 
@@ -139,6 +140,12 @@ class Handle:
         """Wait until the run has ended, and return its final record. A checkpoint."""
         await self.ended.wait()
         return self.record
+
+    def traceparent(self) -> str:
+        """Return where the code at hand stands in a trace, for what it calls; empty for nowhere."""
+        section = current_section()
+        operation = section.number if section is not None and not section.holds else None
+        return self.services.observers.traceparent(self.record, operation)
 
     def stack(self) -> list[TaskStack]:
         """Return the await stack of each live task of the run and its sub-agents."""

@@ -249,6 +249,7 @@ class RunRecord:
         waiting_for: the oldest question that no person has answered yet.
         usage: what the run and everything below it spent on language models.
         rerun_of: the run that this one repeats.
+        traceparent: where the starter of the root stands in a trace; empty for nowhere.
     """
 
     id: RunId
@@ -271,6 +272,7 @@ class RunRecord:
     waiting_for: Question | None = None
     usage: Usage = field(default_factory=Usage)
     rerun_of: RunId | None = None
+    traceparent: str = ""
     stop: Receipt | None = None
     version: int = 1
 

@@ -18,6 +18,7 @@ from orchestrator.run import Run
 from orchestrator.steps import before
 from orchestrator.store.protocol import SaveStep
 from orchestrator.supervise import refuse_unstored
+from orchestrator.trace import caller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +86,7 @@ class Starter(RunReader):
             agent=agent.name,
             status=RunStatus.QUEUED,
             created_at=self._services.now(0),
+            traceparent=caller(),
             owner=owner,
             input=given,
             options=agent.parse_options(options or {}),
@@ -131,6 +133,7 @@ class Starter(RunReader):
             agent=agent.name,
             status=RunStatus.QUEUED,
             created_at=self._services.now(0),
+            traceparent=caller(),
             owner=old.owner if owner is None else check_text("owner", owner),
             input=given,
             options=old.options,
