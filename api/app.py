@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from quart import Response, g, request
 from quart_trio import QuartTrio
@@ -16,6 +16,7 @@ from api.calls import decode_json
 from api.logs import log_answer
 from api.metrics import Metrics
 from api.stream import Streams
+from orchestrator import come_from
 
 if TYPE_CHECKING:
     from orchestrator import Orchestrator
@@ -48,6 +49,7 @@ def create_app(
     answered.install(app, measures.answered, log_answer)
     metrics.install(app, measures)
     guard.install(app, access or Access())
+    app.before_request(_take_traceparent)
     app.before_request(_read_body)
     app.after_request(note_the_rest)
     app.after_request(harden)
@@ -76,13 +78,18 @@ def _readyz_of(orchestrator: Orchestrator) -> Any:
     return readyz
 
 
+async def _take_traceparent() -> None:
+    """Let runs that the request starts be part of the trace that it is part of."""
+    come_from(request.headers.get("traceparent", ""))
+
+
 async def _read_body() -> Response | None:
     """Read and decode the body here, so that a handler can act before it first waits.
 
     It must be read in any case: a response that overtakes its request's body would leave a dead
     connection behind.
     """
-    raw = await request.get_data(as_text=False)
+    raw = cast("bytes", await request.get_data(as_text=False))
     g.body = None
     if raw and request.method in ("POST", "PUT", "PATCH"):
         try:

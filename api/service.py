@@ -21,6 +21,7 @@ from api.logs import RunLog
 from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
+from api.tracing import tracing
 from orchestrator import MAX_QUEUED, StopMode, StopSource, open_orchestrator
 
 if TYPE_CHECKING:
@@ -114,15 +115,18 @@ async def serve_forever(
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         metrics = Metrics()
-        async with open_orchestrator(
-            store,
-            agents=agents,
-            max_workers=max_workers,
-            max_running=max_running,
-            max_queued=max_queued,
-            watchdog_s=WATCHDOG_S,
-            observers=[metrics, RunLog()],
-        ) as orchestrator:
+        async with (
+            tracing() as traces,
+            open_orchestrator(
+                store,
+                agents=agents,
+                max_workers=max_workers,
+                max_running=max_running,
+                max_queued=max_queued,
+                watchdog_s=WATCHDOG_S,
+                observers=[metrics, RunLog(), *traces.observers],
+            ) as orchestrator,
+        ):
             async with (
                 open_server(
                     orchestrator,
@@ -139,6 +143,7 @@ async def serve_forever(
                 await _drain(orchestrator, signals, grace_s)
             unstored = len(orchestrator.unfinished)
             if orchestrator.stuck or unstored:
+                await traces.close()
                 _leave_without(orchestrator, 1 if unstored else 0)
     return 0
 

@@ -3,7 +3,7 @@
 How the package is laid out, from the leaves up; imports point only downwards in this list:
 
 - ``model errors events clock``: the frozen values that everything speaks of; the time;
-- ``lifecycle``: the table of statuses, pure functions;
+- ``lifecycle trace``: the table of statuses, pure functions; where a run comes from in a trace;
 - ``cleanup timers observing journal feed broadcast registry admission store``: bounded shields,
   alarms, those who watch, durable writes in order, numbered logs, the latest of all, live runs,
   slots and the queue for them, and where it all is stored;
@@ -86,5 +86,7 @@ from orchestrator.stack import TaskStack as TaskStack
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage
+from orchestrator.trace import called_from as called_from
+from orchestrator.trace import come_from as come_from
 from orchestrator.worker.face import AsyncioContext as AsyncioContext
 from orchestrator.worker.face import SyncContext as SyncContext

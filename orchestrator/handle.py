@@ -9,6 +9,7 @@ import trio
 from orchestrator.agent import as_json, parse_options
 from orchestrator.context import stacks_below
 from orchestrator.errors import IllegalTransition, RunEnded, check_text
+from orchestrator.sections import current_section
 from orchestrator.stopping import stop_request
 
 if TYPE_CHECKING:
@@ -140,6 +141,12 @@ class Handle:
         """Wait until the run has ended, and return its final record. A checkpoint."""
         await self.ended.wait()
         return self.record
+
+    def traceparent(self) -> str:
+        """Return where the code at hand stands in a trace, for what it calls; empty for nowhere."""
+        section = current_section()
+        operation = section.number if section is not None and not section.holds else None
+        return self.services.observers.traceparent(self.record, operation)
 
     async def stack(self) -> list[TaskStack]:
         """Return where each live task of the run and its sub-agents stands.

@@ -18,6 +18,7 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.errors import OperationRefused
+from orchestrator.trace import HEADER
 
 if TYPE_CHECKING:
     import ssl
@@ -143,9 +144,16 @@ class _Guarded(httpx.AsyncBaseTransport):
     Closing it does not close the transport that it guards.
     """
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, gate: Gate, concurrency: int) -> None:
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport,
+        gate: Gate,
+        concurrency: int,
+        traceparent: Callable[[], str],
+    ) -> None:
         self._inner = inner
         self._gate = gate
+        self._traceparent = traceparent
         self._slots = trio.CapacityLimiter(concurrency)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -155,6 +163,8 @@ class _Guarded(httpx.AsyncBaseTransport):
             # After the wait: a stop may have come in the meantime.
             if not self._gate.may_send:
                 raise OperationRefused("http", f"{request.method} {request.url}")
+            if place := self._traceparent():
+                request.headers.setdefault(HEADER, place)
             response = await self._inner.handle_async_request(request)
             assert isinstance(response.stream, httpx.AsyncByteStream)
         except BaseException:
@@ -187,17 +197,23 @@ class RunClient:
     """
 
     def __init__(
-        self, gate: Gate, concurrency: int, scripted: httpx.AsyncBaseTransport | None = None
+        self,
+        gate: Gate,
+        concurrency: int,
+        scripted: httpx.AsyncBaseTransport | None = None,
+        *,
+        traceparent: Callable[[], str] = str,
     ) -> None:
         """Make a client.
 
         Args:
             scripted: answers instead of a network; belongs to whoever made it, and is not closed.
+            traceparent: where a request comes from in a trace; empty for nowhere.
         """
         inner = _Sockets(concurrency) if scripted is None else scripted
         self._sockets = inner if isinstance(inner, _Sockets) else None
         self.http = httpx.AsyncClient(
-            transport=_Guarded(inner, gate, concurrency),
+            transport=_Guarded(inner, gate, concurrency, traceparent),
             timeout=httpx.Timeout(None, connect=CONNECT_S),
         )
 

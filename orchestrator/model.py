@@ -284,6 +284,7 @@ class RunRecord:
         usage: what the run and everything below it spent on language models.
         rerun_of: the run that this one repeats.
         turn: the round in which it is its owner's turn to start; 0 until it is in the queue.
+        traceparent: where the starter of the root stands in a trace; empty for nowhere.
     """
 
     id: RunId
@@ -307,6 +308,7 @@ class RunRecord:
     usage: Usage = field(default_factory=Usage)
     rerun_of: RunId | None = None
     turn: int = 0
+    traceparent: str = ""
     stop: Receipt | None = None
     version: int = 1
 

@@ -39,6 +39,14 @@ class Observer:
         """
         return ()
 
+    def traceparent(self, record: RunRecord, operation: int | None) -> str:
+        """Return where a run stands in a trace, for whatever it calls; empty for nowhere.
+
+        Args:
+            operation: the number of the operation that calls; None if it is none.
+        """
+        return ""
+
     def committed(self, writes: int, seconds: float) -> None:
         """Hear that the store has made a batch durable: how many writes, and how long it took."""
 
@@ -76,6 +84,18 @@ class Observers:
             except Exception:
                 self._note_failure(each.ending)
         return found
+
+    def traceparent(self, record: RunRecord, operation: int | None) -> str:
+        """Return where an observer says that a run stands in a trace, else where it comes from."""
+        for each in self._observers:
+            try:
+                place = each.traceparent(record, operation)
+            except Exception:
+                self._note_failure(each.traceparent)
+            else:
+                if place:
+                    return place
+        return record.traceparent
 
     def committed(self, writes: int, seconds: float) -> None:
         """Tell all of a batch that the store has taken."""

@@ -151,7 +151,10 @@ class Run(Handle):
         """The run's own HTTP client, made when it is first needed."""
         if self._client is None:
             self._client = RunClient(
-                self.gate, self.agent.http_concurrency, self.services.transport
+                self.gate,
+                self.agent.http_concurrency,
+                self.services.transport,
+                traceparent=self.traceparent,
             )
         return self._client
 

@@ -21,6 +21,7 @@ from orchestrator.run import Run
 from orchestrator.steps import before
 from orchestrator.store.protocol import SaveStep
 from orchestrator.supervise import refuse_unstored
+from orchestrator.trace import caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,6 +111,7 @@ class Starter(RunReader):
             agent=agent.name,
             status=RunStatus.QUEUED,
             created_at=self._services.now(0),
+            traceparent=caller(),
             owner=owner,
             input=given,
             options=agent.parse_options(options or {}),
@@ -155,6 +157,7 @@ class Starter(RunReader):
             agent=agent.name,
             status=RunStatus.QUEUED,
             created_at=self._services.now(0),
+            traceparent=caller(),
             owner=old.owner if owner is None else check_name("owner", owner),
             input=given,
             options=replace(old.options, start_after_s=0.0),

@@ -10,6 +10,7 @@ from orchestrator.errors import AgentFailed, AgentStopped, OrchestratorError
 from orchestrator.model import RunRecord, RunStatus, StopSource
 from orchestrator.sections import forbid_inside_operation, outside_sections
 from orchestrator.supervise import supervise
+from orchestrator.trace import called_from
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -50,6 +51,7 @@ class SubAgents:
             input=given,
             options=agent.options,
             node=self._run.record.node,
+            traceparent=self._run.record.traceparent,
         )
         child = type(self._run)(self._run.services, agent, arguments, record, parent=self._run)
         child.enqueue()
@@ -80,7 +82,8 @@ class SubAgents:
         forbid_inside_operation("a detached run")
         await self._run.gate.admit("agent", str(agent))
         services = self._run.services
-        run = services.admit(agent, given, owner=self._run.record.owner)
+        with called_from(self._run.traceparent()):
+            run = services.admit(agent, given, owner=self._run.record.owner)
         # Before the wait: a stop that comes during it must have the id on its receipt.
         for each in self._run.lineage():
             each.detached.append(run.id)

@@ -15,7 +15,7 @@ WEB = sorted((ROOT / "api").rglob("*.py"))
 # A module may import what has its own rank or a lower one.
 RANKS = {
     0: "clock errors model events",
-    1: "lifecycle",
+    1: "lifecycle trace",
     2: "cleanup timers observing store journal feed broadcast registry admission",
     3: "apart agent references allowance sections operations shapes http llm data steps questions"
     " ports partials stack",

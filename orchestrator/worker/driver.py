@@ -84,6 +84,7 @@ def spec_of(run: Run) -> Message:
         "input": run.record.input,
         "record": to_jsonable_python(run.record),
         "path": run.path,
+        "traceparent": run.traceparent(),
         "agents": [
             {"name": each.name, "description": each.description, "input_schema": each.input_schema}
             for each in run.services.catalog

@@ -142,6 +142,8 @@ class RemoteRun:
         self.record: RunRecord = _RECORD.validate_python(spec["record"])
         self.id = self.record.id
         self.path: str = spec["path"]
+        # That of the run: which of its operations makes a request is known there only.
+        self._traceparent: str = spec["traceparent"]
         self.agent: Agent | None = None
         self.catalog = Catalog()
         self._cards = {card["name"]: AgentCard(**card) for card in spec["agents"]}
@@ -169,7 +171,9 @@ class RemoteRun:
         """The run's own HTTP client, here."""
         if self._client is None:
             assert self.agent is not None
-            self._client = RunClient(self.gate, self.agent.http_concurrency)
+            self._client = RunClient(
+                self.gate, self.agent.http_concurrency, traceparent=lambda: self._traceparent
+            )
         return self._client
 
     def take_client(self) -> RunClient | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.metrics import Metrics
-from tests.docs.pages import DOCS, rows_of
+from tests.docs.pages import DOCS, ROOT, rows_of
 from tests.docs.test_reference import words
 
 if TYPE_CHECKING:
@@ -98,3 +98,15 @@ def test_panels_do_not_overlap_and_have_titles() -> None:
         assert place["x"] + place["w"] <= 24
         taken |= cells
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_the_page_of_traces_has_every_attribute() -> None:
+    folder = ROOT / "api" / "tracing"
+    code = "".join((folder / f"{name}.py").read_text() for name in ("meaning", "spans"))
+    used = set(re.findall(r'"((?:gen_ai|quiesce|http|url|server|error)\.[\w.]+)"', code))
+    page = DOCS / "reference" / "traces.md"
+    shown = {word for row in rows_of(page) for cell in row[:3] for word in words(cell)}
+    assert used
+    assert used <= shown
+    attributes = {word for row in rows_of(page) for word in words(row[0]) if "." in word}
+    assert attributes <= used
