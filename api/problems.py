@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import http
 import logging
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
-from api.auth.identity import BadCredentials, CannotJudge, Forbidden, Unidentified
+from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, Unidentified
 from api.schema import receipt_json
 from orchestrator import (
     IllegalTransition,
@@ -113,6 +114,10 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(401, "no-token", said)
         case Forbidden():
             return problem(403, "forbidden", said, **about)
+        case TooOften(wait_s=wait_s):
+            response = problem(429, "too-often", said)
+            response.headers["Retry-After"] = str(ceil(wait_s))
+            return response
         case CannotJudge():
             return problem(503, "cannot-judge", said)
         case UnknownRun(run_id=run_id):

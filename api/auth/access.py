@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from api.auth.file import BadTokensFile, read_rules
-from api.auth.identity import ANONYMOUS, BadCredentials, Role, Unidentified
+from api.auth.identity import ANONYMOUS, BadCredentials, Role, TooOften, Unidentified
+from api.auth.limits import Buckets, household_of
 from api.auth.proxy import Proxies
 from api.auth.sessions import Sessions
 from api.auth.wallets import Challenges
@@ -35,12 +36,15 @@ class Access:
     Attributes:
         sessions: who has logged in.
         challenges: what wallets sign.
+        starts, bad_tokens: how often it was, by principal and by address.
     """
 
     def __init__(self, rules: Rules | None = None, *, public_hosts: Iterable[str] = ()) -> None:
         self.rules = rules
         self.sessions = Sessions()
         self.challenges = Challenges()
+        self.starts = Buckets()
+        self.bad_tokens = Buckets()
         self.public_hosts = frozenset(host.lower() for host in public_hosts)
 
     @property
@@ -77,6 +81,36 @@ class Access:
         if (identity := known.get(address.lower())) is None:
             raise BadCredentials(f"the wallet {address} is not known here")
         return identity
+
+    def check_start(self, identity: Identity) -> None:
+        """Count a start.
+
+        Raises:
+            TooOften: there were too many of theirs.
+        """
+        if self.rules is None:
+            return
+        rate = self.rules.limits.starts_per_minute
+        if wait_s := self.starts.take(identity.principal, rate):
+            raise TooOften(f"{identity.principal} starts too many runs", wait_s)
+
+    def check_address(self, address: str) -> None:
+        """Refuse to look at credentials from an address from which too many were bad.
+
+        Raises:
+            TooOften: it is such an address.
+        """
+        if self.rules is None:
+            return
+        rate = self.rules.limits.bad_tokens_per_minute
+        if wait_s := self.bad_tokens.wait_s(household_of(address), rate):
+            raise TooOften("too many bad tokens came from your address", wait_s)
+
+    def count_bad_token(self, address: str) -> None:
+        """Count credentials that were no good."""
+        if self.rules is not None:
+            rate = self.rules.limits.bad_tokens_per_minute
+            self.bad_tokens.take(household_of(address), rate)
 
     @property
     def proxies(self) -> Proxies:

@@ -1,13 +1,13 @@
 """Who did what, when, from where, why, and what came of it; kept in the store.
 
-What was done is durable in one transaction with its entry. What was refused is written on its own,
-and so are failures to be known, of which a deluge is counted rather than kept.
+What was done is durable in one transaction with its entry. What was refused is written on its own.
+What may come in a deluge, bad tokens above all, is counted rather than kept.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
@@ -19,9 +19,9 @@ COLLECTION = "audit"
 # Entries that one page looks through at most, so that a filter that fits nothing is cheap too.
 MOST_LOOKED_AT = 5_000
 LOOK = 500
-# Failures to be known from one address within such a time are one entry.
+# What is counted is one entry for all that are alike within such a time.
 WINDOW_S = 600.0
-MOST_ADDRESSES = 100
+MOST_COUNTED = 100
 ALL_OTHERS = "others"
 
 
@@ -44,7 +44,7 @@ class Deed:
     count: int = 1
 
 
-class _Failures(NamedTuple):
+class _Counted(NamedTuple):
     key: str
     at: str
     seen: int
@@ -59,7 +59,7 @@ class Trail:
         self._writer = secrets.token_hex(4)
         self._written = 0
         self._window = trio.current_time()
-        self._failures: dict[str, _Failures] = {}
+        self._counted: dict[Deed, _Counted] = {}
 
     def note(self, deed: Deed, *, along: int | None = None) -> int:
         """Write an entry, and return the ticket once which is durable it may be acknowledged.
@@ -70,19 +70,19 @@ class Trail:
         key, at = self._next_key()
         return self._write(key, at, deed, along)
 
-    def failed(self, peer: str, result: str) -> None:
-        """Count a failure to be known. The first of an address is written at once."""
+    def count(self, deed: Deed) -> None:
+        """Count what may come in a deluge. The first of its kind is written at once."""
         if trio.current_time() - self._window > WINDOW_S:
             self._window = trio.current_time()
-            self._failures.clear()
-        if peer not in self._failures and len(self._failures) >= MOST_ADDRESSES:
-            peer = ALL_OTHERS
-        key, at, seen = self._failures.get(peer) or _Failures(*self._next_key(), 0)
+            self._counted.clear()
+        if deed not in self._counted and len(self._counted) >= MOST_COUNTED:
+            deed = Deed(deed.action, "", ALL_OTHERS, result=deed.result)
+        key, at, seen = self._counted.get(deed) or _Counted(*self._next_key(), 0)
         seen += 1
-        self._failures[peer] = _Failures(key, at, seen)
+        self._counted[deed] = _Counted(key, at, seen)
         # At 1, 2, 4, 8, …: a deluge must not keep the store busy.
         if seen.bit_count() == 1:
-            self._write(key, at, Deed("token", "", peer, result=result, count=seen), None)
+            self._write(key, at, replace(deed, count=seen), None)
 
     async def page(
         self, where: dict[str, str], *, after: str | None, limit: int

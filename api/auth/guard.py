@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from quart import current_app, g, has_request_context, request, websocket
 
+from api.auth.audit import Deed
 from api.auth.identity import BadCredentials, Credentials, Forbidden, Identity
-from api.auth.rights import CALLS, UNLISTED, Call, Right, depends_on_owner, permits, refusal
+from api.auth.rights import CALLS, STARTS, UNLISTED, Call, Right, depends_on_owner, permits, refusal
 from api.auth.sessions import COOKIE
 from api.problems import from_error, problem
 from orchestrator import OrchestratorError, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from quart import Response
     from quart.wrappers.base import BaseRequestWebsocket
@@ -141,12 +143,17 @@ async def _admit() -> None:
     right = call().right
     if right is Right.OPEN:
         return
-    identity = g.caller = await checked(the_access().identify(credentials()))
+    given, access = credentials(), the_access()
+    identity = g.caller = await checked(
+        partial(access.identify, given), guessing=given.bearer is not None
+    )
     run_id = view_args().get("run_id")
     if run_id is not None:
         await check_run(right, run_id)
     elif not permits(identity, right):
         raise refusal(identity, right)
+    if call().action in STARTS:
+        access.check_start(identity)
 
 
 async def check_run(right: Right, run_id: str) -> None:
@@ -162,17 +169,24 @@ async def check_run(right: Right, run_id: str) -> None:
         raise refusal(caller(), right)
 
 
-async def checked(identity: Awaitable[Identity]) -> Identity:
-    """Wait for who it is; that the credentials are no good is noted.
+async def checked(ask: Callable[[], Awaitable[Identity]], *, guessing: bool = True) -> Identity:
+    """Ask who it is; that the credentials are no good is noted.
+
+    Args:
+        guessing: whether there is something that a stranger could try out.
 
     Raises:
+        TooOften: too many bad ones came from there; these were not looked at.
         Unidentified, BadCredentials, CannotJudge: as for ``Access.identify``.
     """
+    if guessing:
+        the_access().check_address(origin())
     try:
-        return await identity
+        return await ask()
     except BadCredentials:
+        the_access().count_bad_token(origin())
         trail: Trail = current_app.extensions["quiesce.trail"]
-        trail.failed(origin(), "bad-token")
+        trail.count(Deed("token", "", origin(), result="bad-token"))
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from orchestrator import OrchestratorError
@@ -109,6 +110,18 @@ class BadCredentials(Unidentified):
 
 class CannotJudge(OrchestratorError):
     """Tokens cannot be checked at present; try again later."""
+
+
+class TooOften(OrchestratorError):
+    """It was asked for more often than is allowed.
+
+    Attributes:
+        wait_s: after so many seconds it is allowed again.
+    """
+
+    def __init__(self, what: str, wait_s: float) -> None:
+        self.wait_s = wait_s
+        super().__init__(f"{what}; try again in {ceil(wait_s)} s")
 
 
 class Forbidden(OrchestratorError):

@@ -45,11 +45,11 @@ async def log_in() -> Response:
     access = the_access()
     if order.address is not None:
         again = partial(access.holder_of, order.address)
-        identity = await checked(_signed(order, again))
+        identity = await checked(partial(_signed, order, again))
     else:
         # The token alone: what else came along must not decide who the session is.
         again = partial(access.identify, Credentials(order.token, Headers(), credentials().peer))
-        identity = await checked(again())
+        identity = await checked(again)
     response = jsonify(_session_json(identity))
     if access.authentication:
         _give_cookie(response, access.sessions.open(again))

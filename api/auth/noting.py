@@ -35,7 +35,11 @@ async def refused(action: str, run_id: str | None, reason: str, result: str) -> 
     Args:
         result: the kind of the problem that is answered.
     """
-    ticket = _trail().note(replace(_deed(action, run_id, reason), result=result))
+    deed = replace(_deed(action, run_id, reason), result=result)
+    if result == "too-often":
+        _trail().count(deed)
+        return
+    ticket = _trail().note(deed)
     with suppress(StoreUnavailable):  # it is kept, and stored as soon as the store takes it
         orchestrator: Orchestrator = current_app.extensions["quiesce"]
         await orchestrator.durable(ticket)

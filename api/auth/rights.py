@@ -68,6 +68,8 @@ CALLS = {
     "GET /runs/<run_id>/view": Call(Right.READ),
 }
 UNLISTED = Call(Right.RULE)
+# The actions of which one may do only so many in a time.
+STARTS = ("start", "rerun")
 
 
 def permits(identity: Identity, right: Right, owner: str | None = None) -> bool:

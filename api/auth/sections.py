@@ -25,23 +25,6 @@ if TYPE_CHECKING:
 RUN_PROGRAMS = ("command",)
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a tokens file says.
-
-    Attributes:
-        authenticators: asked in this order.
-        admin_only: names of agents that only admins may start.
-        proxies: which are believed when they say where a request comes from.
-        wallets: who may log in by a signature, by their addresses in lower case.
-    """
-
-    authenticators: Sequence[Authenticator]
-    admin_only: frozenset[str] = frozenset()
-    proxies: Proxies = field(default_factory=Proxies)
-    wallets: Mapping[str, Identity] = field(default_factory=dict)
-
-
 def _principal(text: str) -> str:
     if not is_principal(text):
         raise ValueError("must be 1 to 200 characters that can be printed")
@@ -50,6 +33,7 @@ def _principal(text: str) -> str:
 
 # Those by which nobody who can check a token can also make one.
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA"]
+Rate = Annotated[float, pydantic.Field(ge=1, le=1_000_000)]
 HeaderName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]
 Principal = Annotated[str, pydantic.AfterValidator(_principal)]
 
@@ -156,6 +140,13 @@ class _Proxy(_Roles):
     role_header: HeaderName | None = None
 
 
+class Limits(Section):
+    """How often something may happen in a minute, and so in one go."""
+
+    starts_per_minute: Rate = 600
+    bad_tokens_per_minute: Rate = 10
+
+
 class _Agents(Section):
     admin_only: list[str] = list(RUN_PROGRAMS)
 
@@ -166,6 +157,7 @@ class File(Section):
     jwt: _Jwt | None = None
     proxy: _Proxy | None = None
     agents: _Agents = _Agents()
+    limits: Limits = Limits()
 
     @pydantic.field_validator("token")
     @classmethod
@@ -189,6 +181,25 @@ class File(Section):
         if not (self.token or self.wallet or self.jwt or by_proxy):
             raise ValueError("lets nobody in; add a [[token]] made by `quiesce token new`")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a tokens file says.
+
+    Attributes:
+        authenticators: asked in this order.
+        admin_only: names of agents that only admins may start.
+        proxies: which are believed when they say where a request comes from.
+        wallets: who may log in by a signature, by their addresses in lower case.
+        limits: how often is too often.
+    """
+
+    authenticators: Sequence[Authenticator]
+    admin_only: frozenset[str] = frozenset()
+    proxies: Proxies = field(default_factory=Proxies)
+    wallets: Mapping[str, Identity] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
 
 def rules_of(file: File, folder: Path) -> Rules:
@@ -226,4 +237,5 @@ def rules_of(file: File, folder: Path) -> Rules:
         frozenset(file.agents.admin_only),
         proxies,
         {each.address.lower(): each.identity for each in file.wallet},
+        file.limits,
     )

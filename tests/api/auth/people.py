@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.app import create_app
 from api.auth import Access, Identity, Role
-from api.auth.sections import Rules
+from api.auth.sections import Limits, Rules
 from api.auth.tokens import Tokens, hash_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def token_of(name: str) -> str:
 
 def access(admin_only: frozenset[str] = frozenset()) -> Access:
     listed = [(hash_of(token_of(name)), identity) for name, identity in PEOPLE.items()]
-    return Access(Rules([Tokens(listed)], admin_only))
+    often = Limits(bad_tokens_per_minute=1_000_000, starts_per_minute=1_000_000)
+    return Access(Rules([Tokens(listed)], admin_only, limits=often))
 
 
 class Asking:
