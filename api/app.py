@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 from api import audit, controls, dashboard, feeds, files, metrics, problems, runs, socket
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
+from api.auth.headers import harden
 from api.auth.noting import note_the_rest
 from api.metrics import Metrics
 from api.stream import Streams
@@ -46,6 +47,7 @@ def create_app(
     guard.install(app, access or Access())
     app.before_request(_read_body)
     app.after_request(note_the_rest)
+    app.after_request(harden)
     for module in (runs, feeds, controls, files, login, audit, socket, dashboard):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/healthz", view_func=_healthz)

@@ -17,6 +17,8 @@ from api.connection import install
 from orchestrator import InvalidInput, OrchestratorError
 
 if TYPE_CHECKING:
+    import ssl
+
     from hypercorn.typing import (
         ASGIFramework,
         ASGIReceiveCallable,
@@ -32,6 +34,7 @@ KEEP_ALIVE_S = 75.0
 # Streams end by themselves when the server closes, so this is for ordinary requests in flight.
 GRACEFUL_S = 1.0
 BACKLOG = 1000
+HANDSHAKE_S = 10.0
 MAX_HEADER_BYTES = 32 * 1024
 # Of WebSockets: how often a peer must show that it lives, and what it may say at once.
 PING_S = 15.0
@@ -58,6 +61,7 @@ async def serve(
     closing: trio.Event,
     loopback_only: bool = True,
     keep_alive_s: float = KEEP_ALIVE_S,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` until ``closing`` is set. To be run with ``nursery.start``.
@@ -73,6 +77,7 @@ async def serve(
         port: 0 to 65535; 0 picks one that is free.
         loopback_only: refuse other addresses than those in ``127.0.0.0/8`` and ``::1``.
         keep_alive_s: an idle connection is closed after so many seconds.
+        tls: for every connection; None to serve in the clear.
 
     Raises:
         InvalidInput: ``host`` is no address, or none that is allowed; ``port`` is not a port.
@@ -84,8 +89,8 @@ async def serve(
         try:
             await worker_serve(
                 ASGIWrapper(_announcing(app, address, task_status)),
-                _config(keep_alive_s),
-                sockets=Sockets([], [listener], []),
+                _config(keep_alive_s, tls),
+                sockets=Sockets([listener], [], []) if tls else Sockets([], [listener], []),
                 shutdown_trigger=closing.wait,
             )
         except BaseExceptionGroup as group:
@@ -120,8 +125,19 @@ def _wrong_with(host: str, *, loopback_only: bool) -> str:
     return ""
 
 
-def _config(keep_alive_s: float) -> Config:
-    config = Config()
+class _Config(Config):
+    """Hypercorn's, with a TLS context of our own."""
+
+    tls: ssl.SSLContext | None = None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        return self.tls
+
+
+def _config(keep_alive_s: float, tls: ssl.SSLContext | None) -> Config:
+    config = _Config()
+    config.tls = tls
+    config.ssl_handshake_timeout = HANDSHAKE_S
     config.accesslog = None
     config.errorlog = logging.getLogger("quiesce.server")
     config.include_server_header = False

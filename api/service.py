@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from api.app import create_app
-from api.auth import Access, FileAccess
+from api.auth import Access
 from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
@@ -25,6 +25,7 @@ from orchestrator import StopMode, StopSource, open_orchestrator
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from api.tls import Certificate
     from orchestrator import Agent, Orchestrator
 
 _log = logging.getLogger("quiesce.service")
@@ -40,6 +41,7 @@ async def open_server(
     host: str = "127.0.0.1",
     port: int = 0,
     access: Access | None = None,
+    certificate: Certificate | None = None,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[str]:
     """Serve an orchestrator over HTTP while the body runs; yields the base URL.
@@ -48,6 +50,7 @@ async def open_server(
 
     Args:
         access: who may do what; None if everybody who can connect may do everything.
+        certificate: serves HTTPS with it; HTTP if None.
         metrics: those that the orchestrator was opened with; new ones if None.
 
     Raises:
@@ -58,21 +61,23 @@ async def open_server(
     streams, closing, access = Streams(), trio.Event(), access or Access()
     metrics = metrics or Metrics()
     app = create_app(orchestrator, streams, access, metrics)
-    listen = partial(serve, host=host, port=port, loopback_only=not access.authentication)
+    tls = None if certificate is None else certificate.context
+    listen = partial(serve, host=host, port=port, loopback_only=not access.authentication, tls=tls)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_loop, metrics, closing)
         address = await nursery.start(partial(listen, app, closing=closing))
         try:
-            yield base_url(address)
+            yield base_url(address, secure=tls is not None)
         finally:
             streams.close()
             closing.set()
 
 
-def base_url(address: tuple[str, int]) -> str:
+def base_url(address: tuple[str, int], *, secure: bool = False) -> str:
     """Return the URL of a bound address."""
     host, port = address
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    name = f"[{host}]" if ":" in host else host
+    return f"{'https' if secure else 'http'}://{name}:{port}"
 
 
 async def serve_forever(
@@ -84,6 +89,7 @@ async def serve_forever(
     grace_s: float,
     announce: Callable[[str], None],
     access: Access | None = None,
+    certificate: Certificate | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -94,7 +100,7 @@ async def serve_forever(
     Args:
         grace_s: the most that operations in flight get when the server shuts down.
         announce: called with the base URL once clients can connect.
-        access: as for ``open_server``; SIGHUP reads the file again that it comes from.
+        access, certificate: as for ``open_server``; SIGHUP reads their files again.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
@@ -106,9 +112,14 @@ async def serve_forever(
         ) as orchestrator:
             async with (
                 open_server(
-                    orchestrator, host=host, port=port, access=access, metrics=metrics
+                    orchestrator,
+                    host=host,
+                    port=port,
+                    access=access,
+                    certificate=certificate,
+                    metrics=metrics,
                 ) as url,
-                _reloading(access),
+                _reloading([each for each in (access, certificate) if each is not None]),
             ):
                 announce(url)
                 await anext(signals)
@@ -120,21 +131,22 @@ async def serve_forever(
 
 
 @asynccontextmanager
-async def _reloading(access: Access | None) -> AsyncIterator[None]:
-    """Read the tokens file again at each SIGHUP, while the body runs."""
-    if not isinstance(access, FileAccess):
+async def _reloading(files: Sequence[Access | Certificate]) -> AsyncIterator[None]:
+    """Read them again at each SIGHUP, while the body runs; without any, SIGHUP ends us as ever."""
+    if not files:
         yield
         return
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_reload_at, signals, access)
+            nursery.start_soon(_reload_at, signals, files)
             yield
             nursery.cancel_scope.cancel()
 
 
-async def _reload_at(signals: AsyncIterator[int], access: FileAccess) -> None:
+async def _reload_at(signals: AsyncIterator[int], files: Sequence[Access | Certificate]) -> None:
     async for _ in signals:
-        access.reload()
+        for each in files:
+            each.reload()
 
 
 async def _drain(orchestrator: Orchestrator, signals: AsyncIterator[int], grace_s: float) -> None:

@@ -52,6 +52,14 @@ class Access:
         """Whether one must be known to do anything."""
         return self.rules is not None
 
+    def reload(self) -> None:
+        """Read again where the rules come from. Not a checkpoint."""
+
+    def is_public(self, host: str) -> bool:
+        """Whether clients reach the server under that name, with or without its port."""
+        name = host.lower().rpartition(":")[0] or host.lower()
+        return self.authentication and bool({host.lower(), name} & self.public_hosts)
+
     async def identify(self, given: Credentials) -> Identity:
         """Return who sends a request.
 

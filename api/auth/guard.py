@@ -56,6 +56,11 @@ def credentials() -> Credentials:
     return Credentials(bearer, headers, client[0], _asked().cookies.get(COOKIE))
 
 
+def is_secure() -> bool:
+    """Whether the request came over TLS, to us or to a proxy in front of us."""
+    return _asked().scheme in ("https", "wss") or the_access().proxies.is_secure(credentials())
+
+
 def origin() -> str:
     """Return the address that the request comes from."""
     return the_access().proxies.origin_of(credentials())
@@ -128,7 +133,7 @@ def _is_ours(host: str) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if the_access().authentication and {host.lower(), name} & the_access().public_hosts:
+    if the_access().is_public(host):
         return True
     try:
         address = ipaddress.ip_address(name)

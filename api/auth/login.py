@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import Headers
 
-from api.auth.guard import caller, checked, credentials, the_access
+from api.auth.guard import caller, checked, credentials, is_secure, the_access
 from api.auth.identity import Credentials
 from api.auth.sessions import COOKIE, SESSION_S
 from api.problems import problem
@@ -65,9 +65,8 @@ async def _signed(order: LoginOrder, again: Callable[[], Awaitable[Identity]]) -
 
 
 def _give_cookie(response: Response, session_id: str) -> None:
-    secure = request.scheme == "https" or the_access().proxies.is_secure(credentials())
     response.set_cookie(
-        COOKIE, session_id, max_age=SESSION_S, secure=secure, httponly=True, samesite="Strict"
+        COOKIE, session_id, max_age=SESSION_S, secure=is_secure(), httponly=True, samesite="Strict"
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from api.auth.identity import Authenticator
 
 # Whoever may start these runs programs as the server does.
-RUN_PROGRAMS = ("command",)
+RUN_PROGRAMS = ("command", "playbook")
 
 
 def _principal(text: str) -> str:

@@ -45,6 +45,18 @@ def announce(url: str) -> None:
     help="Who may do what. SIGHUP reads it again.",
 )
 @click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The certificate, with its chain, as PEM; serves HTTPS. SIGHUP reads it again.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The key of the certificate, as PEM.",
+)
+@click.option(
     "--public-host",
     "public_hosts",
     multiple=True,
@@ -63,6 +75,8 @@ def serve(
     port: int,
     grace_s: float,
     tokens: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     public_hosts: tuple[str, ...],
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
@@ -71,9 +85,12 @@ def serve(
     """
     if public_hosts and tokens is None:
         raise click.UsageError("--public-host is for a server with --tokens")
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
     # Here, so that no other command waits until a web server is imported.
     from api.auth import FileAccess
     from api.service import serve_forever
+    from api.tls import Certificate
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     agents = load_agents(sources, built_in)
@@ -81,6 +98,7 @@ def serve(
     if tokens is not None:
         names = {each.name for each in agents}
         access = FileAccess(tokens, names, public_hosts=public_hosts)
+    certificate = Certificate(tls_cert, tls_key) if tls_cert and tls_key else None
     main = partial(
         serve_forever,
         store=store,
@@ -90,5 +108,6 @@ def serve(
         grace_s=grace_s,
         announce=announce,
         access=access,
+        certificate=certificate,
     )
     ctx.exit(trio.run(main))

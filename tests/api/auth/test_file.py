@@ -65,6 +65,7 @@ async def test_agents_that_run_programs_are_for_admins_unless_the_file_says_othe
         return access.may_start(Identity("ann", role), agent)
 
     assert not may_start(Role.OPERATOR, "command")
+    assert not may_start(Role.OPERATOR, "playbook")
     assert may_start(Role.OPERATOR, "crawl")
     assert may_start(Role.ADMIN, "command")
     assert may_start(Role.OPERATOR, "command", "[agents]\nadmin_only = []")
