@@ -19,6 +19,7 @@ from api.sse import Loss, ending_of, read_events
 from api.transport import DEFAULT_URL as DEFAULT_URL
 from api.transport import CallRefused as CallRefused
 from api.transport import ServerGone as ServerGone
+from api.transport import TokenRefused as TokenRefused
 from api.transport import Transport, gone, path_of
 from orchestrator import ArtifactInfo, RunId, RunRecord, StopMode
 
@@ -55,15 +56,17 @@ class RunView:
 class Client(Transport):
     """One server. For ``with``; may be used from several threads at once.
 
-    Every method raises ``ServerGone`` if nobody answers, ``UnknownRun`` for a run that the server
-    does not know, and ``CallRefused`` for any other error that the server reports. What it tells
+    Every method raises ``ServerGone`` if nobody answers, ``TokenRefused`` if the server wants a
+    token, or another one, ``UnknownRun`` for a run that it does not know or may not show, and
+    ``CallRefused`` for any other error that it reports. What it tells
     a run to do is durable when a method returns.
 
     Args:
         url: the server's base URL; ``http://`` may be left out.
+        token: says who we are; for a server with tokens.
 
     Raises:
-        InvalidInput: it is not an HTTP URL.
+        InvalidInput: it is not an HTTP URL, or cannot be a token.
     """
 
     def agents(self) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 from urllib.parse import quote, urlsplit
@@ -43,6 +45,22 @@ class ServerGone(OrchestratorError):
         )
 
 
+class TokenRefused(OrchestratorError):
+    """The server wants a token, or another one.
+
+    Attributes:
+        problem: what the server said.
+    """
+
+    def __init__(self, url: str, problem: Mapping[str, Any]) -> None:
+        self.url = url
+        self.problem = dict(problem)
+        what = "wants a token"
+        if not str(problem.get("type")).endswith("no-token"):
+            what = f"does not take this token ({problem.get('detail')})"
+        super().__init__(f"{url} {what}; give one with --token or QUIESCE_TOKEN")
+
+
 class CallRefused(OrchestratorError):
     """The server refused a call.
 
@@ -71,18 +89,23 @@ class Transport:
 
     Args:
         url: the server's base URL; ``http://`` may be left out.
+        token: says who we are; for a server with tokens.
 
     Raises:
-        InvalidInput: it is not an HTTP URL.
+        InvalidInput: it is not an HTTP URL, or cannot be a token.
     """
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
         self.url = _base_url(url)
         # A proxy that the environment names is not for a server on this machine.
         self._http = httpx.Client(
             base_url=self.url,
+            headers=_bearing(token),
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             trust_env=False,
+            # Against those that the system trusts, or the file that SSL_CERT_FILE names; over
+            # plain HTTP there is nothing to verify, and loading them takes time.
+            verify=ssl.create_default_context() if self.url.startswith("https:") else False,
         )
 
     def __enter__(self) -> Self:
@@ -134,6 +157,8 @@ class Transport:
         except ValueError:
             problem = None
         match problem:
+            case {"type": str()} if response.status_code == 401:
+                return TokenRefused(self.url, problem)
             case {"type": str()}:
                 return _known(problem) or CallRefused(response.status_code, problem, self.url)
         return CallRefused(response.status_code, {}, self.url)
@@ -177,6 +202,14 @@ def path_of(run_id: str, *rest: str) -> str:
     if run_id in ("", ".", "..") or "/" in run_id:  # which no path can name
         raise UnknownRun(run_id)
     return "/".join(["/runs", *(quote(part, safe="") for part in (run_id, *rest))])
+
+
+def _bearing(token: str | None) -> dict[str, str]:
+    if token is None:
+        return {}
+    if not re.fullmatch(r"[!-~]+", token):
+        raise InvalidInput([("token", "must be printable ASCII without spaces")])
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _base_url(url: str) -> str:

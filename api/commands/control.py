@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from api.client import Client
-from api.commands.remote import server_option
+from api.commands.server import Server, server_option
 from api.commands.values import json_or_text, read_answer
 from api.terminal import chip, clean, clock_of, open_console, question_block
 from orchestrator import InvalidInput
@@ -25,27 +24,27 @@ _NUMBERS = {"ignore_unknown_options": True}
 @click.argument("run_id", metavar="ID")
 @click.option("--reason", default="", help="It is told with the pause.")
 @server_option
-def pause(server: str, run_id: str, *, reason: str) -> None:
+def pause(server: Server, run_id: str, *, reason: str) -> None:
     """Let nothing new start in a run and below it; what is in flight finishes."""
-    with Client(server) as client:
+    with server.client() as client:
         _say(client.pause(run_id, reason=reason))
 
 
 @click.command()
 @click.argument("run_id", metavar="ID")
 @server_option
-def resume(server: str, run_id: str) -> None:
+def resume(server: Server, run_id: str) -> None:
     """Let a paused run, and everything below it, go on."""
-    with Client(server) as client:
+    with server.client() as client:
         _say(client.resume(run_id))
 
 
 @click.command()
 @click.argument("run_id", metavar="ID")
 @server_option
-def step(server: str, run_id: str) -> None:
+def step(server: Server, run_id: str) -> None:
     """Let a paused run make one operation, and pause again."""
-    with Client(server) as client:
+    with server.client() as client:
         _say(client.step(run_id))
 
 
@@ -53,9 +52,9 @@ def step(server: str, run_id: str) -> None:
 @click.argument("run_id", metavar="ID")
 @click.option("--from-step", metavar="NAME", help="Reuse the steps before it; `last` for all.")
 @server_option
-def rerun(server: str, run_id: str, *, from_step: str | None) -> None:
+def rerun(server: Server, run_id: str, *, from_step: str | None) -> None:
     """Start a new run with the input of one that has ended."""
-    with Client(server) as client:
+    with server.client() as client:
         _say(client.rerun(run_id, from_step=from_step))
 
 
@@ -63,10 +62,10 @@ def rerun(server: str, run_id: str, *, from_step: str | None) -> None:
 @click.argument("run_id", metavar="ID")
 @click.argument("seconds", metavar="SECONDS|none")
 @server_option
-def deadline(server: str, run_id: str, seconds: str) -> None:
+def deadline(server: Server, run_id: str, seconds: str) -> None:
     """Let a run end so many seconds from now at the latest, or take its deadline away."""
     deadline_s = None if seconds == "none" else json_or_text(seconds)
-    with Client(server) as client:
+    with server.client() as client:
         view = client.move_deadline(run_id, deadline_s)
     at = view.record.deadline_at
     _say(view, "has no deadline" if at is None else f"has until {clock_of(at)}")
@@ -76,7 +75,7 @@ def deadline(server: str, run_id: str, seconds: str) -> None:
 @click.argument("run_id", metavar="ID")
 @click.argument("words", nargs=-1, metavar="[[QUESTION_ID] ANSWER]")
 @server_option
-def answer(server: str, run_id: str, words: tuple[str, ...]) -> None:
+def answer(server: Server, run_id: str, words: tuple[str, ...]) -> None:
     """Answer a question that a run, or one of its sub-agents, asks.
 
     ANSWER is JSON if it parses as JSON, else text. Without one you are asked for it, at a
@@ -85,7 +84,7 @@ def answer(server: str, run_id: str, words: tuple[str, ...]) -> None:
     if len(words) > 2:
         raise InvalidInput([("answer", "put quotes around an answer of several words")])
     question_id = words[0] if len(words) == 2 else None
-    with Client(server) as client:
+    with server.client() as client:
         asker, question = find_question(client.tree(run_id), question_id)
         text = words[-1] if words else _prompt(question)
         given = read_answer(text, question.schema if question is not None else None)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from api.client import DEFAULT_URL, Client, RunView
+from api.client import RunView
+from api.commands.server import Server, server_option
 from api.terminal import (
     GREY,
     RunTree,
@@ -31,17 +32,10 @@ from orchestrator import RunEnded, RunStatus, StopMode, StopOutcome, UnknownRun
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from api.client import Client
+
 _STOP_CODES = {StopOutcome.STOPPED: 0, StopOutcome.FINISHED_FIRST: 0}
 
-server_option = click.option(
-    "--server",
-    default=DEFAULT_URL,
-    envvar="QUIESCE_SERVER",
-    show_envvar=True,
-    show_default=True,
-    metavar="URL",
-    help="The server to ask.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -54,9 +48,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @click.option("--all", "everything", is_flag=True, help="Sub-agents too.")
 @json_option
 @server_option
-def ls(server: str, *, limit: int, everything: bool, as_json: bool, **where: str | None) -> None:
+def ls(server: Server, *, limit: int, everything: bool, as_json: bool, **where: str | None) -> None:
     """List runs, the newest first."""
-    with Client(server) as client:
+    with server.client() as client:
         parent = None if everything else "none"
         runs, following = client.runs(limit=limit, parent=parent, **where)
     if as_json:
@@ -75,9 +69,9 @@ def ls(server: str, *, limit: int, everything: bool, as_json: bool, **where: str
 @click.argument("run_id", metavar="ID")
 @json_option
 @server_option
-def show(server: str, run_id: str, *, as_json: bool) -> None:
+def show(server: Server, run_id: str, *, as_json: bool) -> None:
     """Show a run, its sub-agents, what it asks, its result, and its receipt if it was stopped."""
-    with Client(server) as client:
+    with server.client() as client:
         view = client.get(run_id)
         tree = client.tree(run_id)
     if as_json:
@@ -115,11 +109,11 @@ def _show(console: Console, view: RunView, tree: RunTree) -> None:
 @click.argument("run_id", metavar="ID")
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Leave out up to this number.")
 @server_option
-def tail(server: str, run_id: str, *, after: int) -> None:
+def tail(server: Server, run_id: str, *, after: int) -> None:
     """Follow the events of a run until it ends. A lost connection is resumed."""
     console, notes = open_console(), open_console(error=True)
 
-    with Client(server) as client:
+    with server.client() as client:
 
         def note_loss() -> None:
             say_line(notes, f"the connection to {client.url} is lost; trying again")
@@ -140,7 +134,7 @@ def tail(server: str, run_id: str, *, after: int) -> None:
 @click.pass_context
 def stop(
     ctx: click.Context,
-    server: str,
+    server: Server,
     run_ids: tuple[str, ...],
     *,
     mode: str,
@@ -155,7 +149,7 @@ def stop(
     """
     order: dict[str, Any] = {"mode": mode, "grace_s": grace_s, "reason": reason}
     console, codes = open_console(), []
-    with Client(server) as client:
+    with server.client() as client:
         # All are asked first, so that they stop side by side.
         answers = [_ask(client, run_id, order) for run_id in dict.fromkeys(run_ids)]
         for answer in answers:
@@ -196,9 +190,9 @@ def _tell(console: Console, answer: RunView | RunEnded | UnknownRun) -> int:
 @click.command()
 @json_option
 @server_option
-def agents(server: str, *, as_json: bool) -> None:
+def agents(server: Server, *, as_json: bool) -> None:
     """List the agents of a server, and what they take."""
-    with Client(server) as client:
+    with server.client() as client:
         found = client.agents()
     if as_json:
         _print_json({"agents": found})

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import trio
 
-from api.client import Client
 from api.commands.asking import Desk
 from api.commands.interrupts import interrupts
 from api.commands.loading import agents_option, load_agents
+from api.commands.server import other_server_option
 from api.commands.target import Here, There
 from api.commands.values import json_or_text
 from api.terminal import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from api.commands.interrupts import Presses
+    from api.commands.server import Server
     from api.commands.target import End, Target
     from api.terminal import Screen
     from orchestrator import Agent, Orchestrator
@@ -59,7 +60,7 @@ class Order(NamedTuple):
 @click.option("--input", "whole", metavar="JSON", help="The input as one JSON object.")
 @click.option("--deadline-s", type=float, help="Stop it after so many seconds.")
 @click.option("--grace-s", type=float, help="At a stop, what is in flight may take so long.")
-@click.option("--server", metavar="URL", help="Run it on a server instead of in this process.")
+@other_server_option
 @click.pass_obj
 @click.pass_context
 def run(
@@ -73,7 +74,7 @@ def run(
     whole: str | None,
     deadline_s: float | None,
     grace_s: float | None,
-    server: str | None,
+    server: Server | None,
 ) -> None:
     """Run AGENT and show it live. Each VALUE is JSON if it parses as JSON, else text.
 
@@ -134,9 +135,9 @@ async def leave(orchestrator: Orchestrator, code: int) -> None:
         os._exit(code)
 
 
-async def run_there(order: Order, server: str, console: Console) -> int:
+async def run_there(order: Order, server: Server, console: Console) -> int:
     """Run it on a server and return the exit code."""
-    with Client(server) as client, interrupts(last_resort=False) as presses:
+    with server.client() as client, interrupts(last_resort=False) as presses:
         start = partial(client.start, order.agent, order.input, order.options)
         view = await trio.to_thread.run_sync(start, abandon_on_cancel=True)
         return await watch(There(client, view.id), presses, console)

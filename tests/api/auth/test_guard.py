@@ -13,12 +13,14 @@ from quart import websocket
 from quart.testing.connections import WebsocketResponseError
 
 from api.auth import Access, CannotJudge, Credentials, Identity
+from api.auth.guard import DRAINED_BYTES
 from api.auth.sections import Rules
 from api.auth.tokens import Tokens, hash_of, new_token
 from api.service import open_server
 from orchestrator import InvalidInput
 from tests.api.auth.people import PEOPLE, Asking, access, token_of
 from tests.api.processes import QUIESCE, invoke
+from tests.api.wire import connect, request, settled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +63,43 @@ async def test_probes_need_no_token(orchestrator: Orchestrator) -> None:
         assert (await asking.ask(call, headers={"Host": "evil.example"})).status_code == 403
 
 
-async def test_a_refused_request_is_not_read(orchestrator: Orchestrator) -> None:
+async def test_a_connection_is_good_for_more_after_a_refusal(orchestrator: Orchestrator) -> None:
+    """Whether the body has come by then, or comes later."""
+    with trio.fail_after(30):
+        async with open_server(orchestrator, access=access()) as url:
+            address = ("127.0.0.1", int(url.rpartition(":")[2]))
+            for size in (0, 1, 1_000, DRAINED_BYTES):
+                for host in ("localhost", "evil.example"):
+                    body = b"x" * size
+                    asked = request("POST", "/runs", body)
+                    asked = asked.replace(b"Host: test", f"Host: {host}".encode())
+                    async with connect(address) as wire:
+                        await wire.send(asked[: len(asked) - size])
+                        await settled()
+                        await wire.send(body)
+                        for _ in range(3):
+                            answer = await wire.answer()
+                            assert answer is not None
+                            assert answer.status in (401, 403)
+                            await wire.send(asked)
+
+
+@pytest.mark.parametrize("size", [DRAINED_BYTES + 1, 8 * 2**20])
+async def test_a_large_body_of_a_refused_request_is_not_waited_for(
+    orchestrator: Orchestrator, size: int
+) -> None:
+    with trio.fail_after(10):
+        async with (
+            open_server(orchestrator, access=access()) as url,
+            connect(("127.0.0.1", int(url.rpartition(":")[2]))) as wire,
+        ):
+            head = f"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+            answer = await wire.ask(head.encode())
+    assert answer is not None
+    assert answer.status == 401
+
+
+async def test_a_refused_request_is_not_understood(orchestrator: Orchestrator) -> None:
     asking = Asking(orchestrator, access())
     answer = await asking.ask("POST /runs", data=b"{ no JSON")
     assert answer.status_code == 401
