@@ -106,7 +106,6 @@ async def serve_forever(
         grace_s: the most that operations in flight get when the server shuts down.
         max_workers: how many runs may have a process of their own at a time; more wait.
         announce: called with the base URL once clients can connect.
-        access: as for ``open_server``; SIGHUP reads the file again that it comes from.
         max_running, max_queued: as for ``open_orchestrator``.
         access, certificate: as for ``open_server``; SIGHUP reads their files again.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PEOPLE = {
     "viewer": Identity("vic", Role.VIEWER),
     "owner": Identity("olga", Role.OPERATOR),
+    "demoted owner": Identity("olga", Role.VIEWER),  # who started runs as an operator
     "other": Identity("otto", Role.OPERATOR),
     "admin": Identity("ada", Role.ADMIN),
     "narrow owner": Identity("olga", Role.OPERATOR, sees="own"),
