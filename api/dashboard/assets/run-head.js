@@ -4,10 +4,10 @@ import { now, read } from './api.js';
 import './chip.js';
 import { attribute, fill, h, icon, show, text } from './dom.js';
 import './progress.js';
-import { saying } from './run-row.js';
+import { moves, saying } from './run-row.js';
 import './stop-button.js';
 import { waitsFor } from './waits.js';
-import { age, count, dayAndClock, isLive, MODES, money, seconds, span, statusWord, stricterModes, who, wholeSpan } from './words.js';
+import { age, count, dayAndClock, isLive, MODES, money, ownerOf, seconds, span, statusWord, stricterModes, who, wholeSpan } from './words.js';
 
 class RunHead extends HTMLElement {
   #tasks = [];
@@ -72,9 +72,9 @@ class RunHead extends HTMLElement {
     const percent = run.progress?.percent;
     const counts = percent > 0;
     this.bar.show(counts ? percent : null, run.status, `Progress of ${run.agent}`);
-    show(this.bar, isLive(run.status) ? run.status !== 'queued' : counts);
+    show(this.bar, counts || moves(run));
     // Of a stop the strip above it tells.
-    const words = run.stop ? run.progress?.message : saying(run);
+    const words = run.stop ? run.progress?.message : saying(run, { due: false });
     text(this.words, words);
     show(this.bar.parentElement, Boolean(words) || !this.bar.hidden);
     attribute(this.words, 'data-status', run.status);
@@ -82,7 +82,7 @@ class RunHead extends HTMLElement {
 
   #showFacts(run) {
     const facts = [
-      ['Owner', run.owner], ['Attempt', run.attempt > 1 && `${run.attempt}, after a crash`], ['Node', run.node],
+      ['Owner', ownerOf(run)], ['Attempt', run.attempt > 1 && `${run.attempt}, after a crash`], ['Node', run.node],
       ['Begun', run.started_at && `${dayAndClock(run.started_at)}`, run.started_at && age(now() - seconds(run.started_at))],
       [run.ended_at ? 'Took' : 'For', run.started_at && took(run)],
       ['Deadline', ...deadline(run)],

@@ -21,7 +21,7 @@ class RunSummary extends HTMLElement {
     this.cost = h('strong', {}, '–');
     this.append(
       ...this.numbers.map((each) => (each.link = h('a', { class: each.name, href: `/?${each.query}` }, each.number, ' ', each.words))),
-      (this.spent = h('span', { class: 'spent' }, this.cost, ' spent by them')));
+      (this.spent = h('span', { class: 'spent', hidden: true }, this.cost, ' spent by them')));
     const count = throttled(250, () => this.#count());
     runs.watch(count);
   }

@@ -85,6 +85,9 @@ export function bytes(n) {
 
 export const shortId = (id) => id.replace(/^run_/, '').slice(0, 8);
 
+/** Whose run it is; of a server that knows nobody, nobody's. */
+export const ownerOf = (run) => (run.owner === 'anonymous' ? '' : (run.owner ?? ''));
+
 /** Who asked for something, in words. */
 export function who(stop) {
   const by = stop.requested_by && stop.requested_by !== 'anonymous' ? stop.requested_by : '';
