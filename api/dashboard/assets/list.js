@@ -2,7 +2,7 @@
 
 import { Actions } from './actions.js';
 import './bulk-bar.js';
-import { address } from './dom.js';
+import { address, throttled } from './dom.js';
 import { Feed } from './feed.js';
 import { greeter, onKey, showFeed } from './frame.js';
 import './halt-switch.js';
@@ -31,11 +31,14 @@ const greet = greeter(page, (session) => {
   if (address.get('start') && mayStart(session)) openStartForm(address.get('start'));
 });
 
+const halted = throttled(500, () => find('halt-switch').reload().catch(() => {}));
+
 const feed = new Feed({
   path: EVENTS,
   take(event) {
     runs.apply(event);
     if (event.type === 'run.queued') list.arrived(event);
+    if (event.data.source === 'halt' && event.run_id === event.root_id) halted();
     // What is over and not shown would only fill the memory.
     if (isEnding(event) && !list.has(event.run_id)) runs.forget(event.run_id);
   },
@@ -46,7 +49,7 @@ const feed = new Feed({
 list.open(page, bulk);
 summary.open(page);
 bulk.open(page, list);
-find('halt-switch').open(summary);
+find('halt-switch').open();
 filters.open((query) => list.ask(query));
 filters.addEventListener('change', () => bulk.clear());
 list.ask(filters.query);

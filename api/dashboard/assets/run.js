@@ -18,7 +18,7 @@ import './stop-receipt.js';
 import { Runs } from './store.js';
 import { announce } from './toasts.js';
 import { Tree } from './tree.js';
-import { isLive, statusWord } from './words.js';
+import { familyOf, isLive, statusWord } from './words.js';
 
 const find = (name) => document.querySelector(name);
 const { run: id } = find('#run').dataset;
@@ -47,7 +47,8 @@ function take(said, name) {
 const readAgain = throttled(1_000, () => page.actions.refresh(id).catch(() => {}));
 
 function learn(event) {
-  if (event.type === 'operation.finished' || event.type === 'run.escalated' || event.type === 'run.answered') readAgain();
+  if (event.data.source === 'halt') find('halt-switch').reload().catch(() => {});
+  if (event.type === 'operation.finished' || (familyOf(event) === 'life' && !isEnding(event))) readAgain();
 }
 
 async function refresh() {
