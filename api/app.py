@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, g, json, request
 from quart_trio import QuartTrio
 
-from api import audit, controls, dashboard, feeds, files, metrics, problems, runs, socket
+from api import audit, bulk, controls, dashboard, feeds, files, metrics, problems, runs, socket
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.noting import note_the_rest
@@ -46,7 +46,7 @@ def create_app(
     guard.install(app, access or Access())
     app.before_request(_read_body)
     app.after_request(note_the_rest)
-    for module in (runs, feeds, controls, files, login, audit, socket, dashboard):
+    for module in (runs, bulk, feeds, controls, files, login, audit, socket, dashboard):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/healthz", view_func=_healthz)
     app.add_url_rule("/readyz", view_func=_readyz_of(orchestrator))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from quart import Response, current_app, json, request
 
-from api.schema import run_json
+from api.answers import run_json
 from orchestrator import InvalidInput
 
 if TYPE_CHECKING:

@@ -25,6 +25,8 @@ Runtime: TypeAlias = Literal["trio", "asyncio", "sync"]
 
 # Requests of one run that are under way at once, unless the agent says otherwise.
 HTTP_CONCURRENCY = 100
+# Of one run.
+MAX_TAGS = 100
 
 
 class Agent:
@@ -211,7 +213,7 @@ class _Options(pydantic.BaseModel):
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
     debug: bool = pydantic.Field(False, strict=True)
-    tags: tuple[str, ...] = pydantic.Field((), max_length=100)
+    tags: tuple[str, ...] = pydantic.Field((), max_length=MAX_TAGS)
 
 
 def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) -> RunOptions:

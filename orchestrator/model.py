@@ -249,6 +249,7 @@ class RunRecord:
         waiting_for: the oldest question that no person has answered yet.
         usage: what the run and everything below it spent on language models.
         rerun_of: the run that this one repeats.
+        retagged: the tags, once they are others than those of the start.
     """
 
     id: RunId
@@ -272,9 +273,10 @@ class RunRecord:
     usage: Usage = field(default_factory=Usage)
     rerun_of: RunId | None = None
     stop: Receipt | None = None
+    retagged: tuple[str, ...] | None = None
     version: int = 1
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags that the run was started with."""
-        return self.options.tags
+        """The tags that the run has now."""
+        return self.options.tags if self.retagged is None else self.retagged

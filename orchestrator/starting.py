@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import (
@@ -133,7 +134,7 @@ class Starter(RunReader):
             created_at=self._services.now(0),
             owner=old.owner if owner is None else check_text("owner", owner),
             input=given,
-            options=old.options,
+            options=replace(old.options, tags=old.tags),
             rerun_of=old.id,
         )
         steps = [SaveStep(new_id, step.path, step.name, step.value) for step in kept]

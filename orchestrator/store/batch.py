@@ -23,6 +23,7 @@ from orchestrator.store.protocol import (
     SavePartial,
     SaveRun,
     SaveStep,
+    SaveTags,
 )
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ DELETE FROM artifacts WHERE run_id IN (SELECT value FROM json_each(:ids));
 DELETE FROM steps WHERE root_id IN (SELECT value FROM json_each(:ids));
 DELETE FROM data WHERE run_id IN (SELECT value FROM json_each(:ids));
 """
+_DROP_TAGS = """
+DELETE FROM run_tags
+WHERE tag IN (SELECT value FROM json_each(?)) AND number = (SELECT number FROM runs WHERE id = ?)
+"""
 _DROP_ARTIFACT = "DELETE FROM artifacts WHERE run_id = ? AND name = ?"
 _ADD_CHUNK = """
 INSERT INTO artifacts(run_id, name, chunk, media_type, data)
@@ -122,6 +127,7 @@ class Rows:
     """
 
     runs: dict[RunId, RunRecord] = field(default_factory=dict)
+    tags: list[SaveTags] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     discarded: list[RunId] = field(default_factory=list)
     partials: dict[RunId, bytes] = field(default_factory=dict)
@@ -145,6 +151,8 @@ class Rows:
                     rows.events.append(event_row(write.event))
                 case SaveRun():
                     rows._save(write.record)
+                case SaveTags():
+                    rows.tags.append(write)
                 case SavePartial():
                     rows.partials[write.run_id] = write.value
                 case SaveArtifact():
@@ -180,6 +188,8 @@ class Rows:
         """Execute the statements, within a transaction of the caller's."""
         if self.runs:
             self._insert_runs(db)
+        for change in self.tags:
+            _change_tags(db, change)
         _EVENTS.execute(db, self.events)
         if self.discarded:
             db.execute(_DISCARD, {"ids": encode(self.discarded)})
@@ -216,6 +226,12 @@ class Rows:
         _RUNS.execute(db, [run_row(run) for run in self.runs.values()])
         _INPUTS.execute(db, [(run.id, encode(run.input)) for run in new])
         _TAGS.execute(db, [(run.id, tag) for run in new for tag in run.tags])
+
+
+def _change_tags(db: apsw.Connection, change: SaveTags) -> None:
+    gone = encode([tag for tag in change.before if tag not in change.after])
+    db.execute(_DROP_TAGS, (gone, change.run_id))
+    _TAGS.execute(db, [(change.run_id, tag) for tag in change.after])
 
 
 def _insert_artifact(db: apsw.Connection, write: SaveArtifact) -> None:

@@ -12,7 +12,7 @@ import click
 
 import orchestrator.errors
 import orchestrator.events
-from api import schema
+from api import answers, schema
 from api.app import create_app
 from api.cli import main
 from orchestrator import Context, Orchestrator, OrchestratorError, RunId, RunRecord, RunStatus
@@ -165,7 +165,7 @@ def test_the_run_has_the_fields_that_are_shown() -> None:
         id=run_id, root_id=run_id, agent="a", status=RunStatus.RUNNING, created_at=""
     )
     shown = json.loads(block.text)
-    assert list(shown) == [*schema.run_json(record), "partial"]
+    assert list(shown) == [*answers.run_json(record), "partial"]
     assert list(shown["options"]) == names_of(RunOptions)
 
 

@@ -124,6 +124,7 @@ def full_record() -> RunRecord:
         usage=Usage(requests=2, input_tokens=2**40, output_tokens=1, cost=0.1 + 0.2),
         rerun_of="r0",
         stop=receipt,
+        retagged=("z",),
         version=9,
     )
     return replace(record, options=options)
