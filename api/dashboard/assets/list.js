@@ -15,7 +15,7 @@ import { openStartForm } from './start-form.js';
 import { Runs } from './store.js';
 
 // What a row shows changes by these alone; a crowd of operations would be noise here.
-const TYPES = 'queued started progress deadline pausing paused resumed asked answered withdrawn stopping'
+const TYPES = 'queued started progress deadline tagged pausing paused resumed asked answered withdrawn stopping'
   + ' escalated succeeded failed stopped timed_out abandoned lost';
 const EVENTS = `/events?types=${TYPES.split(' ').map((type) => `run.${type}`).join(',')}`;
 
@@ -28,6 +28,7 @@ const page = { runs, actions: new Actions(runs) };
 const greet = greeter(page, (session) => {
   find('#start').hidden = !mayStart(session);
   find('#stop-all').hidden = !mayStart(session);
+  list.classList.toggle('looking', !mayStart(session));
   if (address.get('start') && mayStart(session)) openStartForm(address.get('start'));
 });
 
@@ -54,7 +55,10 @@ filters.open((query) => list.ask(query));
 filters.addEventListener('change', () => bulk.clear());
 list.ask(filters.query);
 find('#stop-all').addEventListener('click', () => bulk.stopAll());
-summary.addEventListener('counted', () => (find('#stop-all').disabled = summary.stoppable === 0));
+summary.addEventListener('counted', () => {
+  find('#stop-all').disabled = summary.stoppable === 0;
+  document.title = `${summary.asking ? `(${summary.asking}) ` : ''}Runs · Quiesce`;
+});
 find('#start').addEventListener('click', () => openStartForm());
 onKey('/', () => find('#search').focus());
 onKey('s', (event) => list.stopFocused(event.target));

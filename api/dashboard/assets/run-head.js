@@ -42,7 +42,7 @@ class RunHead extends HTMLElement {
     const live = tree.nodes.has(run.id) ? tree.below(tree.nodes.get(run.id)).filter((node) => node.ended == null).length - 1 : 0;
     this.button.show(run, this.page, { below: Math.max(0, live) });
     fill(this.tags, (run.tags ?? []).join('\n'), () => run.tags.map((tag) => h('a', { class: 'tag', href: `/?tag=${encodeURIComponent(tag)}` }, tag)));
-    fill(this.doing, `${run.status} ${run.actions} ${tree.events.length > 0 && steps(tree).length}`, () => this.#actions(run, tree));
+    fill(this.doing, `${run.status} ${run.actions} ${tree.steps.length}`, () => this.#actions(run, tree));
     this.#showProgress(run);
     this.#showFacts(run);
     this.#showStrip(run, tree);
@@ -58,7 +58,7 @@ class RunHead extends HTMLElement {
       button('resume', 'play', 'Resume', () => actions.resume(run)),
       !isLive(run.status) && h('a', { class: 'button', href: '#results' }, 'View results'),
       button('rerun', 'rerun', 'Rerun', () => actions.rerun(run)),
-      can('rerun') && steps(tree).length > 0 && this.#rerunFrom(run, steps(tree)),
+      can('rerun') && tree.steps.length > 0 && this.#rerunFrom(run, tree.steps),
     ];
   }
 
@@ -130,8 +130,6 @@ class RunHead extends HTMLElement {
     this.#tasks = tasks;
   }
 }
-
-const steps = (tree) => tree.events.filter((event) => event.type === 'step.finished' && event.run_id === event.root_id).map((event) => event.data.name);
 
 const took = (run) => (run.ended_at ? span(seconds(run.ended_at) - seconds(run.started_at)) : wholeSpan(now() - seconds(run.started_at)));
 

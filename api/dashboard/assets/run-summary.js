@@ -14,6 +14,7 @@ const NUMBERS = [
 
 class RunSummary extends HTMLElement {
   stoppable = 0;
+  asking = 0;
 
   open({ runs, actions }) {
     Object.assign(this, { runs, actions });
@@ -66,6 +67,7 @@ class RunSummary extends HTMLElement {
     const cost = roots.reduce((sum, run) => sum + (run.usage?.cost ?? 0), 0);
     text(this.cost, money(cost));
     show(this.spent, cost > 0);
+    this.asking = live.filter((run) => run.waiting_for && run.status !== 'stopping').length;
     this.stoppable = roots.filter((run) => run.actions.includes('stop')).length;
     this.dispatchEvent(new Event('counted'));
   }

@@ -88,18 +88,11 @@ function gone() {
     h('p', {}, 'It was removed, or it never was, or you may not see it.'), h('a', { class: 'button', href: '/' }, 'All runs')));
 }
 
-let asked = false;
-function draw() {
-  if (asked) return;
-  asked = true;
-  const now = () => {
-    asked = false;
-    const run = runs.get(id);
-    if (run?.status) views.forEach((view) => view.show(run, page));
-  };
-  if (document.hidden) setTimeout(now, 250);
-  else requestAnimationFrame(now);
-}
+// At once; but while very much happens not all the time.
+const draw = throttled(100, () => {
+  const run = runs.get(id);
+  if (run?.status) views.forEach((view) => view.show(run, page));
+});
 
 runs.watch((changed) => {
   const run = runs.get(id);
