@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import trio
+
 from api.auth.guard import caller
 from api.auth.noting import done
-from api.calls import the_orchestrator, wait_for_end, whole_run
+from api.calls import the_orchestrator, whole_run
 from api.problems import StopNotDurable
 from orchestrator import RunEnded, RunStatus, StopSource, StoreUnavailable
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.schema import ControlOrder, StopOrder
-    from orchestrator import Run
+    from orchestrator import Run, RunRecord
 
 
 class Asked(Protocol):
@@ -80,17 +82,21 @@ class Act:
 
 
 class Stop:
-    """A stop of a run, which may have ended."""
+    """A stop of a run, which may have ended.
 
-    def __init__(self, run_id: str, order: StopOrder) -> None:
+    Args:
+        ask: false if the stop of a run above it is asked for in the same step.
+    """
+
+    def __init__(self, run_id: str, order: StopOrder, *, ask: bool = True) -> None:
         self._run_id = run_id
-        self._wait_s = order.wait_s
         self._orchestrator = the_orchestrator()
         self._live = self._orchestrator.live(run_id)
         # While an end is being stored nobody knows of it, so neither may the answer.
         asked = self._live is not None and not self._live.record.status.is_terminal
         self._ticket = 0 if self._live is None else self._live.ticket
-        if self._live is not None and asked:
+        self._wait_s = order.wait_s
+        if self._live is not None and asked and ask:
             self._live.request_stop(
                 mode=order.mode,
                 grace_s=order.grace_s,
@@ -100,6 +106,11 @@ class Stop:
                 discard=order.discard,
             )
             self._ticket = done("stop", self._live, order.reason)
+
+    @property
+    def shown(self) -> RunRecord | None:
+        """The run as it is durable; None if it was not live when the stop was asked for."""
+        return None if self._live is None else self._live.shown
 
     async def answer(self) -> tuple[dict[str, Any], int]:
         """Return the run and its receipt, once the stop is durable.
@@ -111,14 +122,27 @@ class Stop:
             UnknownRun, RunEnded: there was nothing to stop.
             StopNotDurable: it is being carried out, but a crash now could forget it.
         """
+        await self.durable()
+        with trio.move_on_after(self._wait_s):
+            await self.ended()
+        return self.receipt_of(await whole_run(self._run_id))
+
+    async def durable(self) -> None:
+        """Wait until the stop is durable; errors as in ``answer``."""
         try:
             await self._orchestrator.durable(self._ticket)
         except StoreUnavailable as error:
             if self._live is None or self._live.receipt is None:
                 raise
             raise StopNotDurable(self._live, error) from error
-        await wait_for_end(self._live, self._wait_s)
-        run = await whole_run(self._run_id)
+
+    async def ended(self) -> None:
+        """Wait until the run has ended, and that is durable."""
+        if self._live is not None:
+            await self._live.ended.wait()
+
+    def receipt_of(self, run: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        """Return what to answer, given what the run looks like; errors as in ``answer``."""
         status = RunStatus(run["status"])
         if status.is_terminal and run["stop"] is None:
             raise RunEnded(run["id"], status)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any, cast
 from quart import Response, g, request
 from quart_trio import QuartTrio
 
-from api import answered, audit, controls, dashboard, feeds, files, metrics, problems, runs, socket
+from api import (
+    answered,
+    audit,
+    bulk,
+    controls,
+    dashboard,
+    feeds,
+    files,
+    metrics,
+    problems,
+    runs,
+    socket,
+)
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.headers import harden
@@ -53,7 +65,7 @@ def create_app(
     app.before_request(_read_body)
     app.after_request(note_the_rest)
     app.after_request(harden)
-    for module in (runs, feeds, controls, files, login, audit, socket, dashboard):
+    for module in (runs, bulk, feeds, controls, files, login, audit, socket, dashboard):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/healthz", view_func=_healthz)
     app.add_url_rule("/readyz", view_func=_readyz_of(orchestrator))

@@ -9,7 +9,7 @@ import trio
 from pydantic_core import from_json
 from quart import Response, current_app, json, request
 
-from api.schema import run_json
+from api.answers import run_json
 from orchestrator import InvalidInput
 
 if TYPE_CHECKING:

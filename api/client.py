@@ -241,6 +241,7 @@ class Client(Transport):
                 fields = {**answer, "waiting_for": {**question, "id": question_id}}
             case _:
                 fields = answer
+        fields = fields | {"retagged": fields.get("tags")}
         try:
             record = _RECORD.validate_python(fields)
         except ValidationError:

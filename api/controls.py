@@ -53,13 +53,18 @@ async def answer(run_id: str) -> Answer:
 
 @blueprint.patch("/runs/<run_id>")
 async def change(run_id: str) -> Answer:
-    """Move the run's deadline."""
-    deadline_s = parse(ChangeOrder, g.body).deadline_s
+    """Move the run's deadline, give it other tags, or both."""
+    order = parse(ChangeOrder, g.body)
 
-    def move(run: Run) -> int:
-        return run.move_deadline(deadline_s, requested_by=caller().principal)
+    def alter(run: Run) -> int:
+        by = caller().principal
+        if "deadline_s" in order.model_fields_set:
+            run.move_deadline(order.deadline_s, requested_by=by)
+        if order.tags is not None:
+            run.retag(order.tags, requested_by=by)
+        return run.ticket
 
-    return await Act("change", run_id, move, status=200).answer()
+    return await Act("change", run_id, alter, status=200).answer()
 
 
 @blueprint.post("/runs/<run_id>/rerun")

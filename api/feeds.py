@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, Response, current_app, request
 
+from api.answers import event_json
 from api.auth.guard import caller
 from api.calls import query, show, the_orchestrator
-from api.schema import AllEventsQuery, EventsQuery, event_json, parse
+from api.schema import AllEventsQuery, EventsQuery, parse
 from api.stream import AllRuns, OneRun
 
 if TYPE_CHECKING:

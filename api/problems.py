@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
+from api.answers import receipt_json
 from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, Unidentified
 from api.failures import Failures
-from api.schema import receipt_json
 from orchestrator import (
     Halted,
     IllegalTransition,
@@ -74,7 +74,7 @@ def invalid(problems: list[tuple[str, str]], **members: Any) -> Response:
     return problem(422, "invalid-input", detail, **members, errors=errors)
 
 
-class StopNotDurable(OrchestratorError):
+class StopNotDurable(StoreUnavailable):
     """The stop is being carried out, but a crash now could forget it."""
 
     def __init__(self, run: Run, error: StoreUnavailable) -> None:

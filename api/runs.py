@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Blueprint, Response, g
 
 from api.acts import Stop
+from api.answers import agent_json, run_json, stack_json, tree_json
 from api.auth.guard import caller, check_agent
 from api.auth.noting import done
 from api.calls import (
@@ -20,17 +21,7 @@ from api.calls import (
     whole_run,
 )
 from api.problems import problem
-from api.schema import (
-    RunsQuery,
-    StartOrder,
-    StopOrder,
-    WaitQuery,
-    agent_json,
-    parse,
-    run_json,
-    stack_json,
-    tree_json,
-)
+from api.schema import RunsQuery, StartOrder, StopOrder, WaitQuery, parse
 
 if TYPE_CHECKING:
     from orchestrator import RunFilter

@@ -1,31 +1,22 @@
-"""The JSON shapes of the interface: what requests must look like, and what answers do."""
+"""The JSON shapes of the interface: what requests must look like."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import pydantic
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-from orchestrator import (
-    InvalidInput,
-    RunFilter,
-    RunRecord,
-    RunStatus,
-    StopMode,
-    available_actions,
-)
+from orchestrator import InvalidInput, RunFilter, RunStatus, StopMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
-    from orchestrator import Agent, Event, Notice, Question, Receipt, Run, TaskStack
+    from orchestrator import Notice
 
 MAX_WAIT_S = 3600.0
 MAX_DEADLINE_S = 10 * 365 * 86_400.0
 MAX_PAGE = 500
+MAX_IDS = 1_000
 
 
 Address = Annotated[str, pydantic.StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
@@ -53,6 +44,37 @@ class StopOrder(_Order):
     discard: bool = False
 
 
+class BulkStopOrder(StopOrder):
+    """The body of ``POST /runs/stop``: that of one stop, and which runs, by one of the two."""
+
+    ids: list[str] | None = pydantic.Field(None, min_length=1, max_length=MAX_IDS)
+    filter: dict[str, Any] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_all_but_one(self) -> Self:
+        if (self.ids is None) is (self.filter is None):
+            raise ValueError("give either `ids` or `filter`")
+        return self
+
+    @pydantic.field_validator("filter")
+    @classmethod
+    def _refuse_everything(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        if given == {}:
+            live = ",".join(status for status in RunStatus if not status.is_terminal)
+            raise ValueError(f'is empty; every live run is {{"status": "{live}"}}')
+        return given
+
+    def where(self) -> RunFilter | None:
+        """Return the filter, None if there are ids.
+
+        Raises:
+            InvalidInput: a key of it is unknown, or does not fit.
+        """
+        if self.filter is None:
+            return None
+        return parse(RunsFilter, self.filter, within="filter.").filter()
+
+
 class ControlOrder(_Order):
     """The body of ``POST /runs/{id}/pause``, ``resume`` and ``step``; may be left out."""
 
@@ -67,15 +89,16 @@ class AnswerOrder(_Order):
 
 
 class ChangeOrder(_Order):
-    """The body of ``PATCH /runs/{id}``."""
+    """The body of ``PATCH /runs/{id}``; one of the two may be left out."""
 
-    deadline_s: float | None = pydantic.Field(strict=True, gt=0, le=MAX_DEADLINE_S)
-    tags: Any = None
+    deadline_s: float | None = pydantic.Field(None, strict=True, gt=0, le=MAX_DEADLINE_S)
+    tags: list[str] | None = pydantic.Field(None, max_length=100)
 
-    @pydantic.field_validator("tags")
-    @classmethod
-    def _refuse(cls, _: object) -> None:
-        raise ValueError("cannot be changed yet")
+    @pydantic.model_validator(mode="after")
+    def _refuse_nothing(self) -> Self:
+        if "deadline_s" not in self.model_fields_set and self.tags is None:
+            raise ValueError("give `deadline_s`, `tags`, or both")
+        return self
 
 
 class RerunOrder(_Order):
@@ -162,8 +185,8 @@ class AllEventsQuery(_Order):
         return chosen
 
 
-class RunsQuery(_Order):
-    """The query of a list. ``status`` may be several, with commas; ``parent=none`` are roots."""
+class RunsFilter(_Order):
+    """Some runs. ``status`` may be several, with commas; ``parent`` is ``none`` for roots."""
 
     status: str | None = None
     agent: str | None = None
@@ -171,17 +194,19 @@ class RunsQuery(_Order):
     tag: str | None = None
     root: str | None = None
     parent: str | None = None
-    after: str | None = None
-    limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
+
+    @pydantic.field_validator("status")
+    @classmethod
+    def _refuse_unknown(cls, given: str | None) -> str | None:
+        if given is not None and not set(given.split(",")) <= set(RunStatus):
+            raise ValueError(f"{given!r} is not of: {', '.join(RunStatus)}")
+        return given
 
     def filter(self) -> RunFilter:
-        """Return the filter that the query means.
-
-        Raises:
-            InvalidInput: a status is unknown.
-        """
+        """Return the filter that is meant."""
+        words = None if self.status is None else self.status.split(",")
         return RunFilter(
-            statuses=None if self.status is None else _statuses(self.status),
+            statuses=None if words is None else tuple(map(RunStatus, words)),
             agent=self.agent,
             owner=self.owner,
             tag=self.tag,
@@ -190,11 +215,21 @@ class RunsQuery(_Order):
         )
 
 
+class RunsQuery(RunsFilter):
+    """The query of a list."""
+
+    after: str | None = None
+    limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
+
+
 _AnyOrder = TypeVar("_AnyOrder", bound=_Order)
 
 
-def parse(order: type[_AnyOrder], given: object) -> _AnyOrder:
+def parse(order: type[_AnyOrder], given: object, within: str = "") -> _AnyOrder:
     """Check a body or query.
+
+    Args:
+        within: what stands before the names of its fields.
 
     Raises:
         InvalidInput: names each field that is unknown or does not fit.
@@ -208,7 +243,7 @@ def parse(order: type[_AnyOrder], given: object) -> _AnyOrder:
         raise InvalidInput(
             [
                 (
-                    ".".join(map(str, each["loc"])),
+                    within + ".".join(map(str, each["loc"])) or "body",
                     f"is not known; known are: {known}"
                     if each["type"] == "extra_forbidden"
                     else each["msg"].removeprefix("Value error, "),
@@ -216,115 +251,3 @@ def parse(order: type[_AnyOrder], given: object) -> _AnyOrder:
                 for each in error.errors(include_url=False, include_context=False)
             ]
         ) from None
-
-
-def _statuses(text: str) -> tuple[RunStatus, ...]:
-    try:
-        return tuple(RunStatus(word) for word in text.split(","))
-    except ValueError:
-        known = ", ".join(RunStatus)
-        raise InvalidInput([("status", f"{text!r} is not of: {known}")]) from None
-
-
-def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
-    """Return a run as JSON, without its partial result.
-
-    Args:
-        live: the run, if it has not ended: its receipt then is the account so far.
-    """
-    receipt = record.stop
-    if live is not None and record.status is RunStatus.STOPPING:
-        receipt = live.receipt
-    fields = {name: getattr(record, name) for name in _PLAIN_FIELDS}
-    return fields | {
-        "waiting_for": _question_json(record.waiting_for),
-        "available_actions": _actions(record),
-        "tags": list(record.tags),
-        "options": to_jsonable_python(record.options),
-        "error": to_jsonable_python(record.error),
-        "progress": to_jsonable_python(record.progress),
-        "usage": to_jsonable_python(record.usage),
-        "stop": receipt_json(receipt),
-    }
-
-
-_PLAIN_FIELDS = (
-    "id",
-    "agent",
-    "status",
-    "parent_id",
-    "root_id",
-    "owner",
-    "input",
-    "result",
-    "created_at",
-    "started_at",
-    "ended_at",
-    "deadline_at",
-    "attempt",
-    "node",
-    "rerun_of",
-)
-
-
-def _question_json(question: Question | None) -> dict[str, Any] | None:
-    if question is None:
-        return None
-    fields: dict[str, Any] = to_jsonable_python(question)
-    return {"question_id": fields.pop("id"), **fields}
-
-
-def _actions(record: RunRecord) -> list[str]:
-    actions = available_actions(record.status)
-    # A stop withdraws every question.
-    asks = record.waiting_for is not None and record.status is not RunStatus.STOPPING
-    return [*actions, "answer"] if asks else list(actions)
-
-
-def receipt_json(receipt: Receipt | None) -> dict[str, Any] | None:
-    """Return a receipt as JSON."""
-    plain: dict[str, Any] | None = to_jsonable_python(receipt)
-    return plain
-
-
-def tree_json(records: Sequence[RunRecord], live: Mapping[str, Run]) -> dict[str, Any]:
-    """Return runs, parents before children, as one run with nested ``children``."""
-    nodes: dict[str, dict[str, Any]] = {}
-    for record in records:
-        node = run_json(record, live.get(record.id)) | {"children": []}
-        nodes[record.id] = node
-        parent = nodes.get(record.parent_id or "")
-        if parent is not None:
-            parent["children"].append(node)
-    return nodes[records[0].id]
-
-
-def event_json(event: Event) -> dict[str, Any]:
-    """Return an event as JSON."""
-    plain: dict[str, Any] = to_jsonable_python(event)
-    return plain
-
-
-def event_text(event: Event) -> str:
-    """Return an event as JSON text, on one line."""
-    try:
-        return to_json(event).decode()
-    except PydanticSerializationError:
-        # A lone surrogate has no UTF-8 form, but an escape.
-        return json.dumps(event_json(event))
-
-
-def agent_json(agent: Agent) -> dict[str, Any]:
-    """Return an agent as JSON."""
-    return {
-        "name": agent.name,
-        "description": agent.description,
-        "input_schema": agent.input_schema,
-        "isolation": agent.options.isolation,
-        "options": asdict(agent.options),
-    }
-
-
-def stack_json(stacks: Sequence[TaskStack]) -> dict[str, Any]:
-    """Return await stacks as JSON, innermost frame last."""
-    return {"tasks": [asdict(stack) for stack in stacks]}

@@ -11,19 +11,22 @@ import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from orchestrator.apart import ProcessLimits, parse_limits, runtime_of, why_apart
-from orchestrator.errors import InvalidInput, UnknownAgent, check_count, check_name, check_text
+from orchestrator.errors import InvalidInput, check_count, check_name, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from orchestrator.apart import Runtime
+    from orchestrator.catalog import Catalog
     from orchestrator.model import Json
 
     AgentFunction = Callable[..., Any]
 
 # Requests of one run that are under way at once, unless the agent says otherwise.
 HTTP_CONCURRENCY = 100
+# Of one run.
+MAX_TAGS = 100
 
 
 class Agent:
@@ -165,43 +168,6 @@ def agent(
     return register if function is None else register(function)
 
 
-class Catalog:
-    """Agents by name."""
-
-    def __init__(self, agents: Iterable[Agent] = ()) -> None:
-        self._agents: dict[str, Agent] = {}
-        for each in agents:
-            self.add(each)
-
-    def add(self, agent: Agent) -> None:
-        """Register an agent. Adding the same one again does nothing.
-
-        Raises:
-            ValueError: another agent has the name.
-        """
-        if self._agents.setdefault(agent.name, agent) is not agent:
-            raise ValueError(f"two agents are named {agent.name!r}; give one `@agent(name=...)`")
-
-    def get(self, agent: Agent | str) -> Agent:
-        """Return the agent of that name; an ``Agent`` is registered on the way.
-
-        Raises:
-            UnknownAgent: nobody has that name.
-        """
-        if isinstance(agent, Agent):
-            self.add(agent)
-            return agent
-        if agent not in self._agents:
-            raise UnknownAgent(agent, list(self._agents))
-        return self._agents[agent]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._agents
-
-    def __iter__(self) -> Iterator[Agent]:
-        return iter(sorted(self._agents.values(), key=lambda each: each.name))
-
-
 _DEFAULTS = RunOptions()
 _APART = RunOptions(isolation="process")
 _LIMITS = tuple(field.name for field in fields(ProcessLimits))
@@ -229,7 +195,7 @@ class _Options(pydantic.BaseModel):
     priority: int = pydantic.Field(0, strict=True, ge=-100, le=100)
     key: str | None = pydantic.Field(None, min_length=1, max_length=200)
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
-    tags: tuple[str, ...] = pydantic.Field((), max_length=100)
+    tags: tuple[str, ...] = pydantic.Field((), max_length=MAX_TAGS)
 
 
 def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) -> RunOptions:

@@ -154,6 +154,15 @@ class RunDeadline(Payload):
 
 
 @dataclass(frozen=True, slots=True)
+class RunTagged(Payload):
+    """The run has these tags now, and no others."""
+
+    type: ClassVar[str] = "run.tagged"
+    tags: list[str]
+    requested_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepFinished(Payload):
     """A durable step is done, or was found done (``reused``) by an earlier attempt or run."""
 

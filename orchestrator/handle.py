@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.agent import as_json, parse_options
+from orchestrator.agent import MAX_TAGS, as_json, parse_options
 from orchestrator.context import stacks_below
-from orchestrator.errors import IllegalTransition, RunEnded, check_text
+from orchestrator.errors import IllegalTransition, InvalidInput, RunEnded, check_name, check_text
+from orchestrator.events import RunTagged
+from orchestrator.model import RunStatus
 from orchestrator.sections import current_section
 from orchestrator.stopping import stop_request
+from orchestrator.store.protocol import SaveTags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Unpack
 
     from orchestrator.ladder import Ladder
+    from orchestrator.ledger import Ledger
     from orchestrator.limits import Limits
     from orchestrator.model import Json, Receipt, RunId, RunRecord, Standing
     from orchestrator.pausing import Brake
@@ -34,6 +38,7 @@ class Handle:
 
     if TYPE_CHECKING:
         services: Services
+        ledger: Ledger
         ladder: Ladder
         brake: Brake
         limits: Limits
@@ -50,6 +55,11 @@ class Handle:
         def ticket(self) -> int: ...
         def lineage(self) -> Iterator[Handle]: ...
         def subtree(self) -> Sequence[Handle]: ...
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a pause is in effect; nothing below it goes on then."""
+        return self.record.status in (RunStatus.PAUSING, RunStatus.PAUSED)
 
     def request_stop(self, **asked: Unpack[StopArguments]) -> int:
         """Ask the run and everything below it to stop; takes effect before it returns.
@@ -124,6 +134,23 @@ class Handle:
             raise IllegalTransition(self.record.status, "get another deadline")
         parse_options({"deadline_s": deadline_s})
         self.limits.move_deadline(deadline_s, check_text("requested_by", requested_by))
+        return self.ticket
+
+    def retag(self, tags: Sequence[str], *, requested_by: str = "") -> int:
+        """Let the run have these tags instead of those that it has. Not a checkpoint.
+
+        Raises:
+            InvalidInput: they are no texts, or more than 100.
+            RunEnded: it has ended.
+        """
+        if self.record.status.is_terminal:
+            raise RunEnded(self.id, self.record.status)
+        new = tuple(dict.fromkeys(check_name("tags", tag) for tag in tags))
+        if len(new) > MAX_TAGS:
+            raise InvalidInput([("tags", f"are {len(new)}, and may be {MAX_TAGS} at most")])
+        told = RunTagged(list(new), check_text("requested_by", requested_by))
+        change = SaveTags(self.id, self.record.tags, new)
+        self.ledger.save(change, payload=told, urgent=True, retagged=new)
         return self.ticket
 
     async def stop(self, **asked: Unpack[StopArguments]) -> Receipt:

@@ -37,8 +37,7 @@ EXIT_S = 5.0
 class Ladder:
     """How one run is stopped.
 
-    Attributes:
-        stop: the account of the stop; None until one is asked for.
+    ``stop`` is the account of the stop; None until one is asked for.
     """
 
     __slots__ = ("_gone", "_kill", "_rang", "_run", "_slow", "_steps", "_unwinding", "stop")

@@ -285,6 +285,7 @@ class RunRecord:
         rerun_of: the run that this one repeats.
         turn: the round in which it is its owner's turn to start; 0 until it is in the queue.
         traceparent: where the starter of the root stands in a trace; empty for nowhere.
+        retagged: the tags, once they are others than those of the start.
     """
 
     id: RunId
@@ -310,9 +311,10 @@ class RunRecord:
     turn: int = 0
     traceparent: str = ""
     stop: Receipt | None = None
+    retagged: tuple[str, ...] | None = None
     version: int = 1
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags that the run was started with."""
-        return self.options.tags
+        """The tags that the run has now."""
+        return self.options.tags if self.retagged is None else self.retagged

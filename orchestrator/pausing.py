@@ -17,8 +17,6 @@ from orchestrator.model import RunStatus
 if TYPE_CHECKING:
     from orchestrator.run import Run
 
-_HELD = (RunStatus.PAUSING, RunStatus.PAUSED)
-
 
 class Brake:
     """How one run is paused. Nothing here is a checkpoint."""
@@ -44,7 +42,7 @@ class Brake:
         advance(self._run.record.status, Move.RESUME)
         self._refuse_below_a_pause()
         for run in self._run.subtree():
-            if run.record.status in _HELD:
+            if run.is_held:
                 run.ledger.change(Move.RESUME, RunResumed(requested_by, step=False))
                 run.gate.release()
                 run.note_activity()
@@ -66,11 +64,11 @@ class Brake:
 
     def follow(self, above: Run) -> None:
         """Take over a pause of the parent's, or of the run itself, that came before it began."""
-        if self._run.record.status in _HELD:
+        if self._run.is_held:
             self._run.gate.hold()
             return
         running = self._run.record.status is RunStatus.RUNNING
-        if running and above.record.status in _HELD and not self._run.gate.sheltered:
+        if running and above.is_held and not self._run.gate.sheltered:
             self.pause("", "its parent is paused")
 
     def settle(self) -> None:
@@ -87,7 +85,7 @@ class Brake:
 
     def _refuse_below_a_pause(self) -> None:
         parent = self._run.parent
-        if parent is not None and parent.record.status in _HELD:
+        if parent is not None and parent.is_held:
             raise ParentIsPaused(self._run.id, parent.id)
 
 

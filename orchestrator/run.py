@@ -37,13 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
     from orchestrator.journal import Journal
-    from orchestrator.model import (
-        Receipt,
-        RunError,
-        RunId,
-        RunRecord,
-        Standing,
-    )
+    from orchestrator.model import Receipt, RunError, RunId, RunRecord, Standing
     from orchestrator.sections import Section
     from orchestrator.services import Services
     from orchestrator.store.protocol import Store, Write

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.agent import Catalog
+from orchestrator.catalog import Catalog
 from orchestrator.cleanup import bounded
 from orchestrator.clock import utc_now
 from orchestrator.errors import RunEnded, StoreUnavailable, check_count

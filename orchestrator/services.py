@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from orchestrator.agent import Catalog
+    from orchestrator.catalog import Catalog
     from orchestrator.engine import Engine
     from orchestrator.journal import Journal
     from orchestrator.model import RunId

@@ -26,7 +26,8 @@ from orchestrator.trace import caller
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from orchestrator.agent import Agent, Catalog
+    from orchestrator.agent import Agent
+    from orchestrator.catalog import Catalog
     from orchestrator.services import Services
 
 
@@ -160,7 +161,7 @@ class Starter(RunReader):
             traceparent=caller(),
             owner=old.owner if owner is None else check_name("owner", owner),
             input=given,
-            options=replace(old.options, start_after_s=0.0),
+            options=replace(old.options, tags=old.tags, start_after_s=0.0),
             rerun_of=old.id,
         )
         steps = [SaveStep(new_id, step.path, step.name, step.value) for step in kept]

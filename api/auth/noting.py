@@ -35,12 +35,22 @@ async def refused(action: str, run_id: str | None, reason: str, result: str) -> 
     Args:
         result: the kind of the problem that is answered.
     """
-    deed = replace(_deed(action, run_id, reason), result=result)
     if result == "too-often":
-        _trail().count(deed)
-        return
-    ticket = _trail().note(deed)
-    with suppress(StoreUnavailable):  # it is kept, and stored as soon as the store takes it
+        g.noted = True
+        _trail().count(replace(_deed(action, run_id, reason), result=result))
+    else:
+        await kept(note_refusal(action, run_id, reason, result))
+
+
+def note_refusal(action: str, run_id: str | None, reason: str, result: str) -> int:
+    """Note the same without waiting, and return the ticket for ``kept``."""
+    g.noted = True
+    return _trail().note(replace(_deed(action, run_id, reason), result=result))
+
+
+async def kept(ticket: int) -> None:
+    """Wait until what was noted is durable, unless the store takes nothing at present."""
+    with suppress(StoreUnavailable):  # it is stored as soon as the store takes it
         orchestrator: Orchestrator = current_app.extensions["quiesce"]
         await orchestrator.durable(ticket)
 
@@ -48,7 +58,7 @@ async def refused(action: str, run_id: str | None, reason: str, result: str) -> 
 async def note_the_rest(response: Response) -> Response:
     """Note what was asked for in vain, or was done already."""
     if call().action and "caller" in g and "noted" not in g:
-        result = await _kind_of(response)
+        result = await kind_of(response)
         await refused(call().action, view_args().get("run_id"), _reason(), result)
     return response
 
@@ -63,7 +73,8 @@ def _reason() -> str:
     return said if isinstance(said, str) else ""
 
 
-async def _kind_of(response: Response) -> str:
+async def kind_of(response: Response) -> str:
+    """Return what the audit calls the result of a call that was answered so."""
     if response.status_code < 400:
         return "ok"
     problem = json.loads(await response.get_data())

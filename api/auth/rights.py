@@ -49,6 +49,7 @@ CALLS = {
     "GET /events": Call(Right.READ),  # of runs that one may see
     "WS /ws": Call(Right.READ),  # each command is checked for itself
     "POST /runs": Call(Right.START, "start"),
+    "POST /runs/stop": Call(Right.START, "stop"),  # each run is checked for itself
     "GET /runs": Call(Right.READ),
     "GET /runs/<run_id>": Call(Right.READ),
     "PATCH /runs/<run_id>": Call(Right.ACT, "change"),

@@ -32,6 +32,7 @@ from orchestrator.store.protocol import SaveDocument as SaveDocument
 from orchestrator.store.protocol import SavePartial as SavePartial
 from orchestrator.store.protocol import SaveRun as SaveRun
 from orchestrator.store.protocol import SaveStep as SaveStep
+from orchestrator.store.protocol import SaveTags as SaveTags
 from orchestrator.store.protocol import Store as Store  # noqa: TC001  # re-exported
 from orchestrator.store.protocol import StoredStep as StoredStep
 from orchestrator.store.protocol import Write as Write

@@ -19,6 +19,7 @@ from orchestrator.store.protocol import (
     SavePartial,
     SaveRun,
     SaveStep,
+    SaveTags,
 )
 
 if TYPE_CHECKING:
@@ -119,6 +120,10 @@ _DISCARDS = (
     "DELETE FROM steps WHERE root_id {among}",
     "DELETE FROM data WHERE run_id {among}",
 )
+_DROPPED_TAGS = """
+DELETE FROM run_tags
+WHERE tag {among} AND number = (SELECT number FROM runs WHERE id = ?)
+"""
 _DROP_ARTIFACT = "DELETE FROM artifacts WHERE run_id = ? AND name = ?"
 _ADD_CHUNK = """
 INSERT INTO artifacts(run_id, name, chunk, media_type, data)
@@ -135,6 +140,7 @@ class Rows:
     """
 
     runs: dict[RunId, RunRecord] = field(default_factory=dict)
+    tags: list[SaveTags] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     discarded: list[RunId] = field(default_factory=list)
     partials: dict[RunId, bytes] = field(default_factory=dict)
@@ -158,6 +164,8 @@ class Rows:
                     rows.events.append(event_row(write.event))
                 case SaveRun():
                     rows._save(write.record)
+                case SaveTags():
+                    rows.tags.append(write)
                 case SavePartial():
                     rows.partials[write.run_id] = write.value
                 case SaveArtifact():
@@ -193,6 +201,8 @@ class Rows:
         """Execute the statements."""
         if self.runs:
             self._insert_runs(db)
+        for change in self.tags:
+            _change_tags(db, change)
         db.execute_rows(_EVENTS, self.events)
         if self.discarded:
             for discard in _DISCARDS:
@@ -233,6 +243,12 @@ class Rows:
         db.execute_rows(_RUNS, [run_row(run) for run in self.runs.values()])
         db.execute_rows(_INPUTS, [(run.id, encode(run.input)) for run in new])
         db.execute_rows(_TAGS, [(run.id, tag) for run in new for tag in run.tags])
+
+
+def _change_tags(db: Database, change: SaveTags) -> None:
+    gone = encode([tag for tag in change.before if tag not in change.after])
+    db.execute(_DROPPED_TAGS.format(among=db.among), gone, change.run_id)
+    db.execute_rows(_TAGS, [(change.run_id, tag) for tag in change.after])
 
 
 def _insert_artifact(db: Database, write: SaveArtifact) -> None:

@@ -32,6 +32,7 @@ from orchestrator.store.protocol import (
     SavePartial,
     SaveRun,
     SaveStep,
+    SaveTags,
     StoredStep,
 )
 from orchestrator.store.query import read_cursor
@@ -98,7 +99,7 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         newest = len(self._order) if after is None else read_cursor(after) - 1
         numbers = range(min(newest, len(self._order)), 0, -1)
-        matching = (n for n in numbers if _matches(self._nth(n), where))
+        matching = (n for n in numbers if where.fits(self._nth(n)))
         found = list(islice(matching, limit + 1))
         more = str(found[limit - 1]) if len(found) > limit else None
         return RunPage(tuple(map(self._nth, found[:limit])), more)
@@ -217,6 +218,8 @@ class MemoryStore:
         match write:
             case SaveRun(record):
                 self._save(record)
+            case SaveTags():
+                pass  # runs are found by the tags in their records
             case AppendEvent(event):
                 insort(self._events[event.root_id], event, key=_seq)
             case SavePartial(run_id, value):
@@ -254,14 +257,3 @@ class MemoryStore:
             self._order.append(record.id)
         if stored is None or not stored.status.is_terminal:
             self._runs[record.id] = record
-
-
-def _matches(run: RunRecord, where: RunFilter) -> bool:
-    return (
-        (where.statuses is None or run.status in where.statuses)
-        and where.agent in (None, run.agent)
-        and where.owner in (None, run.owner)
-        and (where.tag is None or where.tag in run.tags)
-        and where.root in (None, run.root_id)
-        and where.parent in (None, run.parent_id or "")
-    )

@@ -28,6 +28,15 @@ class SaveRun:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveTags:
+    """Let a run be found by other tags. Comes with the ``SaveRun`` that gives it those."""
+
+    run_id: RunId
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AppendEvent:
     """Append to the feed of the event's tree. The pair (root_id, seq) is new."""
 
@@ -124,6 +133,7 @@ class Discard:
 
 Write = (
     SaveRun
+    | SaveTags
     | AppendEvent
     | SavePartial
     | SaveArtifact
@@ -153,6 +163,17 @@ class RunFilter:
     tag: str | None = None
     root: str | None = None
     parent: str | None = None
+
+    def fits(self, run: RunRecord) -> bool:
+        """Whether a run matches."""
+        return (
+            (self.statuses is None or run.status in self.statuses)
+            and self.agent in (None, run.agent)
+            and self.owner in (None, run.owner)
+            and (self.tag is None or self.tag in run.tags)
+            and self.root in (None, run.root_id)
+            and self.parent in (None, run.parent_id or "")
+        )
 
 
 @dataclass(frozen=True, slots=True)

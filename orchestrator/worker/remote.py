@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from pydantic import TypeAdapter
 
-from orchestrator.agent import Catalog
+from orchestrator.catalog import Catalog
 from orchestrator.context import Context
 from orchestrator.http import RunClient
 from orchestrator.model import RunRecord

@@ -309,6 +309,81 @@ async def test_a_run_that_is_being_stopped_gets_no_other_deadline(
     assert problem["run_status"] == "stopping"
 
 
+# Tags
+
+
+async def test_a_run_is_found_by_the_tags_that_it_has_now(client: httpx.AsyncClient) -> None:
+    path = await start(client, "sleeper", {"tags": ["old", "kept"]})
+    await until(client, path, status="running")
+
+    async def found(tag: str) -> bool:
+        return [each["id"] for each in (await client.get(f"/runs?tag={tag}")).json()["runs"]] != []
+
+    changed = await client.patch(path, json={"tags": ["new", "kept", "new"], "deadline_s": 60})
+
+    assert changed.status_code == 200
+    assert changed.json()["tags"] == ["new", "kept"]
+    assert changed.json()["options"]["tags"] == ["old", "kept"]
+    assert changed.json()["deadline_at"] is not None
+    assert [await found(tag) for tag in ("old", "kept", "new")] == [False, True, True]
+    events = (await client.get(f"{path}/events", headers={"Accept": "application/json"})).json()
+    told = {each["type"]: each["data"] for each in events["events"]}
+    assert told["run.tagged"] == {"tags": ["new", "kept"], "requested_by": "anonymous"}
+    cleared = await client.patch(path, json={"tags": []})
+    assert (cleared.json()["tags"], cleared.json()["deadline_at"]) == (
+        [],
+        changed.json()["deadline_at"],
+    )
+    await client.patch(path, json={"tags": ["last"]})
+    await client.post(f"{path}/stop", json={"wait_s": 5})
+    refused(await client.patch(path, json={"tags": ["x"]}), 409, "run-ended")
+    again = (await client.post(f"{path}/rerun")).json()
+    assert (again["tags"], again["rerun_of"]) == (["last"], path[6:])
+
+
+async def test_a_deadline_that_is_refused_leaves_the_tags(client: httpx.AsyncClient) -> None:
+    path = await start(client, "busy", {"tags": ["old"]}, seconds=0.3)
+    await until(client, path, status="running")
+    await client.post(f"{path}/stop")
+    change = {"deadline_s": 9, "tags": ["new"]}
+    refused(await client.patch(path, json=change), 409, "illegal-transition")
+    assert (await client.get(path)).json()["tags"] == ["old"]
+    assert (await client.patch(path, json={"tags": ["new"]})).json()["tags"] == ["new"]
+    assert (await ended(client, path))["tags"] == ["new"]
+
+
+# What may be done
+
+
+async def test_the_actions_are_those_that_are_not_refused(client: httpx.AsyncClient) -> None:
+    """In every state: what is offered is not refused, and what is not offered is."""
+    path = await start(client, "boss")
+    with trio.fail_after(10):
+        while len(children := (await client.get(f"{path}/tree")).json()["children"]) < 2:
+            pass
+        paths = [path, *(f"/runs/{child['id']}" for child in children)]
+        for each in paths[1:]:
+            await until_it_asks(client, each)
+
+    async def offered() -> list[list[str]]:
+        return [(await client.get(each)).json()["available_actions"] for each in paths]
+
+    assert await offered() == [["stop", "pause"]] + 2 * [["stop", "pause", "answer"]]
+    await client.post(f"{paths[1]}/pause")
+    await until(client, paths[1], status="paused")
+    assert (await offered())[1] == ["stop", "resume", "step", "answer"]
+    await client.post(f"{path}/pause")
+    await until(client, path, status="paused")
+    assert await offered() == [["stop", "resume", "step"]] + 2 * [["stop", "answer"]]
+    for each in paths[1:]:
+        for verb in ("resume", "step"):
+            refused(await client.post(f"{each}/{verb}"), 409, "parent-is-paused")
+    nested = (await client.get(f"{path}/tree")).json()["children"]
+    assert [each["available_actions"] for each in nested] == 2 * [["stop", "answer"]]
+    await client.post(f"{path}/stop", json={"wait_s": 5})
+    assert await offered() == 3 * [["rerun"]]
+
+
 # Reruns
 
 
@@ -397,7 +472,12 @@ async def test_a_change_of_an_unknown_run_is_a_404(client: httpx.AsyncClient) ->
         ("POST", "rerun", '{"step": "a"}', "step"),
         ("PATCH", "", "", "body"),
         ("PATCH", "", "[]", "body"),
-        ("PATCH", "", "{}", "deadline_s"),
+        ("PATCH", "", "{}", "body"),
+        ("PATCH", "", '{"tags": null}', "body"),
+        ("PATCH", "", '{"tags": "x"}', "tags"),
+        ("PATCH", "", '{"tags": [1]}', "tags.0"),
+        ("PATCH", "", '{"tags": ["\\ud800"]}', "tags"),
+        ("PATCH", "", '{"deadline_s": -1, "tags": ["x"]}', "deadline_s"),
         ("PATCH", "", '{"deadline_s": NaN}', "deadline_s"),
         ("PATCH", "", '{"deadline_s": Infinity}', "deadline_s"),
         ("PATCH", "", '{"deadline_s": -1}', "deadline_s"),
@@ -405,7 +485,6 @@ async def test_a_change_of_an_unknown_run_is_a_404(client: httpx.AsyncClient) ->
         ("PATCH", "", '{"deadline_s": true}', "deadline_s"),
         ("PATCH", "", '{"deadline_s": "5"}', "deadline_s"),
         ("PATCH", "", '{"deadline_s": 1e12}', "deadline_s"),
-        ("PATCH", "", '{"deadline_s": 5, "tags": ["x"]}', "tags"),
         ("PATCH", "", '{"deadline_s": 5, "owner": "x"}', "owner"),
     ],
 )

@@ -16,7 +16,7 @@ import trio
 from quart import request
 from quart_trio import QuartTrio
 
-from api.schema import run_json
+from api.answers import run_json
 from api.server import Address, serve
 from api.service import serve_forever
 from orchestrator import Context, RunId, RunRecord, RunStatus, agent

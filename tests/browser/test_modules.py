@@ -16,10 +16,12 @@ OVER = ("succeeded", "failed", "stopped", "timed_out", "abandoned", "lost")
 
 STORE = """
 const { Runs } = await load('store.js');
-const runs = new Runs(JSON.parse(document.documentElement.dataset.moves));
+const moves = JSON.parse(document.documentElement.dataset.moves);
+const runs = new Runs(moves);
 runs.mayAct = () => true;
 runs.certain = true;
-const record = (status, more) => ({ id: 'r', agent: 'a', root_id: 'r', status, ...more });
+const record = (status, more) =>
+    ({ id: 'r', agent: 'a', root_id: 'r', status, available_actions: moves[status], ...more });
 const event = (type, data = {}) =>
     ({ seq: 1, run_id: 'r', root_id: 'r', type, at: '2026-11-20T00:00:00.000Z', data });
 """

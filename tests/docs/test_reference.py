@@ -12,7 +12,7 @@ import click
 
 import orchestrator.errors
 import orchestrator.events
-from api import schema
+from api import answers, schema
 from api.app import create_app
 from api.cli import main
 from orchestrator import (
@@ -113,7 +113,7 @@ def test_every_error_is_there() -> None:
 
 def test_every_kind_of_problem_is_there_with_its_status() -> None:
     source = "".join(file.read_text() for file in (ROOT / "api").rglob("*.py"))
-    used = set(re.findall(r'problem\(\s*(\d{3}),\s*"([a-z-]+)"', source))
+    used = set(re.findall(r'(?:problem|:\s)\(\s*(\d{3}),\s*"([a-z-]+)"', source))
     rows = table_of(REFERENCE / "errors.md", "problem")
     assert {(row[0], kind) for kind, row in rows.items()} == used
 
@@ -180,7 +180,7 @@ def test_the_run_has_the_fields_that_are_shown() -> None:
         id=run_id, root_id=run_id, agent="a", status=RunStatus.RUNNING, created_at=""
     )
     shown = json.loads(block.text)
-    assert list(shown) == [*schema.run_json(record), "partial"]
+    assert list(shown) == [*answers.run_json(record), "partial"]
     assert list(shown["options"]) == names_of(RunOptions)
 
 

@@ -4,6 +4,8 @@ import { now, Problem, read, send } from './api.js';
 import { announce, toast } from './toasts.js';
 import { count, MODES } from './words.js';
 
+const AT_ONCE = 1_000; // the server takes no more ids in one call
+
 const nameOf = (run) => `${run.agent} ${run.id}`;
 
 export class Actions {
@@ -54,16 +56,22 @@ export class Actions {
     const takeBack = runs.map((run) => this.#runs.expect(run.id, { status: 'stopping', stop: { ...order, outcome: 'stopping', source: 'user' } }));
     announce(`Stopping ${count(runs.length, 'run')}`);
     try {
-      const moment = this.#runs.moment;
-      const { results } = await send('POST', '/runs/stop', { ids: runs.map((run) => run.id), ...order });
-      results.forEach((result) => result.run && this.#runs.put(result.run, moment));
+      const results = [];
+      for (let n = 0; n < runs.length; n += AT_ONCE) results.push(...(await this.#stopSome(runs.slice(n, n + AT_ONCE), order)));
       return results;
     } catch (problem) {
-      toast(`Nothing was stopped: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => this.stopMany(runs, order) } });
+      toast(`Not all of them could be stopped: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => this.stopMany(runs, order) } });
       return null;
     } finally {
       takeBack.forEach((each) => each());
     }
+  }
+
+  async #stopSome(runs, order) {
+    const moment = this.#runs.moment;
+    const { results } = await send('POST', '/runs/stop', { ids: runs.map((run) => run.id), ...order });
+    results.forEach((result) => result.run && this.#runs.put(result.run, moment));
+    return results;
   }
 
   /** Read a run anew. One that is gone is forgotten. */

@@ -6,79 +6,93 @@ import { mayHalt } from './session.js';
 import { toast } from './toasts.js';
 import { count, dayAndClock } from './words.js';
 
+// Nobody tells when a halt is lifted, so while there is one it is asked for again.
+const AGAIN_MS = 5_000;
+
 class HaltSwitch extends HTMLElement {
   #may = false;
   #missing = false;
   #halt = null;
 
-  /** summary: counts what would be stopped. A page without one shows a halt, but cannot ask for it. */
-  open(summary = null) {
-    this.summary = summary;
-    this.button = h('button', { type: 'button', class: 'quiet', onclick: () => this.#ask() }, icon('halt'), 'Halt…');
+  open() {
+    this.button = h('button', { type: 'button', class: 'quiet', hidden: true, onclick: () => this.#ask() }, icon('halt'), 'Halt…');
     this.dialog = h('dialog', { class: 'panel', 'aria-labelledby': 'halt-title' });
     this.append(this.button, this.dialog);
-    show(this.button, false);
+    setInterval(() => this.#halt && !document.hidden && this.reload().catch(() => {}), AGAIN_MS);
   }
 
   set session(session) {
     this.#may = mayHalt(session);
-    if (this.#halt) this.#show(this.#halt);
+    this.#show();
   }
 
   /** Read whether everything is halted. */
   async reload() {
-    if (this.#missing) return;
+    if (this.#missing) return null;
     try {
-      this.#show(await read('/halt'));
+      const answer = await read('/halt');
+      this.#halt = answer.halt;
+      this.#show();
+      return answer;
     } catch (problem) {
       // This server has no such switch, or not for us.
       if (problem.status !== 404 && problem.status !== 403) throw problem;
       this.#missing = true;
+      this.#show();
+      return null;
     }
   }
 
-  #show(halt) {
-    this.#halt = halt;
-    const halted = Boolean(halt.halted);
-    show(this.button, this.#may && !halted && Boolean(this.summary));
+  #show() {
+    const halt = this.#halt;
+    show(this.button, this.#may && !halt && !this.#missing);
     const banner = document.querySelector('#halted');
-    show(banner, halted);
-    if (!halted) return;
-    const since = halt.since ?? halt.halted_at;
-    const allow = h('button', { type: 'button', onclick: () => this.#change('DELETE') }, 'Allow starts again');
-    banner.replaceChildren(icon('halt'), h('p', {}, h('strong', {}, 'Halted'), since ? ` since ${dayAndClock(since)}` : '', halt.requested_by ? ` by ${halt.requested_by}` : '',
-      halt.reason ? `: ${halt.reason}` : '', '. Nothing starts.'), ...(this.#may ? [allow] : []));
+    show(banner, Boolean(halt));
+    if (!halt) return;
+    const by = halt.requested_by && halt.requested_by !== 'anonymous' ? ` by ${halt.requested_by}` : '';
+    banner.replaceChildren(icon('halt'),
+      h('p', {}, h('strong', {}, 'Halted'), ` since ${dayAndClock(halt.requested_at)}${by}${halt.reason ? `: ${halt.reason}` : ''}. Nothing starts.`),
+      ...(this.#may ? [h('button', { type: 'button', onclick: () => this.#lift() }, 'Allow starts again')] : []));
   }
 
+  // It is counted first: a person must know what this will stop.
   async #ask() {
-    await this.summary.reload().catch(() => {});
-    const n = this.summary.stoppable;
+    const answer = await this.reload().catch((problem) => toast(`What runs could not be counted: ${problem.message}.`, { kind: 'error' }));
+    if (!answer || answer.halt) return;
+    const runs = count(answer.live, 'run');
     const reason = h('input', { id: 'halt-reason', maxlength: 2000, autocomplete: 'off' });
     const form = h('form', { method: 'dialog' },
       h('h2', { id: 'halt-title' }, 'Halt everything'),
-      h('p', { class: 'note' }, n ? `This stops ${count(n, 'run')} and everything below, of everybody. ` : 'Nothing runs at present. ',
-        'Nothing new starts until starts are allowed again.'),
+      h('p', { class: 'note' }, answer.live ? `This stops ${runs}, sub-agents included, whoever they belong to. ` : 'Nothing runs at present. ',
+        'Nothing starts until starts are allowed again.'),
       h('label', { for: 'halt-reason' }, 'Reason'), reason,
       h('div', { class: 'buttons' }, h('button', { type: 'button', onclick: () => this.dialog.close() }, 'Go on as before'),
-        h('button', { type: 'submit', class: 'danger' }, icon('halt'), n ? `Halt, and stop ${count(n, 'run')}` : 'Halt')));
+        h('button', { type: 'submit', class: 'danger' }, icon('halt'), answer.live ? `Halt, and stop ${runs}` : 'Halt')));
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       this.dialog.close();
-      this.#change('POST', { reason: reason.value });
+      this.#begin(reason.value);
     });
     this.dialog.replaceChildren(form);
     this.dialog.showModal();
     reason.focus();
   }
 
-  async #change(method, order) {
+  #begin(reason) {
+    return this.#change(() => send('POST', '/halt', { reason }), 'Nothing was halted', () => this.#begin(reason));
+  }
+
+  #lift() {
+    return this.#change(() => send('DELETE', '/halt'), 'Starts could not be allowed', () => this.#lift());
+  }
+
+  async #change(ask, failed, again) {
     try {
-      const answer = await send(method, '/halt', order);
-      if (answer?.halted !== undefined) this.#show(answer);
-      else await this.reload();
+      await ask();
     } catch (problem) {
-      toast(`That failed: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => this.#change(method, order) } });
+      toast(`${failed}: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: again } });
     }
+    await this.reload().catch(() => {});
   }
 }
 

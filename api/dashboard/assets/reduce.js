@@ -15,6 +15,7 @@ const CHANGES = {
   }),
   'run.progress': (run, event) => ({ progress: event.data }),
   'run.deadline': (run, event) => ({ deadline_at: event.data.deadline_at }),
+  'run.tagged': (run, event) => ({ tags: event.data.tags }),
   'run.asked': (run, event) => (run.waiting_for ? null : { waiting_for: { ...event.data, asked_at: event.at } }),
   'run.answered': answered,
   'run.withdrawn': answered,

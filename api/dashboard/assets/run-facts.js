@@ -31,11 +31,11 @@ class RunFacts extends HTMLElement {
       this.#history = [];
       this.#follow(run.rerun_of);
     }
-    const starts = tree.events.filter((event) => event.type === 'run.started' && event.run_id === run.id);
+    const starts = tree.nodes.get(run.id)?.starts ?? [];
     const above = run.parent_id ? run : null;
     fill(this.past, `${starts.length} ${this.#history?.length} ${above?.id}`, () => (starts.length > 1 || this.#history?.length || above) && section('History', [
       above && h('p', {}, 'A sub-agent of ', h('a', { href: `/dashboard/runs/${run.parent_id}` }, shortId(run.parent_id)), run.root_id !== run.parent_id && [', in the tree of ', h('a', { href: `/dashboard/runs/${run.root_id}` }, shortId(run.root_id))]),
-      starts.length > 1 && h('ol', { class: 'past' }, starts.map((event) => h('li', {}, `Attempt ${event.data.attempt}`, h('span', { class: 'hint' }, dayAndClock(event.at))))),
+      starts.length > 1 && h('ol', { class: 'past' }, starts.map(({ attempt, at }) => h('li', {}, `Attempt ${attempt}`, h('span', { class: 'hint' }, dayAndClock(at * 1000))))),
       this.#history?.length > 0 && h('div', {}, h('p', { class: 'hint' }, 'A rerun of'), h('ol', { class: 'past' }, this.#history.map((each) => h('li', {}, chip(each.status), h('a', { href: `/dashboard/runs/${each.id}` }, shortId(each.id)), h('span', { class: 'hint' }, dayAndClock(each.created_at)))))),
     ]));
   }

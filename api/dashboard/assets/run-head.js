@@ -4,10 +4,10 @@ import { now, read } from './api.js';
 import './chip.js';
 import { attribute, fill, h, icon, show, text } from './dom.js';
 import './progress.js';
-import { saying } from './run-row.js';
+import { moves, saying } from './run-row.js';
 import './stop-button.js';
 import { waitsFor } from './waits.js';
-import { age, count, dayAndClock, isLive, MODES, money, seconds, span, statusWord, stricterModes, who, wholeSpan } from './words.js';
+import { age, count, dayAndClock, isLive, MODES, money, ownerOf, seconds, span, statusWord, stricterModes, who, wholeSpan } from './words.js';
 
 class RunHead extends HTMLElement {
   #tasks = [];
@@ -42,7 +42,7 @@ class RunHead extends HTMLElement {
     const live = tree.nodes.has(run.id) ? tree.below(tree.nodes.get(run.id)).filter((node) => node.ended == null).length - 1 : 0;
     this.button.show(run, this.page, { below: Math.max(0, live) });
     fill(this.tags, (run.tags ?? []).join('\n'), () => run.tags.map((tag) => h('a', { class: 'tag', href: `/?tag=${encodeURIComponent(tag)}` }, tag)));
-    fill(this.doing, `${run.status} ${run.actions} ${tree.events.length > 0 && steps(tree).length}`, () => this.#actions(run, tree));
+    fill(this.doing, `${run.status} ${run.actions} ${tree.steps.length}`, () => this.#actions(run, tree));
     this.#showProgress(run);
     this.#showFacts(run);
     this.#showStrip(run, tree);
@@ -58,7 +58,7 @@ class RunHead extends HTMLElement {
       button('resume', 'play', 'Resume', () => actions.resume(run)),
       !isLive(run.status) && h('a', { class: 'button', href: '#results' }, 'View results'),
       button('rerun', 'rerun', 'Rerun', () => actions.rerun(run)),
-      can('rerun') && steps(tree).length > 0 && this.#rerunFrom(run, steps(tree)),
+      can('rerun') && tree.steps.length > 0 && this.#rerunFrom(run, tree.steps),
     ];
   }
 
@@ -72,9 +72,9 @@ class RunHead extends HTMLElement {
     const percent = run.progress?.percent;
     const counts = percent > 0;
     this.bar.show(counts ? percent : null, run.status, `Progress of ${run.agent}`);
-    show(this.bar, isLive(run.status) ? run.status !== 'queued' : counts);
+    show(this.bar, counts || moves(run));
     // Of a stop the strip above it tells.
-    const words = run.stop ? run.progress?.message : saying(run);
+    const words = run.stop ? run.progress?.message : saying(run, { due: false });
     text(this.words, words);
     show(this.bar.parentElement, Boolean(words) || !this.bar.hidden);
     attribute(this.words, 'data-status', run.status);
@@ -82,7 +82,7 @@ class RunHead extends HTMLElement {
 
   #showFacts(run) {
     const facts = [
-      ['Owner', run.owner], ['Attempt', run.attempt > 1 && `${run.attempt}, after a crash`], ['Node', run.node],
+      ['Owner', ownerOf(run)], ['Attempt', run.attempt > 1 && `${run.attempt}, after a crash`], ['Node', run.node],
       ['Begun', run.started_at && `${dayAndClock(run.started_at)}`, run.started_at && age(now() - seconds(run.started_at))],
       [run.ended_at ? 'Took' : 'For', run.started_at && took(run)],
       ['Deadline', ...deadline(run)],
@@ -130,8 +130,6 @@ class RunHead extends HTMLElement {
     this.#tasks = tasks;
   }
 }
-
-const steps = (tree) => tree.events.filter((event) => event.type === 'step.finished' && event.run_id === event.root_id).map((event) => event.data.name);
 
 const took = (run) => (run.ended_at ? span(seconds(run.ended_at) - seconds(run.started_at)) : wholeSpan(now() - seconds(run.started_at)));
 

@@ -3,7 +3,7 @@
 import { read } from './api.js';
 import { h, icon, show, text, throttled } from './dom.js';
 import { RunRow } from './run-row.js';
-import { count } from './words.js';
+import { count, ownerOf } from './words.js';
 import { VirtualRows } from './virtual.js';
 
 const PAGE = 100;
@@ -151,7 +151,7 @@ class RunList extends HTMLElement {
     this.#shown = this.sift(this.ids);
     // A column in which nothing would stand is not there.
     const some = (has) => this.ids.some((id) => has(this.page.runs.get(id)));
-    this.classList.toggle('owned', some((run) => run.owner));
+    this.classList.toggle('owned', some(ownerOf));
     this.classList.toggle('spent', some((run) => run.usage?.cost));
     this.list.ask();
     this.#state();

@@ -12,6 +12,8 @@ class RunLog extends HTMLElement {
   #unread = 0;
   #revealed = null;
   #top = 0;
+  // A hand has begun to scroll up, and the lines still stand at their end.
+  #leaves = false;
 
   open(page) {
     this.page = page;
@@ -27,6 +29,8 @@ class RunLog extends HTMLElement {
     this.append(h('section', { class: 'card flush', 'aria-label': 'Log' }, h('div', { class: 'bar-of-card' }, h('h2', {}, 'Log'), this.node, this.find, this.families, this.follow), this.box, this.none, this.detail));
     this.list = new VirtualRows(this.rows, { scroller: this.box, keys: () => this.#shown, make: () => line(this), update: (row, event) => this.#update(row, event) });
     this.box.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    this.box.addEventListener('wheel', (event) => event.deltaY < 0 && this.#stay(), { passive: true });
+    this.box.addEventListener('touchmove', () => this.#stay(), { passive: true });
     document.addEventListener('chosen', () => this.#sift({}));
     window.addEventListener('popstate', () => this.#sift({}));
     this.#readAddress();
@@ -117,11 +121,19 @@ class RunLog extends HTMLElement {
   // Only a person scrolls up; what comes in moves the end away, and that is no wish to stay.
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.box;
+    const atEnd = scrollHeight - scrollTop - clientHeight < 4;
+    this.#leaves &&= atEnd;
     if (scrollTop < this.#top - 1) this.#follows = false;
-    if (scrollHeight - scrollTop - clientHeight < 4) this.#follows = true;
+    else if (atEnd && !this.#leaves) this.#follows = true;
     this.#top = scrollTop;
     if (this.#follows) this.#unread = 0;
     this.#state();
+  }
+
+  // Said before anything has scrolled: what comes in must not win against the hand.
+  #stay() {
+    this.#leaves = this.box.scrollTop > 0;
+    if (this.#leaves) this.#follows = false;
   }
 
   #toEnd() {

@@ -7,7 +7,7 @@ import { bytes, isLive } from './words.js';
 
 class RunResults extends HTMLElement {
   #partials = 0;
-  #files = '';
+  #files = 0;
 
   open(page) {
     this.page = page;
@@ -22,10 +22,10 @@ class RunResults extends HTMLElement {
   }
 
   show(run, { tree }) {
-    const partials = tree.events.filter((event) => event.type === 'run.partial' && event.run_id === run.id).length;
+    const { partials = 0, files = 0 } = tree.nodes.get(run.id) ?? {};
     if (partials !== this.#partials && isLive(run.status) && this.page.caughtUp) this.partial();
     this.#partials = partials;
-    this.#showFiles(run, tree);
+    this.#showFiles(run, files);
     const [title, value] = found(run);
     text(this.heading, title);
     fill(this.body, `${title} ${JSON.stringify(value)?.length} ${value?.length} ${run.error?.message} ${partials}`, () => this.#body(run, value));
@@ -46,16 +46,14 @@ class RunResults extends HTMLElement {
   }
 
   // Asked for only when an event has said that there are some.
-  async #showFiles(run, tree) {
-    const kept = tree.events.filter((event) => event.type === 'run.artifact' && event.run_id === run.id);
-    const key = `${kept.length} ${kept.at(-1)?.seq}`;
-    if (!kept.length || key === this.#files || !this.page.caughtUp) return;
-    this.#files = key;
+  async #showFiles(run, kept) {
+    if (kept === this.#files || !this.page.caughtUp) return;
+    this.#files = kept;
     const { artifacts } = await read(`/runs/${run.id}/artifacts`).catch(() => ({ artifacts: [] }));
     const view = artifacts.some(({ name }) => name === 'view');
     show(this.view, view);
     // The number makes it another address: a picture is read anew only then.
-    if (view) this.picture.src = `/runs/${run.id}/view?seen=${kept.at(-1).seq}`;
+    if (view) this.picture.src = `/runs/${run.id}/view?seen=${kept}`;
     const others = artifacts.filter(({ name }) => name !== 'view');
     show(this.filed, others.length > 0);
     this.files.replaceChildren(...others.map(({ name, size, media_type }) => h('li', {}, icon('file'),

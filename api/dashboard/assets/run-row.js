@@ -5,7 +5,7 @@ import './chip.js';
 import { attribute, h, icon, show, text } from './dom.js';
 import './progress.js';
 import './stop-button.js';
-import { age, clock, count, dayAndClock, isLive, money, seconds, shortId, span, statusWord, who, wholeSpan } from './words.js';
+import { age, clock, count, dayAndClock, isLive, money, ownerOf, seconds, shortId, span, statusWord, who, wholeSpan } from './words.js';
 
 export class RunRow {
   #tags = '';
@@ -46,7 +46,7 @@ export class RunRow {
     attribute(this.link, 'href', `/dashboard/runs/${run.id}`);
     text(this.link, run.agent);
     text(this.id, shortId(run.id));
-    text(this.owner, run.owner);
+    text(this.owner, ownerOf(run));
     this.#showTags(run.tags ?? []);
     this.#showTimes(run);
     text(this.cost, run.usage?.cost ? money(run.usage.cost) : '');
@@ -74,7 +74,7 @@ export class RunRow {
   #showProgress(run) {
     const percent = run.progress?.percent;
     const counts = percent > 0;
-    show(this.bar, isLive(run.status) ? run.status !== 'queued' : counts);
+    show(this.bar, counts || moves(run));
     this.bar.show(counts ? percent : null, run.status, `Progress of ${run.agent}`);
     const words = saying(run);
     text(this.words, words);
@@ -82,19 +82,22 @@ export class RunRow {
   }
 }
 
+/** Whether it is at work, though nobody knows how far. */
+export const moves = (run) => ['running', 'stopping'].includes(run.status) && !run.waiting_for;
+
 /** What is most worth knowing of a run, in one line. */
-export function saying(run) {
+export function saying(run, { due = true } = {}) {
   const said = run.progress?.message ?? '';
   if (run.status === 'stopping') return stopping(run.stop);
-  if (isLive(run.status)) return run.waiting_for ? `asks: ${run.waiting_for.question}` : live(run, said);
+  if (isLive(run.status)) return run.waiting_for ? `asks: ${run.waiting_for.question}` : live(run, said, due);
   if (run.error) return `${run.error.type}: ${run.error.message}`;
   return run.stop ? stopped(run) : said;
 }
 
-function live(run, said) {
+function live(run, said, due) {
   const percent = run.progress?.percent > 0 ? `${Math.round(run.progress.percent)} %` : '';
-  const due = run.deadline_at ? `until ${clock(run.deadline_at)}` : '';
-  return [percent, said, due].filter(Boolean).join(' · ');
+  const until = due && run.deadline_at ? `until ${clock(run.deadline_at)}` : '';
+  return [percent, said, until].filter(Boolean).join(' · ');
 }
 
 function stopping(stop) {

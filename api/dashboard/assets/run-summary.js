@@ -14,6 +14,7 @@ const NUMBERS = [
 
 class RunSummary extends HTMLElement {
   stoppable = 0;
+  asking = 0;
 
   open({ runs, actions }) {
     Object.assign(this, { runs, actions });
@@ -21,7 +22,7 @@ class RunSummary extends HTMLElement {
     this.cost = h('strong', {}, '–');
     this.append(
       ...this.numbers.map((each) => (each.link = h('a', { class: each.name, href: `/?${each.query}` }, each.number, ' ', each.words))),
-      (this.spent = h('span', { class: 'spent' }, this.cost, ' spent by them')));
+      (this.spent = h('span', { class: 'spent', hidden: true }, this.cost, ' spent by them')));
     const count = throttled(250, () => this.#count());
     runs.watch(count);
   }
@@ -66,6 +67,7 @@ class RunSummary extends HTMLElement {
     const cost = roots.reduce((sum, run) => sum + (run.usage?.cost ?? 0), 0);
     text(this.cost, money(cost));
     show(this.spent, cost > 0);
+    this.asking = live.filter((run) => run.waiting_for && run.status !== 'stopping').length;
     this.stoppable = roots.filter((run) => run.actions.includes('stop')).length;
     this.dispatchEvent(new Event('counted'));
   }

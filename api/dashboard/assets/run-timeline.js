@@ -6,7 +6,7 @@ import { TimelineRow, shownStatus } from './timeline-row.js';
 import { makeScale, offset } from './timescale.js';
 import { endOf } from './tree.js';
 import { VirtualRows } from './virtual.js';
-import { count, isLive, span } from './words.js';
+import { count, isLive, wholeSpan } from './words.js';
 
 // A larger tree is drawn when somebody wants it: the log and the stop come first.
 const MANY = 2_000;
@@ -36,7 +36,7 @@ class RunTimeline extends HTMLElement {
     this.gate = h('div', { class: 'state', hidden: true }, h('p'), h('button', { type: 'button', onclick: () => this.#want() }, 'Draw it'));
     const zoom = (factor, says) => h('button', { type: 'button', class: 'quiet', 'aria-label': says, title: says, onclick: () => this.#zoomBy(factor) }, factor < 1 ? '+' : '–');
     this.append(h('section', { class: 'card flush', 'aria-label': 'Timeline' },
-      h('div', { class: 'bar-of-card' }, this.heading, this.idle, this.sieve, zoom(0.5, 'Closer'), zoom(2, 'Further away'), this.fit), this.gate, this.box, legend()));
+      h('div', { class: 'bar-of-card' }, this.heading, this.idle, this.sieve, zoom(0.5, 'Closer'), zoom(2, 'Further away'), this.fit), this.gate, this.box, (this.legend = h('ul', { class: 'legend' }))));
     this.list = new VirtualRows(this.rows, {
       scroller: this.box, keys: () => this.#rows, make: () => new TimelineRow(this).element,
       update: (row, node) => this.#update(row, node),
@@ -120,9 +120,17 @@ class RunTimeline extends HTMLElement {
     const idle = end == null && tree.isIdle ? [...tree.idle, { from: tree.told, to: this.now }] : tree.idle;
     const width = Math.max(80, this.line.clientWidth - parseFloat(getComputedStyle(this.line).paddingLeft) - FOR_LENGTH);
     this.scale = makeScale({ from, to, width, idle: this.short.checked ? idle : [] });
-    show(this.idle, idle.some((gap) => gap.to - gap.from > 0.1 * (to - from)));
+    show(this.idle, this.scale.cuts.length > 0 || !this.short.checked);
     show(this.fit, this.#range != null);
     this.#drawAxis();
+    this.#explain(tree);
+  }
+
+  // Only what is drawn is explained.
+  #explain(tree) {
+    const nodes = [...tree.nodes.values()];
+    const has = { paused: nodes.some((node) => node.spans.some((each) => each.status === 'paused')), stop: nodes.some((node) => node.stop), rung: nodes.some((node) => node.rungs.length) };
+    fill(this.legend, JSON.stringify(has), () => legend(has));
   }
 
   #drawAxis() {
@@ -130,7 +138,7 @@ class RunTimeline extends HTMLElement {
     attribute(axis, 'width', scale.width);
     const zero = scale.from - this.page.tree.began;
     axis.replaceChildren(
-      ...scale.cuts.map((cut) => s('g', { class: 'cut' }, s('rect', { x: cut.at, y: 0, width: cut.width, height: 24 }), s('text', { x: cut.at + cut.width / 2, y: 16, 'text-anchor': 'middle' }, `${span(cut.to - cut.from)} idle`))),
+      ...scale.cuts.map((cut) => s('g', { class: 'cut' }, s('rect', { x: cut.at, y: 0, width: cut.width, height: 24 }), s('text', { x: cut.at + cut.width / 2, y: 16, 'text-anchor': 'middle' }, cut.width > 70 ? `${wholeSpan(cut.to - cut.from)} idle` : '⋯', s('title', {}, `${wholeSpan(cut.to - cut.from)} idle`)))),
       ...scale.marks().map(({ at, after }) => s('g', {}, s('path', { d: `M${at} 18v6` }), s('text', { x: at + 3, y: 14 }, offset(zero + after)))));
     const event = this.page.tree.events[this.page.tree.indexOf(Number(address.get('event')))];
     show(this.cursor, Boolean(event && address.get('event')));
@@ -209,11 +217,14 @@ class RunTimeline extends HTMLElement {
   }
 }
 
-function legend() {
+function legend({ paused, stop, rung }) {
   const item = (kind, says) => h('li', {}, s('svg', { width: 18, height: 12, 'aria-hidden': 'true' }, s('rect', { class: `span ${kind}`, x: 0, y: 1, width: 18, height: 10, rx: 2 })), says);
   const mark = (d, kind, says) => h('li', {}, s('svg', { width: 14, height: 14, 'aria-hidden': 'true' }, s('path', { class: kind, d })), says);
-  return h('ul', { class: 'legend' }, item('running', 'at work'), item('paused', 'paused'), mark('M3 3h8v8h-8z', 'asked', 'stop asked for'), item('stopping', 'in flight, may finish'),
-    mark('M7 2l-5 9h10z', 'rung', 'goes up a rung'), item('cleanup', 'cleaning up'), mark('M7 0v14', 'close', 'closed'));
+  return [
+    item('running', 'at work'), mark('M1 6h12v3h-12z', 'tick', 'operation'), paused && item('paused', 'paused'),
+    stop && mark('M3 3h8v8h-8z', 'asked', 'stop asked for'), stop && item('stopping', 'in flight, may finish'), rung && mark('M7 2l-5 9h10z', 'rung', 'goes up a rung'),
+    stop && item('cleanup', 'cleaning up'), mark('M7 0v14', 'close', 'closed'),
+  ];
 }
 
 customElements.define('run-timeline', RunTimeline);

@@ -18,7 +18,7 @@ import './stop-receipt.js';
 import { Runs } from './store.js';
 import { announce } from './toasts.js';
 import { Tree } from './tree.js';
-import { isLive, statusWord } from './words.js';
+import { familyOf, isLive, statusWord } from './words.js';
 
 const find = (name) => document.querySelector(name);
 const { run: id } = find('#run').dataset;
@@ -47,7 +47,8 @@ function take(said, name) {
 const readAgain = throttled(1_000, () => page.actions.refresh(id).catch(() => {}));
 
 function learn(event) {
-  if (event.type === 'operation.finished' || event.type === 'run.escalated' || event.type === 'run.answered') readAgain();
+  if (event.data.source === 'halt') find('halt-switch').reload().catch(() => {});
+  if (event.type === 'operation.finished' || (familyOf(event) === 'life' && !isEnding(event))) readAgain();
 }
 
 async function refresh() {
@@ -87,18 +88,11 @@ function gone() {
     h('p', {}, 'It was removed, or it never was, or you may not see it.'), h('a', { class: 'button', href: '/' }, 'All runs')));
 }
 
-let asked = false;
-function draw() {
-  if (asked) return;
-  asked = true;
-  const now = () => {
-    asked = false;
-    const run = runs.get(id);
-    if (run?.status) views.forEach((view) => view.show(run, page));
-  };
-  if (document.hidden) setTimeout(now, 250);
-  else requestAnimationFrame(now);
-}
+// At once; but while very much happens not all the time.
+const draw = throttled(100, () => {
+  const run = runs.get(id);
+  if (run?.status) views.forEach((view) => view.show(run, page));
+});
 
 runs.watch((changed) => {
   const run = runs.get(id);

@@ -79,8 +79,8 @@ function open({ title, aside, modes, grace, keep, stop }) {
 function choice(mode, checked, grace) {
   const radio = h('input', { type: 'radio', name: 'mode', value: mode, checked, 'aria-describedby': `does-${mode}` });
   const extra = mode === 'graceful' && h('span', { class: 'grace' },
-    h('label', { for: 'grace' }, 'for at most'),
-    h('input', { id: 'grace', name: 'grace_s', type: 'number', min: 0, max: 86400, step: 'any', placeholder: grace ?? 'its own', 'aria-label': 'Grace in seconds' }),
+    h('label', { for: 'grace' }, 'for at most', h('span', { class: 'unseen' }, ' so many seconds')),
+    h('input', { id: 'grace', name: 'grace_s', type: 'number', min: 0, max: 86400, step: 'any', placeholder: grace ?? 'its own' }),
     's', grace != null && h('span', { class: 'hint' }, ` (${span(grace)} if left out)`));
   return h('div', { class: 'choice' }, h('label', {}, radio, h('span', {}, h('strong', {}, mode), h('span', { id: `does-${mode}` }, MODES[mode].says))), extra);
 }

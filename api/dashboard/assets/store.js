@@ -130,8 +130,10 @@ export class Runs {
   #actions(entry, run, pending) {
     const told = entry.told ?? this.#entries.get(this.above)?.told;
     if (!told || pending || !this.#mayAct(told)) return [];
-    const answers = run.waiting_for && run.status !== 'stopping' ? ['answer'] : [];
-    const all = [...this.#moves[run.status], ...answers];
+    // What the server says knows more than the status, as long as that is the same.
+    const possible = entry.told && !('status' in entry.since) ? told.available_actions : this.#moves[run.status];
+    const asked = run.waiting_for && run.status !== 'stopping';
+    const all = [...possible.filter((action) => action !== 'answer'), ...(asked ? ['answer'] : [])];
     return this.#certain ? all : all.filter((action) => action === 'stop');
   }
 

@@ -2,6 +2,7 @@
 
 // A cut stretch is drawn as wide as this part of the line, and only cut if it would be wider.
 const CUT = 0.06;
+const SHORT_S = 10; // is not worth cutting
 const STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 604800];
 
 /**
@@ -12,7 +13,7 @@ const STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10
 export function makeScale({ from, to, width, idle = [] }) {
   const whole = Math.max(to - from, 0.001);
   const inside = idle.map((gap) => ({ from: Math.max(gap.from, from), to: Math.min(gap.to, to) }));
-  const cuts = inside.filter((gap) => gap.to - gap.from > 2 * CUT * whole);
+  const cuts = inside.filter((gap) => gap.to - gap.from > Math.max(SHORT_S, 2 * CUT * whole));
   const left = whole - cuts.reduce((sum, gap) => sum + gap.to - gap.from, 0);
   const cutWidth = left > 0 ? CUT * width : width / cuts.length;
   const pixels = left > 0 ? (width - cuts.length * cutWidth) / left : 0;

@@ -13,6 +13,8 @@ export class Tree {
   /** Long stretches in which nothing was in flight and nothing happened: `{ from, to }`. */
   idle = [];
   last = 0;
+  /** The names of the root's durable steps. */
+  steps = [];
   /** Grows when a run has come, so when the rows are other ones. */
   shape = 0;
   #open = 0;
@@ -27,6 +29,7 @@ export class Tree {
     const node = this.nodes.get(event.run_id) ?? this.#join(event, at);
     this.#open -= node.open.size;
     HANDLERS[event.type]?.(node, event.data, at);
+    if (event.type === 'step.finished' && event.run_id === event.root_id) this.steps.push(event.data.name);
     if (isEnding(event)) end(node, event.data, at);
     this.#open += node.open.size;
     return true;
@@ -71,8 +74,8 @@ export class Tree {
     const parent = this.nodes.get(event.data.parent_id) ?? null;
     const node = {
       id: event.run_id, agent: event.data.agent ?? 'agent', parent, depth: parent ? parent.depth + 1 : 0, children: [],
-      spans: [], ended: null, operations: [], open: new Map(), stop: null, rungs: [], questions: new Map(), attempts: 0,
-      quiet: at, receipt: null,
+      spans: [], ended: null, operations: [], open: new Map(), stop: null, rungs: [], questions: new Map(),
+      starts: [], partials: 0, files: 0, quiet: at,
     };
     parent?.children.push(node);
     this.nodes.set(node.id, node);
@@ -91,7 +94,7 @@ const become = (status) => (node, data, at) => node.spans.push({ status, from: a
 const HANDLERS = {
   'run.queued': become('queued'),
   'run.started': (node, data, at) => {
-    node.attempts = data.attempt;
+    node.starts.push({ attempt: data.attempt, at });
     node.open.clear();
     become('running')(node, data, at);
   },
@@ -107,6 +110,8 @@ const HANDLERS = {
   'run.asked': (node, data) => node.questions.set(data.question_id, data),
   'run.answered': (node, data) => node.questions.delete(data.question_id),
   'run.withdrawn': (node, data) => node.questions.delete(data.question_id),
+  'run.partial': (node) => node.partials++,
+  'run.artifact': (node) => node.files++,
   'operation.started': (node, data, at) => {
     const operation = { ...data, from: at, to: null, how: 'open' };
     node.open.set(data.operation, operation);
@@ -126,7 +131,6 @@ function close(node, data, at, how) {
 function end(node, data, at) {
   node.ended = at;
   node.status = data.status;
-  node.receipt = data.receipt;
   node.questions.clear();
   // What has no end of its own has ended with its run.
   for (const operation of node.open.values()) Object.assign(operation, { to: at, how: 'cut' });

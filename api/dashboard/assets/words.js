@@ -85,6 +85,9 @@ export function bytes(n) {
 
 export const shortId = (id) => id.replace(/^run_/, '').slice(0, 8);
 
+/** Whose run it is; of a server that knows nobody, nobody's. */
+export const ownerOf = (run) => (run.owner === 'anonymous' ? '' : (run.owner ?? ''));
+
 /** Who asked for something, in words. */
 export function who(stop) {
   const by = stop.requested_by && stop.requested_by !== 'anonymous' ? stop.requested_by : '';
@@ -110,9 +113,9 @@ const MEANINGS = {
   'run.answered': (d) => `answered: ${JSON.stringify(d.answer)}${by({ requested_by: d.answered_by })}`,
   'run.withdrawn': () => 'the question waits no more',
   'run.deadline': (d) => (d.deadline_at ? `deadline moved to ${clock(d.deadline_at)}${by(d)}` : `deadline taken away${by(d)}`),
+  'run.tagged': (d) => `tags are now ${d.tags.join(', ') || 'none'}${by(d)}`,
   'run.stopping': (d) => `stop asked for by ${who(d)}: ${d.mode}${d.mode === 'graceful' ? `, ${span(d.grace_s)} of grace` : ''}${because(d)}`,
   'run.escalated': (d) => `goes up to ${d.mode}, by ${d.by}${because(d)}`,
-  'run.snapshot': () => 'a picture of where everything stands',
   'step.finished': (d) => `step ${d.name}, ${d.reused ? 'reused' : span(d.seconds)}`,
   'operation.started': (d) => `${d.kind} ${d.label}`,
   'operation.finished': (d) => `${d.kind} ${d.label}: ${d.error ?? `done in ${span(d.seconds)}`}`,

@@ -14,7 +14,8 @@ from orchestrator.errors import InvalidInput, UnknownAgent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.agent import Agent, Catalog
+    from orchestrator.agent import Agent
+    from orchestrator.catalog import Catalog
     from orchestrator.model import Json
 
     # Where in a value what is wrong.

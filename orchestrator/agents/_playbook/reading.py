@@ -24,8 +24,8 @@ from orchestrator.shapes import Shape
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from orchestrator.agent import Catalog
     from orchestrator.agents._playbook.document import Path
+    from orchestrator.catalog import Catalog
 
 MAX_STEPS = 1_000
 # The names of durable steps are the way to a step, and have at most 200 characters.

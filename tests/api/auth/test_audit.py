@@ -9,11 +9,13 @@ import pytest
 import trio
 
 from api.auth.audit import MOST_COUNTED, WINDOW_S, Deed, Trail
+from api.service import open_server
 from orchestrator import Orchestrator, open_orchestrator
 from orchestrator.journal import BATCH
 from orchestrator.store.protocol import SaveDocument, SaveRun
 from tests.api.agents import ALL
-from tests.api.auth.people import Asking, access
+from tests.api.auth.people import Asking, access, token_of
+from tests.api.peer import talking
 from tests.api.test_service import running
 
 if TYPE_CHECKING:
@@ -265,3 +267,46 @@ async def test_a_deluge_of_failures_does_not_fill_the_store(
     assert len(keys) == MOST_COUNTED + 1
     assert len(written) < 1_000
     assert max(entry["count"] for _, _, entry in written if entry["from"] == "others") == 65_536
+
+
+async def test_each_run_of_a_bulk_stop_has_its_entry(served: Orchestrator) -> None:
+    asking = Asking(served, access())
+    hers = await served.start("sleeper", owner="olga")
+    his = await served.start("sleeper", owner="otto")
+    order = {"ids": [hers.id, his.id, "run_no"], "reason": "enough", "wait_s": 5}
+    assert (await asking.ask("POST /runs/stop", "owner", body=order)).status_code == 202
+
+    found = {each["run_id"]: each for each in await entries(asking)}
+
+    assert {run_id: each["result"] for run_id, each in found.items()} == {
+        hers.id: "ok",
+        his.id: "forbidden",
+        "run_no": "unknown-run",
+    }
+    assert {(each["action"], each["principal"], each["reason"]) for each in found.values()} == {
+        ("stop", "olga", "enough")
+    }
+
+
+async def test_what_is_asked_over_a_websocket_has_its_entry(served: Orchestrator) -> None:
+    with trio.fail_after(20):
+        async with (
+            open_server(served, host="127.0.0.1", port=0, access=access()) as url,
+            talking(url, Authorization=f"Bearer {token_of('owner')}") as peer,
+        ):
+            hers = await served.start("sleeper", owner="olga")
+            his = await served.start("sleeper", owner="otto")
+            for run_id in (hers.id, his.id, "run_no"):
+                await peer.ask(stop=run_id, reason="enough")
+            await peer.ask(pause=hers.id, reason="late")
+
+    found = await entries(Asking(served, access()))
+
+    told = [(each["action"], each["run_id"], each["result"], each["reason"]) for each in found]
+    assert told[::-1] == [
+        ("stop", hers.id, "ok", "enough"),
+        ("stop", his.id, "forbidden", "enough"),
+        ("stop", "run_no", "unknown-run", "enough"),
+        ("pause", hers.id, "run-ended", "late"),
+    ]
+    assert {(each["principal"], each["from"]) for each in found} == {("olga", "127.0.0.1")}

@@ -65,6 +65,7 @@ OTHER_CALLS = {
     "GET /agents": 200,
     "GET /events": 422,
     "POST /runs": 201,
+    "POST /runs/stop": 202,
     "GET /runs": 200,
 }
 # Answered for ever, so these are asked on a socket.
@@ -117,6 +118,7 @@ BODIES: dict[str, Any] = {
     "POST /runs": {"agent": "sleeper"},
     "POST /session": {},
     "POST /session/challenge": {},
+    "POST /runs/stop": {"ids": ["nobody"]},
     "POST /runs/<run_id>/stop": {"wait_s": 5},
 }
 

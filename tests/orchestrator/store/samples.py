@@ -139,6 +139,7 @@ def full_record() -> RunRecord:
         rerun_of="r0",
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         stop=receipt,
+        retagged=("z",),
         version=9,
     )
     return replace(record, options=options)

@@ -10,7 +10,7 @@ import pytest
 from orchestrator import Context, Orchestrator, agent
 from orchestrator.errors import InvalidInput
 from orchestrator.model import Progress, Question, RunStatus, Usage
-from orchestrator.store import RunFilter, RunPage, SaveRun
+from orchestrator.store import RunFilter, RunPage, SaveRun, SaveTags
 from tests.orchestrator.store.samples import append, full_record, make_run, save
 
 if TYPE_CHECKING:
@@ -185,6 +185,36 @@ async def test_a_cursor_beyond_the_newest_run_shows_all(store: Store) -> None:
     await store.write([save("1"), save("2")])
     page = await store.page(RunFilter(), after="999999", limit=10)
     assert [run.id for run in page.runs] == ["2", "1"]
+
+
+async def test_a_run_is_found_by_its_latest_tags(store: Store) -> None:
+    async def found() -> str:
+        return "".join([tag for tag in "abc" if await ids(store, RunFilter(tag=tag))])
+
+    await store.write([save("1", tags=("a", "b"))])
+    await store.write([save("2"), save("1", tags=("a", "b"), version=2)])
+    assert await found() == "ab"
+
+    later = make_run("1", tags=("a", "b"), retagged=("b", "c"), version=3)
+    await store.write([SaveRun(later), SaveTags(later.id, ("a", "b"), ("b", "c"))])
+    assert await found() == "bc"
+    assert await ids(store, RunFilter(tag="c")) == ["1"]
+
+    # Twice in one batch, and begun and changed in one batch.
+    last = replace(later, retagged=(), version=5)
+    new = make_run("3", tags=("a",), retagged=("c",), version=2)
+    await store.write(
+        [
+            SaveTags(later.id, ("b", "c"), ("a",)),
+            SaveRun(last),
+            SaveTags(later.id, ("a",), ()),
+            save("3", tags=("a",)),
+            SaveRun(new),
+            SaveTags(new.id, ("a",), ("c",)),
+        ]
+    )
+    assert await found() == "c"
+    assert await ids(store, RunFilter(tag="c")) == ["3"]
 
 
 # What is refused before it gets here

@@ -1,0 +1,101 @@
+"""Many runs at once: what is selected is counted, stopped, and followed to its end."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+from tests.browser.looking import Pages, Server, chip, row
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+
+def panel(page: Page) -> Locator:
+    return page.locator("dialog[open]")
+
+
+def test_those_that_are_selected_are_stopped_and_no_others(pages: Pages, server: Server) -> None:
+    chosen = [server.start("waiter") for _ in range(3)]
+    other = server.start("waiter")
+    page = pages.runs()
+    for run in chosen:
+        row(page, run).get_by_role("checkbox").check()
+    bar = page.get_by_role("region", name="Selected runs")
+    expect(bar).to_contain_text("3 runs selected")
+    bar.get_by_role("button", name="Stop").click()
+    expect(panel(page)).to_contain_text("Stop 3 runs")
+    expect(panel(page)).to_contain_text("3 running, and everything below them.")
+    page.get_by_label("Reason").fill("tidying")
+    panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
+    followed = page.get_by_role("region", name="Stop of many runs")
+    expect(followed).to_contain_text("All 3 have ended")
+    expect(bar).to_be_hidden()
+    for run in chosen:
+        expect(chip(row(page, run))).to_have_text("stopped")
+        assert server.get(run)["stop"]["reason"] == "tidying"
+    expect(chip(row(page, other))).to_have_text("running")
+    assert server.get(other)["status"] == "running"
+
+
+def test_what_has_ended_meanwhile_is_left_out_and_counted(pages: Pages, server: Server) -> None:
+    chosen = [server.start("waiter") for _ in range(2)]
+    page = pages.runs()
+    for run in chosen:
+        row(page, run).get_by_role("checkbox").check()
+    server.stop(chosen[0])
+    expect(chip(row(page, chosen[0]))).to_have_text("stopped")
+    page.get_by_role("region", name="Selected runs").get_by_role("button", name="Stop").click()
+    expect(panel(page)).to_contain_text("Stop 1 run")
+    expect(panel(page)).to_contain_text("1 other of the selection has ended.")
+
+
+def test_all_that_match_are_those_of_the_filter(pages: Pages, server: Server) -> None:
+    """Those that match and are not loaded as well; but nothing that does not."""
+    wanted = [server.start("waiter", {"tags": ["many"]}) for _ in range(105)]
+    spared = server.start("waiter")
+    page = pages.runs("?tag=many")
+    row(page, wanted[-1]).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Select all that match").click()
+    expect(page.get_by_role("region", name="Selected runs")).to_contain_text("105 runs selected")
+    page.get_by_role("region", name="Selected runs").get_by_role("button", name="Stop").click()
+    expect(panel(page)).to_contain_text("and 100 others")
+    panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
+    expect(page.get_by_role("region", name="Stop of many")).to_contain_text("All 105 have ended")
+    assert {server.get(run)["status"] for run in wanted} == {"stopped"}
+    assert server.get(spared)["status"] == "running"
+
+
+def test_stop_all_stops_what_the_filter_shows(pages: Pages, server: Server) -> None:
+    wanted = server.start("writer", {"tags": ["all of it"]})
+    spared = server.start("waiter")
+    page = pages.runs("?tag=all of it")
+    page.get_by_role("button", name="Stop all").click()
+    expect(panel(page)).to_contain_text("Stop 1 run")
+    page.get_by_label("for at most").fill("600")
+    panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
+    followed = page.get_by_role("region", name="Stop of many runs")
+    expect(followed).to_contain_text("0 ended, 1 to go")
+    expect(chip(row(page, wanted))).to_have_text("stopping…")
+    followed.get_by_role("button", name="Stop the rest harder").click()
+    page.get_by_label("now").check()
+    panel(page).get_by_role("button", name="Stop now").click()
+    expect(chip(row(page, wanted))).to_have_text("stopped")
+    assert server.get(spared)["status"] == "running"
+
+
+def test_what_was_shown_too_early_is_taken_back_of_all(pages: Pages, server: Server) -> None:
+    chosen = [server.start("waiter") for _ in range(2)]
+    page = pages.runs()
+    page.route("**/runs/stop", lambda route: route.abort())
+    for run in chosen:
+        row(page, run).get_by_role("checkbox").check()
+    page.get_by_role("region", name="Selected runs").get_by_role("button", name="Stop").click()
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast.error")).to_contain_text("the server does not answer")
+    for run in chosen:
+        expect(chip(row(page, run))).to_have_text("running")
+    expect(page.get_by_role("region", name="Stop of many runs")).to_be_hidden()
+    assert {server.get(run)["status"] for run in chosen} == {"running"}
