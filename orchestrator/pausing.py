@@ -34,15 +34,10 @@ class Brake:
         tree = self._run.subtree()
         for run in tree:
             if run.record.status is RunStatus.RUNNING and not run.gate.sheltered:
-                run.brake.hold(requested_by, reason)
+                run.gate.hold()
+                run.ledger.change(Move.PAUSE, RunPausing(requested_by, reason))
         for run in reversed(tree):
             run.brake.settle()
-
-    def hold(self, requested_by: str, reason: str) -> None:
-        """Hold the run alone, which is running. By itself it is not paused before it has come to
-        a gate, so that a step can always be made from there."""
-        self._run.gate.hold()
-        self._run.ledger.change(Move.PAUSE, RunPausing(requested_by, reason))
 
     def resume(self, requested_by: str) -> None:
         """Let the run and everything below it go on; see ``Run.request_resume``."""
@@ -60,15 +55,14 @@ class Brake:
             raise IllegalTransition(self._run.record.status, "make a step")
         self._refuse_below_a_pause()
         tree = self._run.subtree()
-        parked = next((run for run in tree if run.gate.has_parked), None)
-        if parked is None:
-            # Nobody waits at a gate: all there is waits for people, or for something else.
+        chosen = next((run for run in tree if run.gate.has_parked), None) or _on_its_way(tree)
+        if chosen is None:
             return
-        for run in parked.lineage():
+        for run in chosen.lineage():
             if run in tree:
                 run.ledger.change(Move.RESUME, RunResumed(requested_by, step=True))
                 run.ledger.change(Move.PAUSE, RunPausing(requested_by, "a step"))
-        parked.gate.step()
+        chosen.gate.step()
 
     def follow(self, above: Run) -> None:
         """Take over a pause of the parent's, or of the run itself, that came before it began."""
@@ -77,7 +71,7 @@ class Brake:
             return
         running = self._run.record.status is RunStatus.RUNNING
         if running and above.record.status in _HELD and not self._run.gate.sheltered:
-            self.hold("", "its parent is paused")
+            self.pause("", "its parent is paused")
 
     def settle(self) -> None:
         """Call the run paused once nothing of it is in flight, and then perhaps its parent."""
@@ -95,3 +89,9 @@ class Brake:
         parent = self._run.parent
         if parent is not None and parent.record.status in _HELD:
             raise ParentIsPaused(self._run.id, parent.id)
+
+
+def _on_its_way(tree: list[Run]) -> Run | None:
+    """Return a run that has not come to its next gate yet; None if all wait for people."""
+    leaves = [run for run in tree if not run.children]
+    return next((run for run in leaves if run.record.waiting_for is None), None)

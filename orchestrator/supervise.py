@@ -105,7 +105,7 @@ async def _begin(run: Run) -> None:
     run.limits.arm()
     run.brake.follow(run.parent or run)
     if run.record.options.debug and run.record.status is RunStatus.RUNNING:
-        run.brake.hold("", "debug")
+        run.brake.pause("", "debug")
     if run.parent is not None:
         run.ladder.follow(run.parent.ladder)
     else:

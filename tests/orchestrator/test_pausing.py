@@ -515,3 +515,24 @@ async def test_what_a_debug_step_allowed_does_not_outlive_a_resume(
     run.request_resume()
     await run.wait()
     assert did == ["operation"]
+
+
+async def test_a_step_before_the_first_gate_is_not_lost(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    @agent
+    async def slow_to_begin(ctx: Context) -> None:
+        await trio.sleep(5)
+        for n in range(2):
+            async with ctx.operation("test"):
+                did.append(f"op{n}")
+
+    run = await orchestrator.start(slow_to_begin, debug=True)
+    await trio.sleep(1)
+    assert run.record.status is RunStatus.PAUSED
+    run.request_step()
+    await trio.sleep(1)
+    assert (run.record.status.value, did) == ("pausing", [])
+    await trio.sleep(10)
+    assert (run.record.status.value, did) == ("paused", ["op0"])
+    await run.stop()
