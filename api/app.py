@@ -11,10 +11,13 @@ from api import audit, controls, dashboard, feeds, files, metrics, problems, run
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.noting import note_the_rest
+from api.dialects import install as install_dialects
 from api.metrics import Metrics
 from api.stream import Streams
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator import Orchestrator
 
 MAX_BODY = 8 * 2**20
@@ -25,12 +28,17 @@ def create_app(
     streams: Streams | None = None,
     access: Access | None = None,
     measures: Metrics | None = None,
+    dialects: Iterable[str] = (),
 ) -> QuartTrio:
     """Return the application for an orchestrator, which outlives it.
 
     Args:
         access: who may do what; None if everybody who can connect may do everything.
         measures: metrics that were given to the orchestrator when it was opened; new ones if None.
+        dialects: names of further interfaces that it is to have.
+
+    Raises:
+        InvalidInput: there is no such dialect.
     """
     measures = measures or Metrics()
     measures.watch(orchestrator)
@@ -48,6 +56,7 @@ def create_app(
     app.after_request(note_the_rest)
     for module in (runs, feeds, controls, files, login, audit, socket, dashboard):
         app.register_blueprint(module.blueprint)
+    install_dialects(app, dialects)
     app.add_url_rule("/healthz", view_func=_healthz)
     app.add_url_rule("/readyz", view_func=_readyz_of(orchestrator))
     problems.install(app)

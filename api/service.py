@@ -41,6 +41,7 @@ async def open_server(
     port: int = 0,
     access: Access | None = None,
     metrics: Metrics | None = None,
+    dialects: Sequence[str] = (),
 ) -> AsyncIterator[str]:
     """Serve an orchestrator over HTTP while the body runs; yields the base URL.
 
@@ -49,15 +50,16 @@ async def open_server(
     Args:
         access: who may do what; None if everybody who can connect may do everything.
         metrics: those that the orchestrator was opened with; new ones if None.
+        dialects: names of further interfaces that it is to have; see ``api.dialects``.
 
     Raises:
         InvalidInput: ``host`` is no address, or not a loopback address although there is no
-            authentication; or ``port`` is none.
+            authentication; ``port`` is none; or there is no such dialect.
         CannotListen: somebody else has the port.
     """
     streams, closing, access = Streams(), trio.Event(), access or Access()
     metrics = metrics or Metrics()
-    app = create_app(orchestrator, streams, access, metrics)
+    app = create_app(orchestrator, streams, access, metrics, dialects)
     listen = partial(serve, host=host, port=port, loopback_only=not access.authentication)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_loop, metrics, closing)
@@ -84,6 +86,7 @@ async def serve_forever(
     grace_s: float,
     announce: Callable[[str], None],
     access: Access | None = None,
+    dialects: Sequence[str] = (),
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -95,6 +98,7 @@ async def serve_forever(
         grace_s: the most that operations in flight get when the server shuts down.
         announce: called with the base URL once clients can connect.
         access: as for ``open_server``; SIGHUP reads the file again that it comes from.
+        dialects: as for ``open_server``.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
@@ -104,12 +108,15 @@ async def serve_forever(
         async with open_orchestrator(
             store, agents=agents, watchdog_s=WATCHDOG_S, observers=[metrics]
         ) as orchestrator:
-            async with (
-                open_server(
-                    orchestrator, host=host, port=port, access=access, metrics=metrics
-                ) as url,
-                _reloading(access),
-            ):
+            served = open_server(
+                orchestrator,
+                host=host,
+                port=port,
+                access=access,
+                metrics=metrics,
+                dialects=dialects,
+            )
+            async with served as url, _reloading(access):
                 announce(url)
                 await anext(signals)
                 await _drain(orchestrator, signals, grace_s)

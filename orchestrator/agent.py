@@ -211,6 +211,7 @@ class _Options(pydantic.BaseModel):
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
     debug: bool = pydantic.Field(False, strict=True)
+    no_stop_after_percent: float | None = pydantic.Field(None, strict=True, gt=0, le=100)
     tags: tuple[str, ...] = pydantic.Field((), max_length=100)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.agent import as_json, parse_options
 from orchestrator.context import running_in
-from orchestrator.errors import IllegalTransition, RunEnded, check_text
+from orchestrator.errors import IllegalTransition, RunEnded, TooLateToStop, check_text
+from orchestrator.model import StopSource
 from orchestrator.stack import TaskStack, frames_of, task_tree
 from orchestrator.stopping import stop_request
 
@@ -59,11 +60,20 @@ class Handle:
 
         Raises:
             RunEnded: the run has ended already.
+            TooLateToStop: a user asks, and the run or one above it is too far for that.
             InvalidInput: an argument is out of its range.
         """
         request = stop_request(asked, self.record.options.grace_s, self.services.now(0))
+        if request.source is StopSource.USER and self.ladder.stop is None:
+            self._check_not_too_late()
         self.ladder.request(request)
         return self.ticket
+
+    def _check_not_too_late(self) -> None:
+        for run in self.lineage():
+            limit, percent = run.record.options.no_stop_after_percent, run.record.progress.percent
+            if limit is not None and percent >= limit and not self.record.status.is_terminal:
+                raise TooLateToStop(run.id, percent, limit)
 
     def request_pause(self, *, requested_by: str = "", reason: str = "") -> int:
         """Let nothing new start in the run and below it; what is in flight finishes.

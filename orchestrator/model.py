@@ -225,6 +225,8 @@ class RunOptions:
         on_crash: what becomes of the run when its process dies: ``fail`` ends it ``lost``.
         max_attempts: how often in all ``on_crash="restart"`` may start it.
         debug: the run starts paused, and is taken from gate to gate by ``step``.
+        no_stop_after_percent: once its progress has reached that, no user may stop the run any
+            more; None for no such limit. Others still may: see ``StopSource``.
     """
 
     deadline_s: float | None = None
@@ -235,6 +237,7 @@ class RunOptions:
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = 3
     debug: bool = False
+    no_stop_after_percent: float | None = None
     tags: tuple[str, ...] = ()
 
 

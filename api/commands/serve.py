@@ -51,6 +51,13 @@ def announce(url: str) -> None:
     metavar="NAME",
     help="A name under which clients reach the server. May be given several times.",
 )
+@click.option(
+    "--dialect",
+    "dialects",
+    default="",
+    metavar="NAMES",
+    help="Interfaces of other systems to offer too, with commas between them.",
+)
 @click.pass_obj
 @click.pass_context
 def serve(
@@ -64,6 +71,7 @@ def serve(
     grace_s: float,
     tokens: Path | None,
     public_hosts: tuple[str, ...],
+    dialects: str,
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
 
@@ -90,5 +98,6 @@ def serve(
         grace_s=grace_s,
         announce=announce,
         access=access,
+        dialects=[name.strip() for name in dialects.split(",") if name.strip()],
     )
     ctx.exit(trio.run(main))

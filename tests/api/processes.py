@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -138,7 +139,7 @@ class Site:
     def _serve(self, client: socket.socket) -> None:
         self._note(open=self.open + 1)
         with client, suppress(OSError):
-            while request := client.recv(65536):
+            while request := read_request(client):
                 self._note(asked=[*self.asked, request.split()[1].decode()])
                 if not self._answer(client):
                     break
@@ -166,6 +167,18 @@ class Site:
             for name, value in values.items():
                 setattr(self, name, value)
             self.changed.notify_all()
+
+
+def read_request(client: socket.socket) -> bytes:
+    """Read one HTTP request with its body; empty if the client has closed instead."""
+    read = b""
+    while chunk := client.recv(65536):
+        read += chunk
+        head, found, body = read.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head.lower())
+        if found and len(body) >= int(length[1] if length else 0):
+            return read
+    return b""
 
 
 def read_until(terminal: int, text: str) -> str:

@@ -8,6 +8,7 @@ from orchestrator import Context, agent, open_orchestrator
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
+from orchestrator.agents.job import job
 from orchestrator.agents.playbook import playbook
 from orchestrator.testing import Reply, ScriptedHTTP, ScriptedLLM, run_stop_sweep, virtual_time
 
@@ -158,3 +159,23 @@ def test_a_playbook_passes_the_stop_sweep(for_playbooks: ScriptedHTTP) -> None:
     assert report.complete
     assert all(points > 80 for points in report.points.values())
     assert for_playbooks.open == []
+
+
+def test_a_job_passes_the_stop_sweep(scripted_http: ScriptedHTTP) -> None:
+    """What was refunded is refunded once, at whatever point the job is stopped."""
+    endpoint, refund = f"{SITE}/ask", f"{SITE}/refund"
+    fine = Reply(chunks=[(0.1, b"a"), (0.1, b"b")], delay_s=0.1)
+    scripted_http.on("POST", endpoint, fine, Reply(status=500), fine)
+    scripted_http.on("POST", refund, delay_s=0.1)
+    given = {
+        "name": "bias",
+        "questions": [1],
+        "models": ["a", "b"],
+        "regions": ["eu", "us"],
+        "endpoint": endpoint,
+        "concurrency": 3,
+        "refund_to": refund,
+    }
+    report = run_stop_sweep(job, given, transport=scripted_http)
+    assert report.complete
+    assert scripted_http.open == []
