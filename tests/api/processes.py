@@ -105,9 +105,11 @@ class Site:
         asked: the paths that were asked for.
         left: how many clients went away before they had their answer.
         open: a connection goes up by one when it comes, and down when the client has closed it.
+        answer: the head's other lines and the body of what is answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: bytes = b"Content-Length: 2\r\n\r\nok") -> None:
+        self.answer = answer
         self.asked: list[str] = []
         self.left = 0
         self.open = 0
@@ -159,7 +161,7 @@ class Site:
                 self._note(left=self.left + 1)
                 return False
         client.settimeout(None)
-        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        client.sendall(b"HTTP/1.1 200 OK\r\n" + self.answer)
         return True
 
     def _note(self, **values: Any) -> None:
