@@ -71,6 +71,7 @@ CALLS = {
 CALLS_OF_DIALECTS = {
     "POST /api/executions": Call(Right.START, "start"),
     "GET /api/executions/<run_id>": Call(Right.READ),
+    "GET /api/executions/<run_id>/view": Call(Right.READ),
     "POST /api/executions/<run_id>/cancel": Call(Right.ACT, "stop"),
     "POST /api/executions/<run_id>/pause": Call(Right.ACT, "pause"),
     "POST /api/executions/<run_id>/resume": Call(Right.ACT, "resume"),

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
-from quart import Blueprint, current_app, g, json, websocket
+from quart import Blueprint, Response, current_app, g, json, websocket
 
 from api import acts
 from api.acts import Stop
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 blueprint = Blueprint("ignition", __name__)
 
 AGENT = "playbook"
+# The sub-agent that shows pictures.
+BROWSER = "browser"
 NORMAL_CLOSURE = 1000
 
 
@@ -53,6 +55,15 @@ async def execution(run_id: str) -> dict[str, Any]:
     """Show an execution."""
     await record_of(run_id, AGENT)
     return _shown(await whole_run(run_id))
+
+
+@blueprint.get("/api/executions/<run_id>/view")
+async def view(run_id: str) -> Response:
+    """Lead to the latest picture of the latest browser of an execution."""
+    await record_of(run_id, AGENT)
+    tree = await the_orchestrator().tree(run_id)
+    showing = next((run for run in reversed(tree) if run.agent == BROWSER), tree[0])
+    return Response("", 302, {"Location": f"/runs/{showing.id}/view", "Cache-Control": "no-store"})
 
 
 @blueprint.post("/api/executions/<run_id>/cancel")
