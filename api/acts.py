@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from api.auth.guard import caller
+from api.auth.guard import caller, check_agent
 from api.auth.noting import done
 from api.calls import the_orchestrator, whole_run
 from api.problems import StopNotDurable
@@ -19,7 +19,7 @@ from orchestrator import RunEnded, RunStatus, StopSource, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api.schema import ControlOrder, StopOrder
+    from api.schema import ControlOrder, StartOrder, StopOrder
     from orchestrator import Run, RunRecord
 
 
@@ -28,6 +28,23 @@ class Asked(Protocol):
 
     async def answer(self) -> tuple[dict[str, Any], int]:
         """Return the body and the HTTP status of the answer, once it may be given."""
+
+
+async def start(order: StartOrder) -> Run:
+    """Start a run of the caller's; it is durable when this returns.
+
+    Raises:
+        Forbidden: the agent is for admins only.
+        UnknownAgent, InvalidInput, StartsRefused, StoreUnavailable: as for a start.
+    """
+    check_agent(order.agent)
+    orchestrator = the_orchestrator()
+    run = await orchestrator.begin(
+        order.agent, order.input, options=order.options, owner=caller().principal
+    )
+    done("start", run)
+    await orchestrator.stored(run)
+    return run
 
 
 class Act:

@@ -25,12 +25,15 @@ from api.auth.audit import Trail
 from api.auth.headers import harden
 from api.auth.noting import note_the_rest
 from api.calls import decode_json
+from api.dialects import install as install_dialects
 from api.logs import log_answer
 from api.metrics import Metrics
 from api.stream import Streams
 from orchestrator import come_from
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator import Orchestrator
 
 MAX_BODY = 8 * 2**20
@@ -41,12 +44,17 @@ def create_app(
     streams: Streams | None = None,
     access: Access | None = None,
     measures: Metrics | None = None,
+    dialects: Iterable[str] = (),
 ) -> QuartTrio:
     """Return the application for an orchestrator, which outlives it.
 
     Args:
         access: who may do what; None if everybody who can connect may do everything.
         measures: metrics that were given to the orchestrator when it was opened; new ones if None.
+        dialects: names of further interfaces that it is to have.
+
+    Raises:
+        InvalidInput: there is no such dialect.
     """
     measures = measures or Metrics()
     measures.watch(orchestrator)
@@ -67,6 +75,7 @@ def create_app(
     app.after_request(harden)
     for module in (runs, bulk, feeds, controls, files, login, audit, socket, dashboard):
         app.register_blueprint(module.blueprint)
+    install_dialects(app, dialects)
     app.add_url_rule("/healthz", view_func=_healthz)
     app.add_url_rule("/readyz", view_func=_readyz_of(orchestrator))
     problems.install(app)

@@ -18,10 +18,11 @@ from orchestrator import OrchestratorError
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
+from orchestrator.agents.job import job
 from orchestrator.agents.playbook import playbook
 
 # The agents that are always there.
-BUILT_IN = (chat, command, crawl, playbook)
+BUILT_IN = (chat, command, crawl, job, playbook)
 
 
 class Refused(click.ClickException):

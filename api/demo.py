@@ -22,6 +22,7 @@ from rich.text import Text
 
 from api.client import DEFAULT_URL, Client
 from api.commands.target import in_thread
+from api.dialects import DIALECTS
 from api.server import serve
 from api.service import base_url, open_server
 from api.site import docs_folder, site_app
@@ -100,7 +101,7 @@ async def run_demo(
     """
     async with (
         open_orchestrator(agents=agents) as orchestrator,
-        open_server(orchestrator, port=port) as url,
+        open_server(orchestrator, port=port, dialects=list(DIALECTS)) as url,
         open_site(docs or docs_folder()) as (site_url, tap),
     ):
         console.print(f"a server on {url}, and a slow website on {site_url}")

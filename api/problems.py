@@ -6,7 +6,7 @@ import http
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from quart import Response, current_app, json, request
+from quart import Response, current_app, has_request_context, json, request, websocket
 from werkzeug.exceptions import HTTPException
 
 from api.answers import receipt_json
@@ -24,6 +24,7 @@ from orchestrator import (
     RunEnded,
     StartsRefused,
     StoreUnavailable,
+    TooLateToStop,
     UnknownAgent,
     UnknownRun,
 )
@@ -134,6 +135,9 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(409, "run-ended", said, run_id=run_id, run_status=status)
         case IllegalTransition(move=move):
             return problem(409, "illegal-transition", said, **about, move=move)
+        case TooLateToStop(run_id=too_far, percent=percent, limit=limit):
+            about = {"percent": percent, "no_stop_after_percent": limit, **about}
+            return problem(409, "too-late-to-stop", said, **{"run_id": too_far} | about)
         case ParentIsPaused(parent_id=parent_id):
             return problem(409, "parent-is-paused", said, **about, parent_id=parent_id)
         case NobodyAsks(question_id=question_id):
@@ -154,7 +158,8 @@ def install(app: QuartTrio) -> None:
     failures = Failures("a call", explain=True)
 
     async def orchestrator_error(error: OrchestratorError) -> Response:
-        return from_error(error, **about((request.view_args or {}).get("run_id", "")))
+        asked = request if has_request_context() else websocket
+        return from_error(error, **about((asked.view_args or {}).get("run_id", "")))
 
     async def http_error(error: HTTPException) -> Response:
         status = error.code or 500

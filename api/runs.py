@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, Response, g
 
+from api import acts
 from api.acts import Stop
 from api.answers import agent_json, run_json, stack_json, tree_json
-from api.auth.guard import caller, check_agent
-from api.auth.noting import done
+from api.auth.guard import caller
 from api.calls import (
     Answer,
     json_response,
@@ -40,13 +40,7 @@ async def start() -> Answer:
     """Start a run; the answer comes once that is durable."""
     order = parse(StartOrder, g.body)
     wait_s = parse(WaitQuery, query()).wait_s
-    check_agent(order.agent)
-    orchestrator = the_orchestrator()
-    run = await orchestrator.begin(
-        order.agent, order.input, options=order.options, owner=caller().principal
-    )
-    done("start", run)
-    await orchestrator.stored(run)
+    run = await acts.start(order)
     await wait_for_end(run, wait_s)
     return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}
 

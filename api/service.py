@@ -45,6 +45,7 @@ async def open_server(
     access: Access | None = None,
     certificate: Certificate | None = None,
     metrics: Metrics | None = None,
+    dialects: Sequence[str] = (),
 ) -> AsyncIterator[str]:
     """Serve an orchestrator over HTTP while the body runs; yields the base URL.
 
@@ -54,15 +55,16 @@ async def open_server(
         access: who may do what; None if everybody who can connect may do everything.
         certificate: serves HTTPS with it; HTTP if None.
         metrics: those that the orchestrator was opened with; new ones if None.
+        dialects: names of further interfaces that it is to have; see ``api.dialects``.
 
     Raises:
         InvalidInput: ``host`` is no address, or not a loopback address although there is no
-            authentication; or ``port`` is none.
+            authentication; ``port`` is none; or there is no such dialect.
         CannotListen: somebody else has the port.
     """
     streams, closing, access = Streams(), trio.Event(), access or Access()
     metrics = metrics or Metrics()
-    app = create_app(orchestrator, streams, access, metrics)
+    app = create_app(orchestrator, streams, access, metrics, dialects)
     tls = None if certificate is None else certificate.context
     listen = partial(serve, host=host, port=port, loopback_only=not access.authentication, tls=tls)
     async with trio.open_nursery() as nursery:
@@ -95,6 +97,7 @@ async def serve_forever(
     max_running: int | None = None,
     max_queued: int = MAX_QUEUED,
     certificate: Certificate | None = None,
+    dialects: Sequence[str] = (),
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -108,6 +111,7 @@ async def serve_forever(
         announce: called with the base URL once clients can connect.
         max_running, max_queued: as for ``open_orchestrator``.
         access, certificate: as for ``open_server``; SIGHUP reads their files again.
+        dialects: as for ``open_server``.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
@@ -134,6 +138,7 @@ async def serve_forever(
                     access=access,
                     certificate=certificate,
                     metrics=metrics,
+                    dialects=dialects,
                 ) as url,
                 _reloading([each for each in (access, certificate) if each is not None]),
             ):

@@ -53,6 +53,7 @@ from orchestrator.errors import StopRequested as StopRequested
 from orchestrator.errors import StoreDamaged as StoreDamaged
 from orchestrator.errors import StoreInUse as StoreInUse
 from orchestrator.errors import StoreUnavailable as StoreUnavailable
+from orchestrator.errors import TooLateToStop as TooLateToStop
 from orchestrator.errors import UnfitAnswer as UnfitAnswer
 from orchestrator.errors import UnknownAgent as UnknownAgent
 from orchestrator.errors import UnknownRun as UnknownRun

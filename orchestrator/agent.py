@@ -195,6 +195,7 @@ class _Options(pydantic.BaseModel):
     priority: int = pydantic.Field(0, strict=True, ge=-100, le=100)
     key: str | None = pydantic.Field(None, min_length=1, max_length=200)
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
+    no_stop_after_percent: float | None = pydantic.Field(None, strict=True, gt=0, le=100)
     tags: tuple[str, ...] = pydantic.Field((), max_length=MAX_TAGS)
 
 

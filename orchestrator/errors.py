@@ -73,6 +73,18 @@ class RunEnded(OrchestratorError):
         super().__init__(f"run {run_id} has already ended: it is {status}")
 
 
+class TooLateToStop(OrchestratorError):
+    """A run is too far for a user to stop it; ``no_stop_after_percent`` says so."""
+
+    def __init__(self, run_id: RunId, percent: float, limit: float) -> None:
+        self.run_id = run_id
+        self.percent = percent
+        self.limit = limit
+        super().__init__(
+            f"run {run_id} is at {percent:g} %, and from {limit:g} % on only an admin may stop it"
+        )
+
+
 class ParentIsPaused(OrchestratorError):
     """A sub-agent cannot go on while its parent is paused."""
 

@@ -8,9 +8,16 @@ import trio
 
 from orchestrator.agent import MAX_TAGS, as_json, parse_options
 from orchestrator.context import stacks_below
-from orchestrator.errors import IllegalTransition, InvalidInput, RunEnded, check_name, check_text
+from orchestrator.errors import (
+    IllegalTransition,
+    InvalidInput,
+    RunEnded,
+    TooLateToStop,
+    check_name,
+    check_text,
+)
 from orchestrator.events import RunTagged
-from orchestrator.model import RunStatus
+from orchestrator.model import RunStatus, StopSource
 from orchestrator.sections import current_section
 from orchestrator.stopping import stop_request
 from orchestrator.store.protocol import SaveTags
@@ -71,11 +78,20 @@ class Handle:
 
         Raises:
             RunEnded: the run has ended already.
+            TooLateToStop: a user asks, and the run or one above it is too far for that.
             InvalidInput: an argument is out of its range.
         """
         request = stop_request(asked, self.record.options.grace_s, self.services.now(0))
+        if request.source is StopSource.USER and self.ladder.stop is None:
+            self._check_not_too_late()
         self.ladder.request(request)
         return self.ticket
+
+    def _check_not_too_late(self) -> None:
+        for run in self.lineage():
+            limit, percent = run.record.options.no_stop_after_percent, run.record.progress.percent
+            if limit is not None and percent >= limit and not self.record.status.is_terminal:
+                raise TooLateToStop(run.id, percent, limit)
 
     def request_pause(self, *, requested_by: str = "", reason: str = "") -> int:
         """Let nothing new start in the run and below it; what is in flight finishes.

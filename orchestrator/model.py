@@ -254,6 +254,8 @@ class RunOptions:
         priority: among the runs that wait, the higher one is first.
         key: which runs of one owner are about the same thing.
         on_conflict: what becomes of a run that finds another one with its key.
+        no_stop_after_percent: once its progress has reached that, no user may stop the run any
+            more; None for no such limit. Others still may: see ``StopSource``.
     """
 
     deadline_s: float | None = None
@@ -269,6 +271,7 @@ class RunOptions:
     priority: int = 0
     key: str | None = None
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
+    no_stop_after_percent: float | None = None
     tags: tuple[str, ...] = ()
 
 

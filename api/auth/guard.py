@@ -12,7 +12,17 @@ from quart import current_app, g, has_request_context, request, websocket
 
 from api.auth.audit import Deed
 from api.auth.identity import BadCredentials, Credentials, Forbidden, Identity
-from api.auth.rights import CALLS, STARTS, UNLISTED, Call, Right, depends_on_owner, permits, refusal
+from api.auth.rights import (
+    CALLS,
+    CALLS_OF_DIALECTS,
+    STARTS,
+    UNLISTED,
+    Call,
+    Right,
+    depends_on_owner,
+    permits,
+    refusal,
+)
 from api.auth.sessions import COOKIE
 from api.problems import from_error, problem
 from orchestrator import OrchestratorError, UnknownRun
@@ -237,7 +247,8 @@ def call() -> Call:
     if rule is None:  # there is no such call; whoever is known may know that
         return Call(Right.READ)
     method = "WS" if rule.websocket else _asked().method.replace("HEAD", "GET")
-    return CALLS.get(f"{method} {rule.rule}", UNLISTED)
+    name = f"{method} {rule.rule}"
+    return CALLS.get(name) or CALLS_OF_DIALECTS.get(name, UNLISTED)
 
 
 def view_args() -> dict[str, Any]:

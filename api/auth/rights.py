@@ -68,6 +68,21 @@ CALLS = {
     "GET /runs/<run_id>/artifacts/<name>": Call(Right.READ),
     "GET /runs/<run_id>/view": Call(Right.READ),
 }
+# Those of the dialects, which are there only if they are asked for.
+CALLS_OF_DIALECTS = {
+    "POST /api/executions": Call(Right.START, "start"),
+    "GET /api/executions/<run_id>": Call(Right.READ),
+    "GET /api/executions/<run_id>/view": Call(Right.READ),
+    "POST /api/executions/<run_id>/cancel": Call(Right.ACT, "stop"),
+    "POST /api/executions/<run_id>/pause": Call(Right.ACT, "pause"),
+    "POST /api/executions/<run_id>/resume": Call(Right.ACT, "resume"),
+    "POST /api/executions/<run_id>/step": Call(Right.ACT, "step"),
+    "WS /api/ws/executions/<run_id>": Call(Right.READ),
+    "POST /api/v1/jobs": Call(Right.START, "start"),
+    "GET /api/v1/jobs/<run_id>": Call(Right.READ),
+    "POST /api/v1/jobs/<run_id>/cancel": Call(Right.ACT, "stop"),
+    "POST /api/v1/jobs/<run_id>/executions/<execution_id>/cancel": Call(Right.ACT, "stop"),
+}
 UNLISTED = Call(Right.RULE)
 # The actions of which one may do only so many in a time.
 STARTS = ("start", "rerun")

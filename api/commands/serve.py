@@ -92,6 +92,13 @@ def announce(url: str) -> None:
     show_default=True,
     help="So many may wait; more are refused.",
 )
+@click.option(
+    "--dialect",
+    "dialects",
+    default="",
+    metavar="NAMES",
+    help="Interfaces of other systems to offer too, with commas between them.",
+)
 @click.pass_obj
 @click.pass_context
 def serve(
@@ -112,6 +119,7 @@ def serve(
     log_level: str,
     max_running: int | None,
     max_queued: int,
+    dialects: str,
 ) -> None:
     """Serve runs over HTTP until SIGTERM or Ctrl-C.
 
@@ -148,5 +156,6 @@ def serve(
         max_running=max_running,
         max_queued=max_queued,
         certificate=certificate,
+        dialects=[name.strip() for name in dialects.split(",") if name.strip()],
     )
     ctx.exit(trio.run(main))

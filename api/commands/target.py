@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import trio
 
-from orchestrator import Event, OrchestratorError, RunRecord, StopMode, StopSource, UnknownRun
+from orchestrator import (
+    Event,
+    OrchestratorError,
+    RunRecord,
+    StopMode,
+    StopSource,
+    TooLateToStop,
+    UnknownRun,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -69,7 +77,13 @@ class Here:
 
     async def stop(self, mode: StopMode) -> str:
         if not self._run.record.status.is_terminal:
-            self._run.request_stop(mode=mode, reason="Ctrl-C")
+            try:
+                self._run.request_stop(mode=mode, reason="Ctrl-C")
+            except TooLateToStop as error:
+                if mode is StopMode.GRACEFUL:
+                    return f"{error}; Ctrl-C again insists"
+                # Whose process it is may do anything.
+                self._run.request_stop(mode=mode, reason="Ctrl-C", source=StopSource.ADMIN)
         else:  # what is left are detached runs, which end with this process
             self._orchestrator.stop_all(mode=mode, grace_s=None, source=StopSource.SHUTDOWN)
         return ""

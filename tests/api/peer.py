@@ -53,9 +53,9 @@ class Peer:
         self._events: list[Event] = []
         self._text = ""
 
-    async def open(self, headers: list[tuple[bytes, bytes]]) -> int:
+    async def open(self, headers: list[tuple[bytes, bytes]], path: str = "/ws") -> int:
         """Shake hands; return the HTTP status."""
-        request = Request("localhost", "/ws", [PerMessageDeflate()], headers)
+        request = Request("localhost", path, [PerMessageDeflate()], headers)
         await self.stream.send_all(self._ws.send(request))
         match await self._next():
             case AcceptConnection() as accepted:
@@ -145,12 +145,12 @@ class Peer:
 
 
 @asynccontextmanager
-async def talking(url: str, **headers: str) -> AsyncIterator[Peer]:
+async def talking(url: str, path: str = "/ws", **headers: str) -> AsyncIterator[Peer]:
     """Open a WebSocket for the time of the body; the underscores of ``headers`` are dashes."""
     async with await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2])) as stream:
         peer = Peer(stream)
         fields = [
             (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
         ]
-        assert await peer.open(fields) == 101
+        assert await peer.open(fields, path) == 101
         yield peer

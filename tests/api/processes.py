@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -104,9 +105,11 @@ class Site:
         asked: the paths that were asked for.
         left: how many clients went away before they had their answer.
         open: a connection goes up by one when it comes, and down when the client has closed it.
+        answer: the head's other lines and the body of what is answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: bytes = b"Content-Length: 2\r\n\r\nok") -> None:
+        self.answer = answer
         self.asked: list[str] = []
         self.left = 0
         self.open = 0
@@ -138,7 +141,7 @@ class Site:
     def _serve(self, client: socket.socket) -> None:
         self._note(open=self.open + 1)
         with client, suppress(OSError):
-            while request := client.recv(65536):
+            while request := read_request(client):
                 self._note(asked=[*self.asked, request.split()[1].decode()])
                 if not self._answer(client):
                     break
@@ -158,7 +161,7 @@ class Site:
                 self._note(left=self.left + 1)
                 return False
         client.settimeout(None)
-        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        client.sendall(b"HTTP/1.1 200 OK\r\n" + self.answer)
         return True
 
     def _note(self, **values: Any) -> None:
@@ -166,6 +169,18 @@ class Site:
             for name, value in values.items():
                 setattr(self, name, value)
             self.changed.notify_all()
+
+
+def read_request(client: socket.socket) -> bytes:
+    """Read one HTTP request with its body; empty if the client has closed instead."""
+    read = b""
+    while chunk := client.recv(65536):
+        read += chunk
+        head, found, body = read.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head.lower())
+        if found and len(body) >= int(length[1] if length else 0):
+            return read
+    return b""
 
 
 def read_until(terminal: int, text: str) -> str:

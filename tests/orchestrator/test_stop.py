@@ -17,6 +17,7 @@ from orchestrator import (
     StopMode,
     StopOutcome,
     StopSource,
+    TooLateToStop,
     agent,
 )
 
@@ -516,3 +517,62 @@ async def test_a_stop_that_takes_too_long_names_the_place_although_it_ends(
     events = await orchestrator.store.events(run.id, after=0, limit=100)
     (told,) = (event.data["message"] for event in events if event.type == "run.log")
     assert told.startswith(f"still stopping: its code stands at {__file__}:")
+
+
+@agent
+async def half_done(ctx: Context) -> None:
+    await ctx.call(told_half)
+    await ctx.progress(49.5)
+    await ctx.sleep(10)
+    await ctx.progress(50)
+    await ctx.call(told_half)
+    await ctx.sleep(60)
+
+
+@agent
+async def told_half(ctx: Context) -> None:
+    await ctx.sleep(10)
+
+
+async def test_no_user_stops_a_run_that_is_too_far(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    run = await orchestrator.start(half_done, no_stop_after_percent=50)
+    await trio.sleep(25)
+    [child] = run.children
+    before = run.record
+    for each in (run, child):
+        for mode in StopMode:
+            with pytest.raises(TooLateToStop, match="is at 50 %, and from 50 % on only an admin"):
+                each.request_stop(mode=mode)
+    assert (run.record, child.record.stop) == (before, None)
+    assert not run.gate.closed
+    receipt = await run.stop(source=StopSource.ADMIN)
+    assert receipt.outcome is StopOutcome.STOPPED
+    with pytest.raises(RunEnded):
+        run.request_stop()
+
+
+@pytest.mark.parametrize(
+    "source", [source for source in StopSource if source is not StopSource.USER]
+)
+async def test_nobody_but_users_is_bound_by_how_far_a_run_is(
+    orchestrator: Orchestrator, autojump_clock: MockClock, source: StopSource
+) -> None:
+    """And once somebody has stopped it, a user may tighten that."""
+    run = await orchestrator.start(half_done, no_stop_after_percent=50)
+    await trio.sleep(25)
+    run.request_stop(source=source)
+    run.request_stop(mode=StopMode.NOW)
+    record = await run.wait()
+    assert record.stop is not None
+    assert (record.stop.source, len(record.stop.also)) == (source, 1)
+
+
+async def test_before_that_a_user_stops_it_as_any_other(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    run = await orchestrator.start(half_done, no_stop_after_percent=50)
+    await trio.sleep(15)
+    assert run.record.progress.percent == 49.5
+    assert (await run.stop()).outcome is StopOutcome.STOPPED

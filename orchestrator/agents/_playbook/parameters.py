@@ -8,6 +8,7 @@ import pydantic
 from pydantic import AfterValidator, Field
 
 from orchestrator.agents._playbook.templates import is_template
+from orchestrator.agents.browser import browser
 from orchestrator.agents.command import command
 from orchestrator.errors import InvalidInput, UnknownAgent
 
@@ -110,7 +111,7 @@ TYPES: dict[str, type[Parameters]] = {
     "retry": Retry,
     "wait": Wait,
 }
-AGENTS: dict[str, Agent] = {"command": command}
+AGENTS: dict[str, Agent] = {"browser": browser, "command": command}
 # Where further steps stand among the parameters of a type, and whether they must be there. All are
 # lists of steps, but for `branches`, which is a list of such lists.
 INNER = {

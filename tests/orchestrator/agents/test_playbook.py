@@ -72,7 +72,7 @@ def test_words_that_other_readers_of_yaml_take_for_something_else_are_text() -> 
         ("- 1", 3, "steps.0: Input should be a valid dictionary"),
         ("- {type: wait}", 3, "steps.0.id: Field required"),
         ("- {id: a b, type: wait}", 3, "steps.0.id: String should match pattern"),
-        ("- id: a\n  type: wat", 4, "steps.0.type: 'wat' is none of: agent, command,"),
+        ("- id: a\n  type: wat", 4, "steps.0.type: 'wat' is none of: agent, browser, command,"),
         (f"- {WAIT}\n- {WAIT}", 4, "steps.1.id: another step has the id 'a', on line 3"),
         ("- {id: a, type: wait, more: 1}", 3, "steps.0.more: is not known; known are: id, type"),
         ("- {id: a, type: wait}", 3, "steps.0.parameters.seconds: Field required"),
