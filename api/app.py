@@ -15,6 +15,7 @@ from api import (
     dashboard,
     feeds,
     files,
+    halts,
     metrics,
     problems,
     runs,
@@ -73,7 +74,7 @@ def create_app(
     app.before_request(_read_body)
     app.after_request(note_the_rest)
     app.after_request(harden)
-    for module in (runs, bulk, feeds, controls, files, login, audit, socket, dashboard):
+    for module in (runs, bulk, feeds, controls, files, halts, login, audit, socket, dashboard):
         app.register_blueprint(module.blueprint)
     install_dialects(app, dialects)
     app.add_url_rule("/healthz", view_func=_healthz)
@@ -92,7 +93,7 @@ def _readyz_of(orchestrator: Orchestrator) -> Any:
         body = {
             "status": "unready" if reasons else "ready",
             "reasons": reasons,
-            "warnings": [] if orchestrator.blocked is None else [orchestrator.blocked.words],
+            "warnings": _warnings(orchestrator),
         }
         return body, 503 if reasons else 200
 
@@ -102,6 +103,17 @@ def _readyz_of(orchestrator: Orchestrator) -> Any:
 async def _take_traceparent() -> None:
     """Let runs that the request starts be part of the trace that it is part of."""
     come_from(request.headers.get("traceparent", ""))
+
+
+def _warnings(orchestrator: Orchestrator) -> list[str]:
+    """Return what is out of order, but no reason to send requests elsewhere.
+
+    A halt is one: who is sent elsewhere can neither watch what it stops, nor lift it.
+    """
+    found = [] if orchestrator.blocked is None else [orchestrator.blocked.words]
+    if orchestrator.halted is not None:
+        found.append(f"halted since {orchestrator.halted.requested_at}: nothing starts")
+    return found
 
 
 async def _read_body() -> Response | None:

@@ -10,6 +10,7 @@ import click
 from api.commands.control import answer, deadline, pause, rerun, resume, step
 from api.commands.demo import demo
 from api.commands.exec import exec_
+from api.commands.halt import halt
 from api.commands.remote import agents, ls, show, stop, tail
 from api.commands.run import run
 from api.commands.serve import serve
@@ -64,8 +65,9 @@ def main() -> None:
 
 
 _ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
+_ABOUT_ALL = (halt,)
 
-for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, agents, token):
+for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, *_ABOUT_ALL, agents, token):
     main.add_command(_command)
 
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from api.operating import Operating
 from api.sse import Loss, ending_of, read_events
 from api.transport import DEFAULT_URL as DEFAULT_URL
 from api.transport import CallRefused as CallRefused
 from api.transport import ServerGone as ServerGone
 from api.transport import TokenRefused as TokenRefused
-from api.transport import Transport, gone, path_of
+from api.transport import gone, path_of
 from orchestrator import ArtifactInfo, RunId, RunRecord, StopMode
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class RunView:
         return self.record.id
 
 
-class Client(Transport):
+class Client(Operating):
     """One server. For ``with``; may be used from several threads at once.
 
     Every method raises ``ServerGone`` if nobody answers, ``TokenRefused`` if the server wants a

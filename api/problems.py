@@ -153,11 +153,29 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             raise error
 
 
+async def _once_durable(conflict: KeyConflict) -> OrchestratorError:
+    """Wait for the start of the run that is in the way: nobody is told of it before.
+
+    Returns:
+        the conflict, or that the start cannot be made durable.
+    """
+    orchestrator: Orchestrator = current_app.extensions["quiesce"]
+    rival = orchestrator.live(conflict.run_id)
+    try:
+        if rival is not None:
+            await orchestrator.durable(rival.ticket)
+    except StoreUnavailable as unstored:
+        return unstored
+    return conflict
+
+
 def install(app: QuartTrio) -> None:
     """Make the application answer every error with a problem document."""
     failures = Failures("a call", explain=True)
 
     async def orchestrator_error(error: OrchestratorError) -> Response:
+        if isinstance(error, KeyConflict):
+            error = await _once_durable(error)
         asked = request if has_request_context() else websocket
         return from_error(error, **about((asked.view_args or {}).get("run_id", "")))
 

@@ -22,11 +22,11 @@ MAX_IDS = 1_000
 Address = Annotated[str, pydantic.StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
 
 
-class _Order(pydantic.BaseModel):
+class Order(pydantic.BaseModel):  # a body or query, of which nothing unknown is taken
     model_config = pydantic.ConfigDict(extra="forbid")
 
 
-class StartOrder(_Order):
+class StartOrder(Order):
     """The body of ``POST /runs``."""
 
     agent: str
@@ -34,7 +34,7 @@ class StartOrder(_Order):
     options: dict[str, Any] = {}
 
 
-class StopOrder(_Order):
+class StopOrder(Order):
     """The body of ``POST /runs/{id}/stop``; all of it may be left out."""
 
     mode: StopMode = StopMode.GRACEFUL
@@ -75,20 +75,20 @@ class BulkStopOrder(StopOrder):
         return parse(RunsFilter, self.filter, within="filter.").filter()
 
 
-class ControlOrder(_Order):
+class ControlOrder(Order):
     """The body of ``POST /runs/{id}/pause``, ``resume`` and ``step``; may be left out."""
 
     reason: str = pydantic.Field("", max_length=2_000)
 
 
-class AnswerOrder(_Order):
+class AnswerOrder(Order):
     """The body of ``POST /runs/{id}/answer``."""
 
     question_id: str
     answer: Any
 
 
-class ChangeOrder(_Order):
+class ChangeOrder(Order):
     """The body of ``PATCH /runs/{id}``; one of the two may be left out."""
 
     deadline_s: float | None = pydantic.Field(None, strict=True, gt=0, le=MAX_DEADLINE_S)
@@ -101,13 +101,13 @@ class ChangeOrder(_Order):
         return self
 
 
-class RerunOrder(_Order):
+class RerunOrder(Order):
     """The body of ``POST /runs/{id}/rerun``; may be left out."""
 
     from_step: str | None = None
 
 
-class AuditQuery(_Order):
+class AuditQuery(Order):
     """The query of the audit; ``run`` is a run's id."""
 
     principal: str | None = None
@@ -122,7 +122,7 @@ class AuditQuery(_Order):
         return {name: value for name, value in asked.items() if value is not None}
 
 
-class LoginOrder(_Order):
+class LoginOrder(Order):
     """The body of ``POST /session``: a token, or a wallet's address with its signature."""
 
     token: str | None = None
@@ -137,26 +137,26 @@ class LoginOrder(_Order):
         return self
 
 
-class ChallengeOrder(_Order):
+class ChallengeOrder(Order):
     """The body of ``POST /session/challenge``."""
 
     address: Address
 
 
-class WaitQuery(_Order):
+class WaitQuery(Order):
     """The query of a call that may wait for the run's end."""
 
     wait_s: float = pydantic.Field(0, ge=0, le=MAX_WAIT_S)
 
 
-class EventsQuery(_Order):
+class EventsQuery(Order):
     """The query of a feed."""
 
     after: int = pydantic.Field(0, ge=0, lt=2**63)
     limit: int = pydantic.Field(MAX_PAGE, ge=1, le=MAX_PAGE)
 
 
-class AllEventsQuery(_Order):
+class AllEventsQuery(Order):
     """The query of the feed of all runs. ``types`` may be several, with commas, and families."""
 
     after: str | None = None
@@ -185,7 +185,7 @@ class AllEventsQuery(_Order):
         return chosen
 
 
-class RunsFilter(_Order):
+class RunsFilter(Order):
     """Some runs. ``status`` may be several, with commas; ``parent`` is ``none`` for roots."""
 
     status: str | None = None
@@ -222,7 +222,7 @@ class RunsQuery(RunsFilter):
     limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
 
 
-_AnyOrder = TypeVar("_AnyOrder", bound=_Order)
+_AnyOrder = TypeVar("_AnyOrder", bound=Order)
 
 
 def parse(order: type[_AnyOrder], given: object, within: str = "") -> _AnyOrder:

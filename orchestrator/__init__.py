@@ -7,8 +7,8 @@ How the package is laid out, from the leaves up; imports point only downwards in
 - ``cleanup timers observing journal feed broadcast registry admission store``: bounded shields,
   alarms, those who watch, durable writes in order, numbered logs, the latest of all, live runs,
   slots and the queue for them, and where it all is stored;
-- ``apart agent catalog sections operations``: what an agent is; the stretches of code that a stop
-  treats with care, and the gate before each of them;
+- ``apart options agent catalog sections operations``: what starters choose, and what an agent is;
+  the stretches of code that a stop treats with care, and the gate before each of them;
 - ``http llm data steps questions``: what agents do through that gate;
 - ``telling context``: what an agent is given;
 - ``stopping supervise ladder pausing handle run``: one run: the account of its stop, its

@@ -18,14 +18,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.model import RunId
 
 # Whose key, and which.
 Key = tuple[str, str]
-_Lane = tuple[int, str, str, Key | None]
+_Lane = tuple[int, str, str]
 
 _AGENT, _OWNER, _KEY = "agent", "owner", "key"
 
@@ -56,8 +59,9 @@ class Place:
 
     @property
     def lane(self) -> _Lane:
-        """Runs of one lane are alike to every limit, so only the first of them can be next."""
-        return self.priority, self.owner, self.agent, self.key if self.exclusive else None
+        """Runs of one lane are alike to everything but their keys: the first of those whose key
+        is free is the only one of them that can be next."""
+        return self.priority, self.owner, self.agent
 
 
 class Admission:
@@ -89,7 +93,8 @@ class Admission:
     @property
     def oldest(self) -> float | None:
         """Since when the one that waits longest does, on Trio's clock; None if nothing waits."""
-        return min((place.since for place in self._heads()), default=None)
+        heads = (next(iter(lane.values())) for lane in self._lanes.values())
+        return min((place.since for place in heads), default=None)
 
     def is_waiting(self, run_id: RunId) -> bool:
         """Return whether that run waits for a slot."""
@@ -99,18 +104,23 @@ class Admission:
         """Return the turn of a run that enters the queue now."""
         own = [
             next(reversed(lane.values())).turn
-            for (of_priority, of_owner, *_), lane in self._lanes.items()
+            for (of_priority, of_owner, _), lane in self._lanes.items()
             if (of_priority, of_owner) == (priority, owner)
         ]
         return max(self._turns.get(priority, 0), *own, 0) + 1
 
     def fits(self, place: Place) -> bool:
         """Return whether the limits allow it to run beside those that do."""
+        return self._has_room(place) and self._has_key(place)
+
+    def _has_room(self, place: Place) -> bool:
         if self._max_running is not None and len(self._running) >= self._max_running:
             return False
-        if place.agent_limit is not None and self._counts[_AGENT, place.agent] >= place.agent_limit:
-            return False
-        return not (place.exclusive and place.key is not None and self._counts[_KEY, *place.key])
+        limit = place.agent_limit
+        return limit is None or self._counts[_AGENT, place.agent] < limit
+
+    def _has_key(self, place: Place) -> bool:
+        return place.key is None or not place.exclusive or not self._counts[_KEY, *place.key]
 
     def take(self, place: Place) -> None:
         """Give the run a slot; if it waited, it does no more. It has none yet."""
@@ -146,11 +156,13 @@ class Admission:
 
     def first(self) -> Place | None:
         """Return the run that is next, of those that fit; None if nothing does."""
-        fitting = (place for place in self._heads() if self.fits(place))
-        return min(fitting, key=self._order, default=None)
+        return min(self._fitting(), key=self._order, default=None)
 
-    def _heads(self) -> list[Place]:
-        return [next(iter(lane.values())) for lane in self._lanes.values()]
+    def _fitting(self) -> Iterator[Place]:
+        """Yield the first of each lane that fits. Costs a look at each run whose key is taken."""
+        for lane in self._lanes.values():
+            if self._has_room(next(iter(lane.values()))):
+                yield from islice(filter(self._has_key, lane.values()), 1)
 
     def _order(self, place: Place) -> tuple[int, int, int, int]:
         return -place.priority, self._counts[_OWNER, place.owner], place.turn, place.number

@@ -7,8 +7,10 @@ every run that a crash left over counts as stopped by it.
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
+import trio
 from pydantic import TypeAdapter
 
 from orchestrator.errors import Halted
@@ -20,6 +22,9 @@ from orchestrator.store.protocol import DropDocument, SaveDocument
 if TYPE_CHECKING:
     from orchestrator.run import Run
 
+# How long the journal may still write once everything else is over.
+FLUSH_S = 10.0
+
 _COLLECTION, _KEY = "orchestrator", "halt"
 _HALT = TypeAdapter(Halt)
 
@@ -29,7 +34,6 @@ class Halter(Starter):
 
     _halt: Halt | None = None
     _shown_halt: Halt | None = None
-    _halt_ticket = 0
     # Whether runs that wait are left alone when the orchestrator closes, for the next one.
     _keeps_queue = False
 
@@ -121,10 +125,32 @@ class Halter(Starter):
         Raises:
             StoreUnavailable: it is so, and a crash now could forget it.
         """
+        await self._services.journal.durable(self.request_lift())
+
+    def request_lift(self) -> int:
+        """Lift without waiting, as in ``lift``. Not a checkpoint; takes effect before it returns.
+
+        Returns:
+            the journal's ticket: once it is durable the lift may be acknowledged.
+        """
         if self._halt is not None:
             self._halt = None
             self._write(DropDocument(_COLLECTION, _KEY))
-        await self._services.journal.durable(self._halt_ticket)
+        return self._services.journal.append([], urgent=True)
+
+    async def drain(self, grace_s: float | None = None) -> None:
+        """Refuse starts, stop every run gracefully, and wait until all have ended.
+
+        Runs that wait to start are left for the next process, unless the store is in memory.
+        The wait is bounded by the graces and cleanup times, and by the store.
+
+        Args:
+            grace_s: at most this grace for each run; None for each run's own.
+        """
+        self.refuse_starts("the orchestrator is shutting down")
+        self._services.engine.close()
+        self.stop_all(mode=StopMode.GRACEFUL, grace_s=grace_s, source=StopSource.SHUTDOWN)
+        await self._wait_for_all()
 
     def stop_all(
         self,
@@ -152,6 +178,16 @@ class Halter(Starter):
                     reason=self._refusing if reason is None else reason,
                 )
 
+    async def _wait_for_all(self) -> None:
+        """Wait until every run has ended; give up on a store that takes nothing for long."""
+        given_up = inf
+        while self.unfinished and trio.current_time() < given_up:
+            with trio.move_on_after(1):
+                for run in self.unfinished:
+                    await run.ended.wait()
+            failing = self._services.journal.failing is not None
+            given_up = min(given_up, trio.current_time() + FLUSH_S) if failing else inf
+
     def _check_welcome(self) -> None:
         super()._check_welcome()
         if self._halt is not None:
@@ -165,7 +201,7 @@ class Halter(Starter):
 
     def _write(self, write: SaveDocument | DropDocument) -> None:
         show = partial(self._show_halt, self._halt)
-        self._halt_ticket = self._services.journal.append([write], show, urgent=True)
+        self._services.journal.append([write], show, urgent=True)
 
     def _show_halt(self, halt: Halt | None) -> None:
         self._shown_halt = halt

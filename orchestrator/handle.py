@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.agent import MAX_TAGS, as_json, parse_options
+from orchestrator.agent import as_json
 from orchestrator.context import stacks_below
 from orchestrator.errors import (
     IllegalTransition,
@@ -18,6 +18,7 @@ from orchestrator.errors import (
 )
 from orchestrator.events import RunTagged
 from orchestrator.model import RunStatus, StopSource
+from orchestrator.options import MAX_TAGS, parse_options
 from orchestrator.sections import current_section
 from orchestrator.stopping import stop_request
 from orchestrator.store.protocol import SaveTags

@@ -18,7 +18,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.cleanup import bounded
 from orchestrator.clock import utc_now
 from orchestrator.errors import RunEnded, StoreUnavailable, check_count
-from orchestrator.halting import Halter
+from orchestrator.halting import FLUSH_S, Halter
 from orchestrator.inprocess import MAX_QUEUED, InProcessEngine
 from orchestrator.journal import Journal
 from orchestrator.model import StopMode, StopSource
@@ -51,9 +51,6 @@ if TYPE_CHECKING:
     from orchestrator.watchdog import Blocked, Watchdog
 
 _log = logging.getLogger("quiesce.runtime")
-
-# How long the journal may still write once everything else is over.
-FLUSH_S = 10.0
 
 
 class Orchestrator(Halter):
@@ -188,20 +185,6 @@ class Orchestrator(Halter):
             return self._services.journal.append(writes)
         return self._services.journal.attach(along, writes)
 
-    async def drain(self, grace_s: float | None = None) -> None:
-        """Refuse starts, stop every run gracefully, and wait until all have ended.
-
-        Runs that wait to start are left for the next process, unless the store is in memory.
-        The wait is bounded by the graces and cleanup times, and by the store.
-
-        Args:
-            grace_s: at most this grace for each run; None for each run's own.
-        """
-        self.refuse_starts("the orchestrator is shutting down")
-        self._engine.close()
-        self.stop_all(mode=StopMode.GRACEFUL, grace_s=grace_s, source=StopSource.SHUTDOWN)
-        await self._wait_for_all()
-
     def _spawn(self, function: Callable[..., Any], *args: Any) -> None:
         # A fresh context: a run must not inherit what a request or a test has in its own.
         contextvars.Context().run(self._nursery.start_soon, function, *args)
@@ -242,16 +225,6 @@ class Orchestrator(Halter):
                 run.agent.name,
                 places,
             )
-
-    async def _wait_for_all(self) -> None:
-        """Wait until every run has ended; give up on a store that takes nothing for long."""
-        given_up = inf
-        while self.unfinished and trio.current_time() < given_up:
-            with trio.move_on_after(1):
-                for run in self.unfinished:
-                    await run.ended.wait()
-            failing = self._services.journal.failing is not None
-            given_up = min(given_up, trio.current_time() + FLUSH_S) if failing else inf
 
 
 @asynccontextmanager

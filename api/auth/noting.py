@@ -29,6 +29,12 @@ def done(action: str, run: Run, reason: str = "") -> int:
     return _trail().note(_deed(action, run.id, reason), along=run.ticket)
 
 
+def done_to_all(action: str, ticket: int, reason: str = "") -> int:
+    """Note that the caller has done something that is about no single run, as ``done`` does."""
+    g.noted = True
+    return _trail().note(_deed(action, None, reason), along=ticket)
+
+
 async def refused(action: str, run_id: str | None, reason: str, result: str) -> None:
     """Note what the caller has asked for in vain.
 

@@ -40,6 +40,9 @@ CALLS = {
     "DELETE /session": Call(Right.OPEN),
     "GET /audit": Call(Right.RULE),
     "GET /metrics": Call(Right.READ),
+    "POST /halt": Call(Right.RULE, "halt"),
+    "GET /halt": Call(Right.READ),
+    "DELETE /halt": Call(Right.RULE, "lift"),
     # Pages are shells: what is in them is read by the calls below.
     "GET /": Call(Right.OPEN),
     "GET /dashboard/runs/<run_id>": Call(Right.OPEN),

@@ -11,7 +11,7 @@ from api import acts
 from api.acts import Stop
 from api.calls import the_orchestrator
 from api.dialects.words import SETTLE_S, STATUSES, about_the_body, record_of
-from api.schema import StartOrder, StopOrder, _Order, parse
+from api.schema import Order, StartOrder, StopOrder, parse
 from orchestrator import InvalidInput, RunEnded, RunStatus, UnknownRun
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ JOB = "job"
 EXECUTION = "execution"
 
 
-class JobOrder(_Order):
+class JobOrder(Order):
     """The body of ``POST /api/v1/jobs``; all but the last is the agent's input."""
 
     name: Any
@@ -37,7 +37,7 @@ class JobOrder(_Order):
     no_stop_after_percent: Any = None
 
 
-class CancelOrder(_Order):
+class CancelOrder(Order):
     """The body of a cancel; may be left out."""
 
     reason: str = Field("cancelled", max_length=2_000)

@@ -13,7 +13,7 @@ from api import acts
 from api.acts import Stop
 from api.calls import show, the_orchestrator, whole_run
 from api.dialects.words import SETTLE_S, STATUSES, about_the_body, record_of
-from api.schema import ControlOrder, StartOrder, StopOrder, _Order, parse
+from api.schema import ControlOrder, Order, StartOrder, StopOrder, parse
 from api.stream import OneRun
 from orchestrator import InvalidInput, RunStatus
 
@@ -29,7 +29,7 @@ BROWSER = "browser"
 NORMAL_CLOSURE = 1000
 
 
-class ExecutionOrder(_Order):
+class ExecutionOrder(Order):
     """The body of ``POST /api/executions``."""
 
     playbook: str

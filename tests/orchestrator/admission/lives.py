@@ -57,7 +57,8 @@ class Machine:
             yield mount
 
         with patch("orchestrator.runtime.open_store", mounted):
-            opening = open_orchestrator("sqlite:///disk", agents=[nap], now=self.wall, **limits)
+            known = {"agents": [nap]} | limits
+            opening = open_orchestrator("sqlite:///disk", now=self.wall, **known)
             async with opening as orchestrator:
                 yield orchestrator
                 if crash:

@@ -1,0 +1,17 @@
+"""The bodies of calls that concern a whole server."""
+
+from __future__ import annotations
+
+import pydantic
+
+from api.schema import MAX_WAIT_S, Order
+from orchestrator import StopMode
+
+
+class HaltOrder(Order):
+    """The body of ``POST /halt``; all of it may be left out."""
+
+    mode: StopMode = StopMode.GRACEFUL
+    grace_s: float | None = pydantic.Field(None, strict=True, ge=0, le=86_400)
+    reason: str = pydantic.Field("", max_length=2_000)
+    wait_s: float = pydantic.Field(0, strict=True, ge=0, le=MAX_WAIT_S)

@@ -1,0 +1,94 @@
+"""What the starter of a run may choose, as it is parsed from outside."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+
+from orchestrator.errors import InvalidInput, check_name, check_text
+from orchestrator.model import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Of one run.
+MAX_TAGS = 100
+
+_DEFAULTS = RunOptions()
+
+
+class _Options(pydantic.BaseModel):
+    """``RunOptions`` with its ranges, as it is parsed from outside."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    deadline_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    idle_timeout_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    grace_s: float = pydantic.Field(
+        _DEFAULTS.grace_s, strict=True, ge=0, le=86_400, allow_inf_nan=False
+    )
+    cleanup_s: float = pydantic.Field(
+        _DEFAULTS.cleanup_s, strict=True, gt=0, le=3_600, allow_inf_nan=False
+    )
+    isolation: Literal["task", "process"] = "task"
+    on_crash: Literal["fail", "restart"] = "fail"
+    max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
+    debug: bool = pydantic.Field(False, strict=True)
+    start_after_s: float = pydantic.Field(0, strict=True, ge=0, le=10 * 365 * 86_400)
+    start_by_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    priority: int = pydantic.Field(0, strict=True, ge=-100, le=100)
+    key: str | None = pydantic.Field(None, min_length=1, max_length=200)
+    on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
+    no_stop_after_percent: float | None = pydantic.Field(None, strict=True, gt=0, le=100)
+    tags: tuple[str, ...] = pydantic.Field((), max_length=MAX_TAGS)
+
+
+def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) -> RunOptions:
+    """Check the options of a start and lay them over the defaults.
+
+    Raises:
+        InvalidInput: names each option that is unknown, out of range, or at odds with another,
+            as ``options.<name>``.
+    """
+    if not isinstance(given, dict):
+        raise InvalidInput([("options", "must be an object of named values")])
+    try:
+        parsed = _Options.model_validate(given)
+    except pydantic.ValidationError as error:
+        raise InvalidInput(problems_of("options", error, _Options)) from None
+    for tag in parsed.tags:
+        check_name("options.tags", tag)
+    check_text("options.key", parsed.key or "")
+    options = replace(defaults or _DEFAULTS, **parsed.model_dump(exclude_unset=True))
+    if options.start_by_s is not None and options.start_by_s <= options.start_after_s:
+        why = f"must be more than start_after_s, which is {options.start_after_s:g}"
+        raise InvalidInput([("options.start_by_s", why)])
+    # An agent may well say what becomes of conflicts, and leave the key to who starts it.
+    if defaults is not None and parsed.on_conflict != "allow" and options.key is None:
+        raise InvalidInput(
+            [("options.on_conflict", "needs options.key: what is it to conflict on?")]
+        )
+    return options
+
+
+def options_as_json(options: RunOptions) -> dict[str, Any]:
+    """Return the options as the JSON object that ``parse_options`` takes."""
+    return asdict(options) | {"tags": list(options.tags)}
+
+
+def problems_of(
+    prefix: str, error: pydantic.ValidationError, model: type[pydantic.BaseModel]
+) -> list[tuple[str, str]]:
+    """Return each fault that was found, as ``InvalidInput`` wants them."""
+    known = ", ".join(model.model_fields) or "none"
+    return [
+        (
+            ".".join([prefix, *map(str, problem["loc"])]),
+            f"is not known; known are: {known}"
+            if problem["type"] == "extra_forbidden"
+            else problem["msg"].removeprefix("Value error, "),
+        )
+        for problem in error.errors(include_url=False, include_context=False)
+    ]
