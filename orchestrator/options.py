@@ -65,11 +65,6 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
     if options.start_by_s is not None and options.start_by_s <= options.start_after_s:
         why = f"must be more than start_after_s, which is {options.start_after_s:g}"
         raise InvalidInput([("options.start_by_s", why)])
-    # An agent may well say what becomes of conflicts, and leave the key to who starts it.
-    if defaults is not None and parsed.on_conflict != "allow" and options.key is None:
-        raise InvalidInput(
-            [("options.on_conflict", "needs options.key: what is it to conflict on?")]
-        )
     return options
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from orchestrator.agent import Agent
     from orchestrator.catalog import Catalog
+    from orchestrator.model import RunOptions
     from orchestrator.services import Services
 
 
@@ -115,7 +116,7 @@ class Starter(RunReader):
             traceparent=caller(),
             owner=owner,
             input=given,
-            options=agent.parse_options(options or {}),
+            options=_options_of(agent, options or {}),
         )
         return self._begin(Run(self._services, agent, arguments, record))
 
@@ -213,3 +214,16 @@ class Starter(RunReader):
 def new_run_id() -> RunId:
     """Return an id that nobody can guess: 80 random bits."""
     return RunId("run_" + secrets.token_hex(10))
+
+
+def _options_of(agent: Agent, given: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a start.
+
+    An agent may well say what becomes of conflicts, and leave the key to who starts it; but who
+    starts it must say on what it is to conflict.
+    """
+    options = agent.parse_options(given)
+    if given.get("on_conflict", "allow") != "allow" and options.key is None:
+        why = "needs options.key: what is it to conflict on?"
+        raise InvalidInput([("options.on_conflict", why)])
+    return options
