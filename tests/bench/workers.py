@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from orchestrator import StopMode, agent, open_orchestrator
 from orchestrator.worker import Warden, WorkerSpec, open_warden
 from tests.bench.measure import Effort, in_turns
 from tests.bench.processes import ROOT
@@ -25,6 +26,8 @@ from tests.bench.report import Figure
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
+
+    from orchestrator import Agent, AsyncioContext, Orchestrator, SyncContext
 
 # Imported by a warden, it makes forking unsafe there.
 _THREADED = "tests.orchestrator.worker.threaded"
@@ -37,6 +40,20 @@ def idle(control: socket.socket, argument: Any) -> None:
     """Say one byte and do nothing; the entry of the workers here."""
     control.sendall(b"!")
     time.sleep(1000)
+
+
+@agent
+def blocking(ctx: SyncContext) -> None:
+    """Say which process it is, and block."""
+    ctx.log(str(os.getpid()))
+    time.sleep(1000)
+
+
+@agent(runtime="asyncio")
+async def waiting(ctx: AsyncioContext) -> None:
+    """Say which process it is, and wait."""
+    await ctx.log(str(os.getpid()))
+    await ctx.sleep(1000)
 
 
 async def bench_workers(effort: Effort) -> list[Figure]:
@@ -67,7 +84,61 @@ async def bench_workers(effort: Effort) -> list[Figure]:
             figures.append(Figure(f"{name}, {kind}", "ms", ours, beside, floor))
     bare = [_bare_python_mib()]
     name = "private memory of an idle worker, forked"
-    return [*figures, Figure(name, "MiB", memory, "a bare Python", bare)]
+    return [
+        *figures,
+        Figure(name, "MiB", memory, "a bare Python", bare),
+        *await _runs(effort, bare),
+    ]
+
+
+async def _runs(effort: Effort, bare: list[float]) -> list[Figure]:
+    """Start runs in processes of their own until their first event, and stop them."""
+    async with open_orchestrator() as orchestrator:
+        measures: dict[str, Callable[[], Awaitable[tuple[float, float, float]]]] = {
+            "a plain function": partial(_run, orchestrator, blocking),
+            "an asyncio agent": partial(_run, orchestrator, waiting),
+        }
+        # The first one starts the warden.
+        await _run(orchestrator, blocking)
+        taken = await in_turns(effort.times(20), {**measures, "bare": _bare_run})
+    return [
+        Figure(f"{name}, {kind}", unit, [each[place] for each in taken[kind]], beside, floor)
+        for kind in measures
+        for place, name, unit, beside, floor in (
+            (0, "run to its first event", "ms", "fork, exec /bin/true, wait", _all(taken, 0)),
+            (1, "stop to process gone", "ms", "kill, wait for /bin/sleep", _all(taken, 1)),
+            (2, "private memory", "MiB", "a bare Python", bare),
+        )
+    ]
+
+
+def _all(taken: dict[str, list[tuple[float, float, float]]], place: int) -> list[float]:
+    return [each[place] for each in taken["bare"]]
+
+
+async def _run(orchestrator: Orchestrator, which: Agent) -> tuple[float, float, float]:
+    """Return what the start and the stop of a run take in ms, and its private memory in MiB."""
+    began = time.monotonic()
+    run = await orchestrator.start(which)
+    async for event in await orchestrator.events(run.id):
+        if event.type == "run.log":
+            break
+    started = time.monotonic()
+    memory = _private_mib(pid := int(event.data["message"]))
+    stopping = time.monotonic()
+    receipt = await run.stop()
+    ended = time.monotonic()
+    assert receipt.reached is StopMode.GRACEFUL
+    assert _is_gone(pid)
+    return (started - began) * 1e3, (ended - stopping) * 1e3, memory
+
+
+def _is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+async def _bare_run() -> tuple[float, float, float]:
+    return *_bare_life(), 0.0
 
 
 async def _lived(warden: Warden) -> tuple[float, float]:
