@@ -64,6 +64,7 @@ async def open_server(
     """
     streams, closing, access = Streams(), trio.Event(), access or Access()
     metrics = metrics or Metrics()
+    access.when_changed.append(streams.renew)
     app = create_app(orchestrator, streams, access, metrics, dialects)
     tls = None if certificate is None else certificate.context
     listen = partial(serve, host=host, port=port, loopback_only=not access.authentication, tls=tls)

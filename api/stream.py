@@ -128,22 +128,30 @@ class Streams:
         for nap in self._naps:
             nap.cancel()
 
+    def renew(self) -> None:
+        """End every stream that is open now, but none that is opened from now on.
+
+        Whoever comes back goes on where they were, and is asked anew who they are.
+        """
+        self.close()
+        self.closing = trio.Event()
+
     async def follow(self, source: Source) -> AsyncGenerator[list[Part], None]:
         """Yield what the source has, as it comes, and where the reader stands in a silence."""
-        while not (closing := self.closing.is_set()) or source.behind:
+        closing = self.closing
+        while not (over := closing.is_set()) or source.behind:
             parts: list[Part] | None = None
-            with self._nap():
+            with self._nap(CLOSING_S if over else KEEP_ALIVE_S):
                 parts = await source.next_parts()
-            if parts is None and not closing:
+            if parts is None and not over:
                 parts = [Part("", source.place)]
             if not parts:
                 return
             yield parts
 
     @contextmanager
-    def _nap(self) -> Iterator[None]:
-        """Let the body wait for a while at most, and not much beyond the closing."""
-        seconds = CLOSING_S if self.closing.is_set() else KEEP_ALIVE_S
+    def _nap(self, seconds: float) -> Iterator[None]:
+        """Let the body wait for so long at most, and not much beyond the closing."""
         with trio.move_on_after(seconds) as scope:
             self._naps.add(scope)
             try:

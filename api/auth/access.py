@@ -13,7 +13,7 @@ from api.auth.sessions import Sessions
 from api.auth.wallets import Challenges
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Callable, Container, Iterable
     from pathlib import Path
 
     from api.auth.identity import Credentials, Identity
@@ -37,6 +37,8 @@ class Access:
         sessions: who has logged in.
         challenges: what wallets sign.
         starts, bad_tokens: how often it was, by principal and by address.
+        when_changed: called once there are other rules, so that what was allowed by the old ones
+            and still goes on can end.
     """
 
     def __init__(self, rules: Rules | None = None, *, public_hosts: Iterable[str] = ()) -> None:
@@ -45,6 +47,7 @@ class Access:
         self.challenges = Challenges()
         self.starts = Buckets()
         self.bad_tokens = Buckets()
+        self.when_changed: list[Callable[[], None]] = []
         self.public_hosts = frozenset(host.lower() for host in public_hosts)
 
     @property
@@ -153,3 +156,5 @@ class FileAccess(Access):
             _log.error("the tokens stay as they were: %s", error)
         else:
             _log.warning("the tokens file %s was read again", self._path)
+            for tell in self.when_changed:
+                tell()
