@@ -37,8 +37,8 @@ class Switch:
             self.halt = None
             route.fulfill(status=204)
         else:
-            asked = request.post_data_json or {}
-            self.halt = HALT | asked | {"requested_at": "2026-11-20T00:00:00Z"}
+            given: dict[str, Any] = request.post_data_json or {}
+            self.halt = HALT | given | {"requested_at": "2026-11-20T00:00:00Z"}
             route.fulfill(status=202, json={"halt": self.halt, "runs_stopped": 2, "results": []})
 
 

@@ -56,7 +56,7 @@ class RunLog extends HTMLElement {
 
   choose(event) {
     address.set({ event: address.get('event') === String(event.seq) ? null : event.seq });
-    this.#revealed = address.get('event');
+    this.chosen = this.#revealed = address.get('event');
     this.list.refresh();
     this.#state();
   }
@@ -83,7 +83,11 @@ class RunLog extends HTMLElement {
   }
 
   #readAddress() {
-    const { node, find = '', log } = address.all();
+    const { node, find = '', log, event } = address.all();
+    this.chosen = event;
+    const rest = new URLSearchParams(location.search);
+    rest.delete('event');
+    this.base = rest.size ? `?${rest}&event=` : '?event=';
     const below = this.page.tree.nodes.get(node);
     this.only = node ? new Set(below ? this.page.tree.below(below).map((each) => each.id) : [node]) : null;
     this.kinds = log ? new Set(log.split(',')) : null;
@@ -158,15 +162,13 @@ class RunLog extends HTMLElement {
   }
 
   #update(row, event) {
-    const chosen = address.get('event') === String(event.seq);
-    attribute(row, 'aria-selected', String(chosen));
+    attribute(row, 'aria-selected', String(this.chosen === String(event.seq)));
     if (row.shows === event) return;
     row.shows = event;
     row.id = `event-${event.seq}`;
     const [time, who, what] = row.children;
     text(time.firstChild, clockExact(event.at));
-    const parameters = new URLSearchParams({ ...address.all(), event: event.seq });
-    attribute(time.firstChild, 'href', `?${parameters}`);
+    attribute(time.firstChild, 'href', this.base + event.seq);
     text(who, this.page.tree.nodes.get(event.run_id)?.agent);
     row.dataset.type = event.type;
     row.dataset.family = familyOf(event);

@@ -55,13 +55,20 @@ class RunTimeline extends HTMLElement {
     if (shape !== this.#shape) this.#arrange(shape);
     this.#gate(tree);
     this.#scale(tree);
+    this.#redraw();
+  }
+
+  // The one row that is chosen, or else the first, is where Tab leads; the arrow keys lead on.
+  #redraw() {
+    this.chosen = address.get('node');
+    this.entry = this.#rows.find((node) => node.id === this.chosen) ?? this.#rows[0];
     this.list.refresh();
   }
 
   /** Choose a run of the tree: the log then shows what it said. */
   choose(id) {
     address.set({ node: address.get('node') === id ? null : id });
-    this.list.refresh();
+    this.#redraw();
     this.dispatchEvent(new Event('chosen', { bubbles: true }));
   }
 
@@ -147,15 +154,9 @@ class RunTimeline extends HTMLElement {
 
   #update(row, node) {
     if (!this.scale) return;
-    row.view.show(node, this.page.runs.get(node.id), this.scale, this.now, { chosen: address.get('node') === node.id, folded: this.#folded.has(node) });
-    if (row === this.#entry()) row.tabIndex = 0;
+    row.view.show(node, this.page.runs.get(node.id), this.scale, this.now, { chosen: this.chosen === node.id, folded: this.#folded.has(node) });
+    if (node === this.entry) row.tabIndex = 0;
     else if (row !== document.activeElement) row.tabIndex = -1;
-  }
-
-  // The one row that Tab leads to; the arrow keys lead on from there.
-  #entry() {
-    const chosen = this.#rows.find((node) => node.id === address.get('node'));
-    return this.list.row(chosen ?? this.#rows[0]);
   }
 
   #key(event) {
