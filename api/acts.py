@@ -30,21 +30,24 @@ class Asked(Protocol):
         """Return the body and the HTTP status of the answer, once it may be given."""
 
 
-async def start(order: StartOrder) -> Run:
-    """Start a run of the caller's; it is durable when this returns.
+async def begin(order: StartOrder) -> Run:
+    """Start a run of the caller's; it begins in the step in which this returns.
 
     Raises:
         Forbidden: the agent is for admins only.
-        UnknownAgent, InvalidInput, StartsRefused, StoreUnavailable: as for a start.
+        OrchestratorError: as for ``Orchestrator.start``.
     """
     check_agent(order.agent)
-    orchestrator = the_orchestrator()
-    run = await orchestrator.begin(
+    run = await the_orchestrator().begin(
         order.agent, order.input, options=order.options, owner=caller().principal
     )
     done("start", run)
-    await orchestrator.stored(run)
     return run
+
+
+async def start(order: StartOrder) -> Run:
+    """Start a run of the caller's; it is durable when this returns. Errors as for ``begin``."""
+    return await the_orchestrator().stored(await begin(order))
 
 
 class Act:

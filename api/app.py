@@ -20,6 +20,7 @@ from api import (
     problems,
     runs,
     socket,
+    starts,
 )
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
@@ -29,6 +30,7 @@ from api.calls import decode_json
 from api.dialects import install as install_dialects
 from api.logs import log_answer
 from api.metrics import Metrics
+from api.once import Starts
 from api.stream import Streams
 from orchestrator import come_from
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator import Orchestrator
+
+_CALLS = (starts, runs, bulk, feeds, controls, files, halts, login, audit, socket, dashboard)
 
 MAX_BODY = 8 * 2**20
 
@@ -68,13 +72,14 @@ def create_app(
     app.extensions["quiesce.streams"] = streams or Streams()
     app.extensions["quiesce.trail"] = Trail(orchestrator)
     answered.install(app, measures.answered, log_answer)
+    app.extensions["quiesce.starts"] = Starts(orchestrator)
     metrics.install(app, measures)
     guard.install(app, access or Access())
     app.before_request(_take_traceparent)
     app.before_request(_read_body)
     app.after_request(note_the_rest)
     app.after_request(harden)
-    for module in (runs, bulk, feeds, controls, files, halts, login, audit, socket, dashboard):
+    for module in _CALLS:
         app.register_blueprint(module.blueprint)
     install_dialects(app, dialects)
     app.add_url_rule("/healthz", view_func=_healthz)

@@ -11,12 +11,11 @@ from quart import Blueprint, g
 
 from api import acts
 from api.acts import Act
-from api.auth.guard import caller, check_agent
-from api.auth.noting import done
-from api.calls import Answer, query, the_orchestrator, wait_for_end, whole_run
-from api.schema import AnswerOrder, ChangeOrder, ControlOrder, RerunOrder, WaitQuery, parse
+from api.auth.guard import caller
+from api.schema import AnswerOrder, ChangeOrder, ControlOrder, parse
 
 if TYPE_CHECKING:
+    from api.calls import Answer
     from orchestrator import Run
 
 blueprint = Blueprint("controls", __name__)
@@ -65,20 +64,6 @@ async def change(run_id: str) -> Answer:
         return run.ticket
 
     return await Act("change", run_id, alter, status=200).answer()
-
-
-@blueprint.post("/runs/<run_id>/rerun")
-async def rerun(run_id: str) -> Answer:
-    """Start a new run with the input of one that has ended."""
-    order = parse(RerunOrder, _body())
-    wait_s = parse(WaitQuery, query()).wait_s
-    orchestrator = the_orchestrator()
-    check_agent((await orchestrator.get(run_id)).agent)
-    run = await orchestrator.readmit(run_id, from_step=order.from_step)
-    done("rerun", run)
-    await orchestrator.stored(run)
-    await wait_for_end(run, wait_s)
-    return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}
 
 
 def _body() -> Any:

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from api.answers import receipt_json
 from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, Unidentified
 from api.failures import Failures
+from api.once import KeyInUse, KeyReused
 from orchestrator import (
     Halted,
     IllegalTransition,
@@ -62,6 +63,8 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:
 def _headers(status: int, kind: str) -> dict[str, str]:
     if status in (429, 503):
         return {"Retry-After": str(RETRY_AFTER_S)}
+    if kind == "key-in-use":
+        return {"Retry-After": "1"}
     if status == 401:
         error = ', error="invalid_token"' if kind == "bad-token" else ""
         return {"WWW-Authenticate": f'Bearer realm="quiesce"{error}'}
@@ -144,6 +147,10 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(409, "nobody-asks", said, **about, question_id=question_id)
         case KeyConflict(key=key, run_id=run_id, status=status):
             return problem(409, "key-conflict", said, run_id=run_id, run_status=status, key=key)
+        case KeyReused():
+            return problem(422, "key-reused", said)
+        case KeyInUse():
+            return problem(409, "key-in-use", said)
         case StopNotDurable(run_id=run_id, status=status, receipt=receipt):
             shown = {"run_id": run_id, "run_status": status, "receipt": receipt_json(receipt)}
             return problem(503, "stop-not-durable", said, **shown)
@@ -153,29 +160,11 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             raise error
 
 
-async def _once_durable(conflict: KeyConflict) -> OrchestratorError:
-    """Wait for the start of the run that is in the way: nobody is told of it before.
-
-    Returns:
-        the conflict, or that the start cannot be made durable.
-    """
-    orchestrator: Orchestrator = current_app.extensions["quiesce"]
-    rival = orchestrator.live(conflict.run_id)
-    try:
-        if rival is not None:
-            await orchestrator.durable(rival.ticket)
-    except StoreUnavailable as unstored:
-        return unstored
-    return conflict
-
-
 def install(app: QuartTrio) -> None:
     """Make the application answer every error with a problem document."""
     failures = Failures("a call", explain=True)
 
     async def orchestrator_error(error: OrchestratorError) -> Response:
-        if isinstance(error, KeyConflict):
-            error = await _once_durable(error)
         asked = request if has_request_context() else websocket
         return from_error(error, **about((asked.view_args or {}).get("run_id", "")))
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, Response, g
 
-from api import acts
 from api.acts import Stop
 from api.answers import agent_json, run_json, stack_json, tree_json
 from api.auth.guard import caller
@@ -21,7 +20,7 @@ from api.calls import (
     whole_run,
 )
 from api.problems import problem
-from api.schema import RunsQuery, StartOrder, StopOrder, WaitQuery, parse
+from api.schema import RunsQuery, StopOrder, WaitQuery, parse
 
 if TYPE_CHECKING:
     from orchestrator import RunFilter
@@ -33,16 +32,6 @@ blueprint = Blueprint("runs", __name__)
 async def agents() -> dict[str, Any]:
     """List the registered agents."""
     return {"agents": [agent_json(agent) for agent in the_orchestrator().agents]}
-
-
-@blueprint.post("/runs")
-async def start() -> Answer:
-    """Start a run; the answer comes once that is durable."""
-    order = parse(StartOrder, g.body)
-    wait_s = parse(WaitQuery, query()).wait_s
-    run = await acts.start(order)
-    await wait_for_end(run, wait_s)
-    return await whole_run(run.id), 201, {"Location": f"/runs/{run.id}"}
 
 
 @blueprint.get("/runs")

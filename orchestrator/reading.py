@@ -110,6 +110,11 @@ class RunReader:
             return None
         return await self.store.partial(run_id)
 
+    async def document(self, collection: str, key: str) -> Json:
+        """Return a document that was kept; None if there is none."""
+        found = await self.store.document(collection, key)
+        return None if found is None else json.loads(found)
+
     async def kept(
         self, collection: str, *, after: str = "", limit: int, newest: bool = False
     ) -> list[tuple[str, Json]]:

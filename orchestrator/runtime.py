@@ -29,7 +29,7 @@ from orchestrator.services import Services
 from orchestrator.starting import new_run_id
 from orchestrator.store import open_store
 from orchestrator.store.codec import encode
-from orchestrator.store.protocol import SaveDocument
+from orchestrator.store.protocol import DropDocument, SaveDocument
 from orchestrator.supervise import split_cancelled
 from orchestrator.timers import Timers
 from orchestrator.watchdog import watching
@@ -165,9 +165,12 @@ class Orchestrator(Halter):
         """
         await self._services.journal.durable(ticket)
 
-    def now(self) -> str:
-        """Return the RFC 3339 UTC time, by the clock of every record. Not a checkpoint."""
-        return self._services.now(0)
+    def now(self, seconds: float = 0) -> str:
+        """Return the RFC 3339 UTC time, so many seconds from now, by the clock of every record.
+
+        Not a checkpoint.
+        """
+        return self._services.now(seconds)
 
     def keep(self, collection: str, key: str, value: Json, *, along: int | None = None) -> int:
         """Store a document that is nobody's run, or replace it. Not a checkpoint.
@@ -184,6 +187,10 @@ class Orchestrator(Halter):
         if along is None:
             return self._services.journal.append(writes)
         return self._services.journal.attach(along, writes)
+
+    def drop(self, collection: str, key: str) -> int:
+        """Remove a document, if it is there; returns a ticket as ``keep`` does."""
+        return self._services.journal.append([DropDocument(collection, key)])
 
     def _spawn(self, function: Callable[..., Any], *args: Any) -> None:
         # A fresh context: a run must not inherit what a request or a test has in its own.

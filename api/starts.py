@@ -1,0 +1,57 @@
+"""The calls that start runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from quart import Blueprint, current_app, g, request
+
+from api import acts
+from api.auth.guard import caller, check_agent
+from api.auth.noting import done
+from api.calls import query, the_orchestrator, wait_for_end, whole_run
+from api.once import HEADER, Starts, read_key
+from api.schema import RerunOrder, StartOrder, WaitQuery, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from api.calls import Answer
+    from orchestrator import Run
+
+blueprint = Blueprint("starts", __name__)
+
+
+@blueprint.post("/runs")
+async def start() -> Answer:
+    """Start a run; the answer comes once that is durable."""
+    order = parse(StartOrder, g.body)
+    return await _started(partial(acts.begin, order))
+
+
+@blueprint.post("/runs/<run_id>/rerun")
+async def rerun(run_id: str) -> Answer:
+    """Start a new run with the input of one that has ended."""
+    order = parse(RerunOrder, g.body if g.body is not None else {})
+    check_agent((await the_orchestrator().get(run_id)).agent)
+
+    async def begin() -> Run:
+        run = await the_orchestrator().readmit(run_id, from_step=order.from_step)
+        done("rerun", run)
+        return run
+
+    return await _started(begin)
+
+
+async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
+    wait_s = parse(WaitQuery, query()).wait_s
+    asked: Any = [request.path, g.body]
+    key = read_key(request.headers.getlist(HEADER), caller().principal, asked)
+    starts: Starts = current_app.extensions["quiesce.starts"]
+    run_id, replayed = await starts.once(key, begin)
+    await wait_for_end(the_orchestrator().live(run_id), wait_s)
+    headers = {"Location": f"/runs/{run_id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return await whole_run(run_id), 201, headers
