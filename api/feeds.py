@@ -27,7 +27,8 @@ async def events(run_id: str) -> Response | dict[str, Any]:
     best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
     if best != "application/json":
         subscription = await orchestrator.events(run_id, after=asked.after)
-        return _streams().respond(OneRun(subscription, partial(show, orchestrator, run_id)))
+        snapshot = partial(show, orchestrator, run_id)
+        return _streams().respond(OneRun(subscription, orchestrator.live(run_id), snapshot))
     subscription = await orchestrator.events(run_id, after=asked.after, follow=False)
     page = await subscription.at_most(asked.limit)
     following = page[-1].seq if len(page) == asked.limit else None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from api.calls import Answer
+    from api.stream import Streams
     from orchestrator import Run
 
 blueprint = Blueprint("starts", __name__)
@@ -50,7 +51,11 @@ async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
     key = read_key(request.headers.getlist(HEADER), caller().principal, asked)
     starts: Starts = current_app.extensions["quiesce.starts"]
     run_id, replayed = await starts.once(key, begin)
-    await wait_for_end(the_orchestrator().live(run_id), wait_s)
+    run = the_orchestrator().live(run_id)
+    streams: Streams = current_app.extensions["quiesce.streams"]
+    if wait_s > 0:
+        with streams.audience.watching(run):
+            await wait_for_end(run, wait_s)
     headers = {"Location": f"/runs/{run_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"

@@ -13,11 +13,12 @@ import trio
 from quart import Response, json
 
 from api.answers import event_text
+from api.audience import Audience
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
-    from orchestrator import Listener, Subscription
+    from orchestrator import Listener, Run, Subscription
 
 KEEP_ALIVE_S = 15.0
 # What a stream that is behind gets to catch up when the server closes.
@@ -44,6 +45,10 @@ class Source(Protocol):
     """Where a stream comes from."""
 
     @property
+    def run(self) -> Run | None:
+        """The live run that the reader watches; None if it watches no one in particular."""
+
+    @property
     def behind(self) -> bool:
         """Whether there is something that the reader has not seen yet."""
 
@@ -59,14 +64,19 @@ class OneRun:
     """The feed of a run and its sub-agents up to its final event, and then the whole run.
 
     Args:
+        run: the run, while it is live.
         snapshot: returns the whole run as JSON.
     """
 
     place = None
 
     def __init__(
-        self, subscription: Subscription, snapshot: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        subscription: Subscription,
+        run: Run | None,
+        snapshot: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
+        self.run = run
         self._subscription = subscription
         self._snapshot = snapshot
         self._all_said = False
@@ -88,6 +98,8 @@ class OneRun:
 
 class AllRuns:
     """The events of all runs; a reader that has no place in them is told where it is."""
+
+    run = None
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -116,10 +128,12 @@ class Streams:
 
     Attributes:
         closing: set when streams are to end, as soon as their readers have what there is.
+        audience: who watches which run.
     """
 
     def __init__(self) -> None:
         self.closing = trio.Event()
+        self.audience = Audience(self.closing)
         self._naps: set[trio.CancelScope] = set()
 
     def close(self) -> None:
@@ -138,6 +152,12 @@ class Streams:
 
     async def follow(self, source: Source) -> AsyncGenerator[list[Part], None]:
         """Yield what the source has, as it comes, and where the reader stands in a silence."""
+        with self.audience.watching(source.run):
+            async with aclosing(self._parts(source)) as following:
+                async for parts in following:
+                    yield parts
+
+    async def _parts(self, source: Source) -> AsyncGenerator[list[Part], None]:
         closing = self.closing
         while not (over := closing.is_set()) or source.behind:
             parts: list[Part] | None = None

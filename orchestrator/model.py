@@ -248,6 +248,7 @@ class RunOptions:
             process of its own, which can be killed.
         on_crash: what becomes of the run when its process dies: ``fail`` ends it ``lost``.
         max_attempts: how often in all ``on_crash="restart"`` may start it.
+        on_disconnect: what becomes of the run when the last client that watched it is gone.
         debug: the run starts paused, and is taken from gate to gate by ``step``.
         start_after_s: seconds from the call before the run may start.
         start_by_s: seconds from the call in which it must have started; None for no limit.
@@ -265,6 +266,7 @@ class RunOptions:
     isolation: Literal["task", "process"] = "task"
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = 3
+    on_disconnect: Literal["continue", "stop"] = "continue"
     debug: bool = False
     start_after_s: float = 0.0
     start_by_s: float | None = None

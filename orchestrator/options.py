@@ -35,6 +35,7 @@ class _Options(pydantic.BaseModel):
     isolation: Literal["task", "process"] = "task"
     on_crash: Literal["fail", "restart"] = "fail"
     max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
+    on_disconnect: Literal["continue", "stop"] = "continue"
     debug: bool = pydantic.Field(False, strict=True)
     start_after_s: float = pydantic.Field(0, strict=True, ge=0, le=10 * 365 * 86_400)
     start_by_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)

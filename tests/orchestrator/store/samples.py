@@ -114,6 +114,7 @@ def full_record() -> RunRecord:
         cleanup_s=1e-3,
         on_crash="restart",
         max_attempts=7,
+        on_disconnect="stop",
         debug=True,
         tags=("x", "y"),
     )

@@ -1,0 +1,168 @@
+"""Runs that stop when nobody watches them any more, seen from the wire."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+import trio
+
+from api import audience
+from api.service import open_server
+from orchestrator import Orchestrator, StopSource
+from tests.api.peer import talking
+from tests.api.wire import settled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+
+    from orchestrator import Run
+
+How = Literal["stream", "wait", "websocket"]
+GRACE_S = 0.3
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience, "RECONNECT_S", GRACE_S)
+
+
+def reset(stream: trio.SocketStream) -> None:
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+async def begin(served: Orchestrator, on_disconnect: str = "stop") -> Run:
+    return await served.start("sleeper", options={"on_disconnect": on_disconnect})
+
+
+async def waiter(url: str, on_disconnect: str = "stop") -> trio.SocketStream:
+    """Start a run that the connection waits for."""
+    order = {"agent": "sleeper", "options": {"on_disconnect": on_disconnect}}
+    body = json.dumps(order).encode()
+    tcp = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+    head = (
+        f"POST /runs?wait_s=60 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    await tcp.send_all(head.encode() + body)
+    return tcp
+
+
+async def reader(url: str, run: Run) -> trio.SocketStream:
+    """Read the run's stream up to its first event."""
+    tcp = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+    await tcp.send_all(f"GET /runs/{run.id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    said = b""
+    while b"run.queued" not in said:
+        said += await tcp.receive_some()
+    return tcp
+
+
+@asynccontextmanager
+async def watching(url: str, served: Orchestrator, how: How) -> AsyncIterator[tuple[Run, object]]:
+    """Yield a run and the connection that watches it."""
+    if how == "wait":
+        async with await waiter(url) as tcp:
+            while not served.registry:
+                await trio.sleep(0.001)
+            await settled()
+            yield next(iter(served.registry)), tcp
+    elif how == "stream":
+        run = await begin(served)
+        async with await reader(url, run) as tcp:
+            yield run, tcp
+    else:
+        run = await begin(served)
+        async with talking(url) as peer:
+            await peer.ask(subscribe=run.id)
+            await peer.receive()
+            yield run, peer.stream
+
+
+@pytest.mark.parametrize("end", ["fin", "rst"])
+@pytest.mark.parametrize("how", ["stream", "wait", "websocket"])
+async def test_a_run_stops_when_its_only_watcher_is_gone(
+    url: str, served: Orchestrator, how: How, end: str
+) -> None:
+    with trio.fail_after(20):
+        async with watching(url, served, how) as (run, tcp):
+            assert isinstance(tcp, trio.SocketStream)
+            began = trio.current_time()
+            if end == "rst":
+                reset(tcp)
+            else:
+                await tcp.aclose()
+            record = await run.wait()
+
+    assert trio.current_time() - began >= GRACE_S
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
+    assert record.stop.reason == "nobody has watched it for 0.3 s"
+
+
+async def test_who_comes_back_in_time_calls_the_stop_off(url: str, served: Orchestrator) -> None:
+    run = await begin(served)
+    with trio.fail_after(20):
+        tcp = await reader(url, run)
+        for _ in range(3):
+            await tcp.aclose()
+            await settled()
+            tcp = await reader(url, run)
+        await trio.sleep(2 * GRACE_S)  # as long as any stop that was left behind would take
+        assert run.ladder.stop is None
+        await tcp.aclose()
+        assert (await run.wait()).stop is not None
+
+
+async def test_a_run_goes_on_while_anybody_watches(url: str, served: Orchestrator) -> None:
+    run = await begin(served)
+    with trio.fail_after(20):
+        one, two = [await reader(url, run) for _ in range(2)]
+        await one.aclose()
+        await trio.sleep(2 * GRACE_S)
+        assert run.ladder.stop is None
+        await two.aclose()
+        assert (await run.wait()).stop is not None
+
+
+@pytest.mark.parametrize("how", ["stream", "wait"])
+async def test_other_runs_go_on_without_watchers(url: str, served: Orchestrator, how: How) -> None:
+    with trio.fail_after(20):
+        if how == "wait":
+            tcp = await waiter(url, "continue")
+            while not served.registry:
+                await trio.sleep(0.001)
+            await settled()
+        else:
+            tcp = await reader(url, await begin(served, "continue"))
+        await tcp.aclose()
+        await trio.sleep(2 * GRACE_S)
+    (run,) = served.registry
+    assert run.ladder.stop is None
+
+
+async def test_who_has_waited_long_enough_is_not_lost(
+    client: httpx.AsyncClient, served: Orchestrator
+) -> None:
+    order = {"agent": "sleeper", "options": {"on_disconnect": "stop"}}
+    answer = await client.post("/runs?wait_s=0.05", json=order)
+    assert answer.json()["status"] == "running"
+    await trio.sleep(2 * GRACE_S)
+    (run,) = served.registry
+    assert run.ladder.stop is None
+
+
+@pytest.mark.parametrize("how", ["stream", "wait", "websocket"])
+async def test_a_server_that_closes_stops_no_run(served: Orchestrator, how: How) -> None:
+    with trio.fail_after(20):
+        async with AsyncExitStack() as later:
+            async with open_server(served) as url:
+                run, _ = await later.enter_async_context(watching(url, served, how))
+            await trio.sleep(2 * GRACE_S)  # as long as any stop that was left behind would take
+            assert run.ladder.stop is None
