@@ -32,14 +32,16 @@ from api.logs import log_answer
 from api.metrics import Metrics
 from api.once import Starts
 from api.stream import Streams
+from api.webhooks import calls
 from orchestrator import come_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from api.webhooks import Outbox
     from orchestrator import Orchestrator
 
-_CALLS = (starts, runs, bulk, feeds, controls, files, halts, login, audit, socket, dashboard)
+_CALLS = (starts, runs, bulk, feeds, controls, files, halts, login, audit, socket, dashboard, calls)
 
 MAX_BODY = 8 * 2**20
 
@@ -50,12 +52,14 @@ def create_app(
     access: Access | None = None,
     measures: Metrics | None = None,
     dialects: Iterable[str] = (),
+    outbox: Outbox | None = None,
 ) -> QuartTrio:
     """Return the application for an orchestrator, which outlives it.
 
     Args:
         access: who may do what; None if everybody who can connect may do everything.
         measures: metrics that were given to the orchestrator when it was opened; new ones if None.
+        outbox: sends webhooks, and was given to the orchestrator too; None if nothing does.
         dialects: names of further interfaces that it is to have.
 
     Raises:
@@ -71,6 +75,7 @@ def create_app(
     app.extensions["quiesce"] = orchestrator
     app.extensions["quiesce.streams"] = streams or Streams()
     app.extensions["quiesce.trail"] = Trail(orchestrator)
+    app.extensions["quiesce.outbox"] = outbox
     answered.install(app, measures.answered, log_answer)
     app.extensions["quiesce.starts"] = Starts(orchestrator)
     metrics.install(app, measures)

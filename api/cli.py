@@ -15,6 +15,7 @@ from api.commands.remote import agents, ls, show, stop, tail
 from api.commands.run import run
 from api.commands.serve import serve
 from api.commands.token import token
+from api.commands.webhooks import webhooks
 from orchestrator import OrchestratorError
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
@@ -67,7 +68,7 @@ def main() -> None:
 _ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
 _ABOUT_ALL = (halt,)
 
-for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, *_ABOUT_ALL, agents, token):
+for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, *_ABOUT_ALL, agents, token, webhooks):
     main.add_command(_command)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -189,6 +190,23 @@ class Client(Operating):
             IllegalTransition: the run has not ended.
         """
         return self._control(run_id, "rerun", {"from_step": from_step})
+
+    def deliveries(
+        self, *, state: str | None = None, after: str | None = None, limit: int = 50
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return webhook messages that have not arrived, newest first, and the next cursor.
+
+        Args:
+            state: ``waiting`` or ``dead``; both if None.
+        """
+        query = {"state": state, "after": after, "limit": str(limit)}
+        page = self._call("GET", "/webhooks/deliveries", query=query)
+        return page["deliveries"], page["next"]
+
+    def retry_delivery(self, delivery_id: str) -> dict[str, Any]:
+        """Try a webhook message now, also one that was given up."""
+        path = f"/webhooks/deliveries/{quote(delivery_id, safe='')}/retry"
+        return dict(self._call("POST", path))
 
     def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """Return what files were kept with a run."""

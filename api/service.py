@@ -22,6 +22,7 @@ from api.metrics import Metrics, watch_loop
 from api.server import serve
 from api.stream import Streams
 from api.tracing import tracing
+from api.webhooks import Outbox
 from orchestrator import MAX_QUEUED, StopMode, StopSource, open_orchestrator
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ async def open_server(
     certificate: Certificate | None = None,
     metrics: Metrics | None = None,
     dialects: Sequence[str] = (),
+    outbox: Outbox | None = None,
 ) -> AsyncIterator[str]:
     """Serve an orchestrator over HTTP while the body runs; yields the base URL.
 
@@ -56,6 +58,7 @@ async def open_server(
         certificate: serves HTTPS with it; HTTP if None.
         metrics: those that the orchestrator was opened with; new ones if None.
         dialects: names of further interfaces that it is to have; see ``api.dialects``.
+        outbox: sends webhooks, and was given to the orchestrator too; None if nothing does.
 
     Raises:
         InvalidInput: ``host`` is no address, or not a loopback address although there is no
@@ -65,7 +68,7 @@ async def open_server(
     streams, closing, access = Streams(), trio.Event(), access or Access()
     metrics = metrics or Metrics()
     access.when_changed.append(streams.renew)
-    app = create_app(orchestrator, streams, access, metrics, dialects)
+    app = create_app(orchestrator, streams, access, metrics, dialects, outbox)
     tls = None if certificate is None else certificate.context
     listen = partial(serve, host=host, port=port, loopback_only=not access.authentication, tls=tls)
     async with trio.open_nursery() as nursery:
@@ -99,6 +102,7 @@ async def serve_forever(
     max_queued: int = MAX_QUEUED,
     certificate: Certificate | None = None,
     dialects: Sequence[str] = (),
+    outbox: Outbox | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -113,12 +117,22 @@ async def serve_forever(
         max_running, max_queued: as for ``open_orchestrator``.
         access, certificate: as for ``open_server``; SIGHUP reads their files again.
         dialects: as for ``open_server``.
+        outbox: tells whoever its rules say; only those that starters name if None.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        metrics = Metrics()
+        metrics, outbox = Metrics(), outbox or Outbox()
+        outbox.register(metrics.registry)
+        serving = partial(
+            open_server,
+            host=host,
+            port=port,
+            access=access,
+            certificate=certificate,
+            dialects=dialects,
+        )
         async with (
             tracing() as traces,
             open_orchestrator(
@@ -128,19 +142,12 @@ async def serve_forever(
                 max_running=max_running,
                 max_queued=max_queued,
                 watchdog_s=WATCHDOG_S,
-                observers=[metrics, RunLog(), *traces.observers],
+                observers=[metrics, RunLog(), outbox, *traces.observers],
             ) as orchestrator,
+            outbox.sending(orchestrator),
         ):
             async with (
-                open_server(
-                    orchestrator,
-                    host=host,
-                    port=port,
-                    access=access,
-                    certificate=certificate,
-                    metrics=metrics,
-                    dialects=dialects,
-                ) as url,
+                serving(orchestrator, metrics=metrics, outbox=outbox) as url,
                 _reloading([each for each in (access, certificate) if each is not None]),
             ):
                 announce(url)
@@ -148,6 +155,7 @@ async def serve_forever(
                 await _drain(orchestrator, signals, grace_s)
             unstored = len(orchestrator.unfinished)
             if orchestrator.stuck or unstored:
+                await outbox.settle()
                 await traces.close()
                 _leave_without(orchestrator, 1 if unstored else 0)
     return 0

@@ -257,6 +257,7 @@ class RunOptions:
         on_conflict: what becomes of a run that finds another one with its key.
         no_stop_after_percent: once its progress has reached that, no user may stop the run any
             more; None for no such limit. Others still may: see ``StopSource``.
+        webhook: a URL that is told when the run has ended, by whoever serves it.
     """
 
     deadline_s: float | None = None
@@ -275,6 +276,7 @@ class RunOptions:
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
     no_stop_after_percent: float | None = None
     tags: tuple[str, ...] = ()
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
-from orchestrator.errors import InvalidInput, check_name, check_text
+from orchestrator.errors import InvalidInput, check_name, check_text, is_web_url
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ class _Options(pydantic.BaseModel):
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
     no_stop_after_percent: float | None = pydantic.Field(None, strict=True, gt=0, le=100)
     tags: tuple[str, ...] = pydantic.Field((), max_length=MAX_TAGS)
+    webhook: str | None = pydantic.Field(None, max_length=2_000)
+
+    @pydantic.field_validator("webhook")
+    @classmethod
+    def _is_url(cls, text: str | None) -> str | None:
+        if text is not None and not is_web_url(text):
+            raise ValueError("must be an http or https URL, without a user in it")
+        return text
 
 
 def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) -> RunOptions:

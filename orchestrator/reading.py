@@ -122,6 +122,11 @@ class RunReader:
         found = await self.store.documents(collection, after=after, limit=limit, newest=newest)
         return [(key, json.loads(value)) for key, value in found]
 
+    async def kept_one(self, collection: str, key: str) -> Json:
+        """Return a document of a collection; None if it is not there."""
+        found = await self.store.document(collection, key)
+        return None if found is None else json.loads(found)
+
     async def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """Return what files were kept with a run."""
         return await self.store.artifacts(run_id)

@@ -43,6 +43,8 @@ CALLS = {
     "POST /halt": Call(Right.RULE, "halt"),
     "GET /halt": Call(Right.READ),
     "DELETE /halt": Call(Right.RULE, "lift"),
+    "GET /webhooks/deliveries": Call(Right.RULE),  # their URLs may be secrets
+    "POST /webhooks/deliveries/<delivery_id>/retry": Call(Right.RULE, "retry delivery"),
     # Pages are shells: what is in them is read by the calls below.
     "GET /": Call(Right.OPEN),
     "GET /dashboard/runs/<run_id>": Call(Right.OPEN),

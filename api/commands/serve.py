@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 import trio
@@ -14,6 +15,21 @@ from orchestrator import MAX_QUEUED
 
 if TYPE_CHECKING:
     from orchestrator import Agent
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class _Network(click.ParamType[Network]):
+    name = "network"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Network:
+        try:
+            return ipaddress.ip_network(value)
+        except ValueError:
+            self.fail(f"{value!r} is no network, such as 127.0.0.0/8 or 10.1.2.3", param, ctx)
+
+
+_NETWORK = _Network()
 
 
 def announce(url: str) -> None:
@@ -71,6 +87,20 @@ def announce(url: str) -> None:
     help="So many runs may have a process of their own at a time; more wait.",
 )
 @click.option(
+    "--webhooks",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Who is told when runs end.",
+)
+@click.option(
+    "--webhooks-allow",
+    "allowed",
+    multiple=True,
+    type=_NETWORK,
+    metavar="NETWORK",
+    help="Webhooks may go there although it is not public. May be given several times.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
@@ -115,6 +145,8 @@ def serve(
     tls_key: Path | None,
     public_hosts: tuple[str, ...],
     max_workers: int,
+    webhooks: Path | None,
+    allowed: tuple[Network, ...],
     log_format: Literal["auto", "text", "json"],
     log_level: str,
     max_running: int | None,
@@ -135,6 +167,7 @@ def serve(
     from api.logs import configure
     from api.service import serve_forever
     from api.tls import Certificate
+    from api.webhooks import Networks, Outbox, read_rules
 
     configure(log_format, log_level)
     agents = load_agents(sources, built_in)
@@ -143,6 +176,7 @@ def serve(
         names = {each.name for each in agents}
         access = FileAccess(tokens, names, public_hosts=public_hosts)
     certificate = Certificate(tls_cert, tls_key) if tls_cert and tls_key else None
+    rules = None if webhooks is None else read_rules(webhooks)
     main = partial(
         serve_forever,
         store=store,
@@ -157,5 +191,6 @@ def serve(
         max_queued=max_queued,
         certificate=certificate,
         dialects=[name.strip() for name in dialects.split(",") if name.strip()],
+        outbox=Outbox(rules, Networks(allowed)),
     )
     ctx.exit(trio.run(main))

@@ -112,7 +112,8 @@ async def _tell(run_id: str) -> None:
     """Say how the execution stands, now and whenever that is another; in silence say that."""
     orchestrator = the_orchestrator()
     streams: Streams = current_app.extensions["quiesce.streams"]
-    source = OneRun(await orchestrator.events(run_id), partial(show, orchestrator, run_id))
+    subscription = await orchestrator.events(run_id)
+    source = OneRun(subscription, orchestrator.live(run_id), partial(show, orchestrator, run_id))
     said: dict[str, Any] = {}
     async with aclosing(streams.follow(source)) as following:
         async for parts in following:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.metrics import Metrics
+from api.webhooks import Outbox
 from tests.docs.pages import DOCS, ROOT, rows_of
 from tests.docs.test_reference import words
 
@@ -34,6 +35,7 @@ async def measured(orchestrator: Orchestrator) -> dict[str, tuple[str, tuple[str
     """Every metric of ours: name -> kind and labels."""
     metrics = Metrics()
     metrics.watch(orchestrator)
+    Outbox().register(metrics.registry)
     found = {}
     for family in metrics.registry.collect():
         if family.name.startswith("quiesce_"):

@@ -65,6 +65,8 @@ OTHER_CALLS = {
     "POST /halt": 200,
     "GET /halt": 200,
     "DELETE /halt": 204,
+    "GET /webhooks/deliveries": 200,
+    "POST /webhooks/deliveries/<delivery_id>/retry": 404,
     "GET /agents": 200,
     "GET /events": 422,
     "POST /runs": 201,
