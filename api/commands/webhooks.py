@@ -9,7 +9,6 @@ import secrets
 import click
 from rich.table import Column, Table
 
-from api.client import Client
 from api.commands.remote import json_option, server_option
 from api.terminal import clean, open_console
 
@@ -35,9 +34,9 @@ def secret() -> None:
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @json_option
 @server_option
-def ls(server: str, *, state: str | None, limit: int, as_json: bool) -> None:
+def ls(server: Server, *, state: str | None, limit: int, as_json: bool) -> None:
     """List the messages that have not arrived, the newest first."""
-    with Client(server) as client:
+    with server.client() as client:
         found, following = client.deliveries(state=state, limit=limit)
     if as_json:
         click.echo(json.dumps({"deliveries": found, "next": following}, indent=2))
@@ -56,9 +55,9 @@ def ls(server: str, *, state: str | None, limit: int, as_json: bool) -> None:
 @webhooks.command()
 @click.argument("delivery_ids", nargs=-1, required=True, metavar="ID...")
 @server_option
-def retry(server: str, delivery_ids: tuple[str, ...]) -> None:
+def retry(server: Server, delivery_ids: tuple[str, ...]) -> None:
     """Try messages now, also those that were given up."""
-    with Client(server) as client:
+    with server.client() as client:
         for delivery_id in delivery_ids:
             client.retry_delivery(delivery_id)
             click.echo(f"{delivery_id} is tried again")

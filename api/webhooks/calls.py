@@ -9,7 +9,7 @@ from quart import Blueprint, Response, current_app
 
 from api.calls import query, the_orchestrator
 from api.problems import problem
-from api.schema import MAX_PAGE, _Order, parse
+from api.schema import MAX_PAGE, Order, parse
 from api.webhooks.message import COLLECTION, read_delivery
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ blueprint = Blueprint("webhooks", __name__)
 MOST_LOOKED_AT = 5_000
 
 
-class DeliveriesQuery(_Order):
+class DeliveriesQuery(Order):
     """The query of the deliveries that have not arrived."""
 
     state: Literal["waiting", "dead"] | None = None

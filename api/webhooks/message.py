@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from api.schema import run_json
+from api.answers import run_json
 
 if TYPE_CHECKING:
     from orchestrator import Event, RunRecord
