@@ -15,8 +15,8 @@ How the package is laid out, from the leaves up; imports point only downwards in
   execution, the ladder that stops it, the brake that pauses it, and the living whole;
 - ``engine inprocess``: the seam between runs and whatever decides where, and when, each of them
   runs; and the engine of a single process;
-- ``starting halting recovery runtime``: how runs come to be, also after a crash; how all of them
-  are stopped; and the orchestrator;
+- ``starting halting recovery schedules runtime``: how runs come to be, also after a crash, and
+  again and again; how all of them are stopped; and the orchestrator;
 - ``agents``: the built-in agents.
 
 ``stack`` reads where tasks stand.
@@ -48,6 +48,7 @@ from orchestrator.errors import OrchestratorError as OrchestratorError
 from orchestrator.errors import ParentIsPaused as ParentIsPaused
 from orchestrator.errors import QueueFull as QueueFull
 from orchestrator.errors import RunEnded as RunEnded
+from orchestrator.errors import ScheduleExists as ScheduleExists
 from orchestrator.errors import StartsRefused as StartsRefused
 from orchestrator.errors import StopRequested as StopRequested
 from orchestrator.errors import StoreDamaged as StoreDamaged
@@ -57,6 +58,7 @@ from orchestrator.errors import TooLateToStop as TooLateToStop
 from orchestrator.errors import UnfitAnswer as UnfitAnswer
 from orchestrator.errors import UnknownAgent as UnknownAgent
 from orchestrator.errors import UnknownRun as UnknownRun
+from orchestrator.errors import UnknownSchedule as UnknownSchedule
 from orchestrator.errors import WorkerDied as WorkerDied
 from orchestrator.events import Event as Event
 from orchestrator.feed import Subscription as Subscription
@@ -82,6 +84,8 @@ from orchestrator.ports import Child as Child
 from orchestrator.run import Run as Run
 from orchestrator.runtime import Orchestrator as Orchestrator
 from orchestrator.runtime import open_orchestrator as open_orchestrator
+from orchestrator.schedules import Schedule as Schedule
+from orchestrator.schedules import Schedules as Schedules
 from orchestrator.stack import Frame as Frame
 from orchestrator.stack import TaskStack as TaskStack
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo

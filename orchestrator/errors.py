@@ -149,6 +149,25 @@ class KeyConflict(OrchestratorError):
         )
 
 
+class UnknownSchedule(OrchestratorError):
+    """No schedule has that id."""
+
+    def __init__(self, schedule_id: str) -> None:
+        self.schedule_id = schedule_id
+        super().__init__(f"no schedule has the id {schedule_id!r}")
+
+
+class ScheduleExists(OrchestratorError):
+    """A schedule with that id is there already; delete it first, or choose another id."""
+
+    def __init__(self, schedule_id: str) -> None:
+        self.schedule_id = schedule_id
+        super().__init__(
+            f"a schedule with the id {schedule_id!r} is there already;"
+            " delete it first, or choose another id"
+        )
+
+
 class OperationRefused(OrchestratorError):
     """A stop was asked for, so no operation of this run may start any more."""
 

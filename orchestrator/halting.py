@@ -188,6 +188,11 @@ class Halter(Starter):
             failing = self._services.journal.failing is not None
             given_up = min(given_up, trio.current_time() + FLUSH_S) if failing else inf
 
+    def _may_start(self) -> bool:
+        """Whether a start would be taken now, as far as it is not up to the start itself."""
+        welcome = not self._refusing and self._halt is None
+        return welcome and self._services.journal.failing is None
+
     def _check_welcome(self) -> None:
         super()._check_welcome()
         if self._halt is not None:

@@ -25,6 +25,7 @@ from orchestrator.model import StopMode, StopSource
 from orchestrator.observing import Observers
 from orchestrator.recovery import recover
 from orchestrator.registry import Registry
+from orchestrator.schedules import Schedules
 from orchestrator.services import Services
 from orchestrator.starting import new_run_id
 from orchestrator.store import open_store
@@ -60,6 +61,7 @@ class Orchestrator(Halter):
         agents: the registered agents.
         registry: the live runs.
         observers: are told of every event; more may be added.
+        schedules: what is started again and again.
         recovered: what became of the runs that the last process left over: how many were
             ``restarted``, ``stopped`` and ``lost``.
     """
@@ -112,6 +114,7 @@ class Orchestrator(Halter):
             workers=WorkerPool(nursery, max_workers),
             observers=self.observers,
         )
+        self.schedules = Schedules(self._services, self.admit, self._may_start)
 
     @property
     def stuck(self) -> frozenset[Run]:
@@ -202,6 +205,7 @@ class Orchestrator(Halter):
         await self._load_halt()
         self.recovered = await recover(self._services, self._halt)
         self._engine.open()
+        await self.schedules.load()
 
     async def _close(self, mode: StopMode) -> None:
         """Stop what still runs, and end the services that the runs needed."""
@@ -217,6 +221,7 @@ class Orchestrator(Halter):
                 await self._wait_for_all()
             raise
         finally:
+            self.schedules.close()
             self._engine.let_go()
             self._services.workers.close()
             self._services.timers.close()

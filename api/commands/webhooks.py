@@ -9,7 +9,8 @@ import secrets
 import click
 from rich.table import Column, Table
 
-from api.commands.remote import json_option, server_option
+from api.commands.remote import json_option
+from api.commands.server import Server, server_option
 from api.terminal import clean, open_console
 
 # As many bits as the hash that signs.
