@@ -62,11 +62,10 @@ async def summarise(input_dict, tools):
                 await data_store.set("after", "the stop")
             except AgentStopped:
                 notes.append("refused again")
-        print("notes:", notes, flush=True)
         raise
     finally:
         await http_client.aclose()
-        print("closed", flush=True)
+        print(f"notes of {input_dict['text']}:", notes, flush=True)
 
 
 async def chain(input_dict, tools):

@@ -45,28 +45,27 @@ def test_G1_nested_code_knows_of_the_stop_by_a_context_variable(
     http: httpx.Client, models: Site, server: Server
 ) -> None:
     """``ask`` was handed nothing, and neither was ``should_stop``."""
-    run = start(http, "summarise")
+    run = start(http, "summarise", "G1")
     models.wait_for("asked", 1)
     stop(http, run)
     models.answers.release()
     assert ended(http, run)["status"] == "stopped"
-    assert "['fine', True," in server.process.until("notes:")
+    assert "['fine', True," in server.process.until("notes of G1")
 
 
 def test_G2_a_call_in_flight_finishes_and_the_next_one_is_refused(
     http: httpx.Client, models: Site, server: Server
 ) -> None:
     """Whoever catches that can clean up, and cannot go on."""
-    run = start(http, "summarise")
+    run = start(http, "summarise", "G2")
     models.wait_for("asked", 1)
     assert stop(http, run).json()["run"]["status"] == "stopping"
     models.answers.release()
     shown = ended(http, run)
     assert shown["stop"]["operations"] == {"finished": 1, "cut": 0, "refused": 0}
     assert (models.left, len(models.asked)) == (0, 1)
-    noted = server.process.until("notes:")
-    assert noted.split("notes: ")[1].strip() == (
-        "['fine', True, 'refused again', 'refused again', 'refused again']"
+    assert server.process.until("notes of G2").strip() == (
+        "notes of G2: ['fine', True, 'refused again', 'refused again', 'refused again']"
     )
 
 
@@ -99,14 +98,14 @@ def test_G7_cleanup_has_run_before_the_run_ends(
 ) -> None:
     for mode in ("graceful", "now"):
         before = len(models.asked)
-        run = start(http, "summarise")
+        run = start(http, "summarise", f"G7 {mode}")
         models.wait_for("asked", before + 1)
         stop(http, run, mode=mode)
         if mode == "graceful":
             models.answers.release()
         assert ended(http, run)["stop"]["cleanup_errors"] == []
         models.wait_for("open", 0)
-        server.process.until("closed")
+        server.process.until(f"notes of G7 {mode}")
 
 
 def test_G8_the_stop_of_one_run_leaves_every_other_untouched(
