@@ -12,7 +12,7 @@ import pydantic
 from api.auth.identity import Identity, Role, Sight, is_principal
 from api.auth.proxy import Proxies, ProxyHeader
 from api.auth.tokens import MIN_TOKEN, Tokens, hash_of
-from api.auth.wallets import require_library
+from api.auth.wallets import library
 from orchestrator import ExtraMissing
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def rules_of(file: File, folder: Path) -> Rules:
                 )
             )
     if file.wallet:
-        require_library()
+        library()  # now, when nobody waits, and nobody has connected yet
     return Rules(
         authenticators,
         frozenset(file.agents.admin_only),

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -80,27 +80,32 @@ class Challenges:
             )
 
 
-def require_library() -> None:
-    """Refuse to go on without the library.
+def library() -> tuple[Any, Any]:
+    """Return what makes accounts, and what makes messages of texts. Takes seconds at first.
+
+    One of its parts (py_ecc) raises Python's limit of recursion for the whole process, so far that
+    a body of many brackets would end the process instead of raising ``RecursionError``. So the
+    limit is put back. To be called before strangers can connect.
 
     Raises:
         ExtraMissing: it is not installed.
     """
     if importlib.util.find_spec("eth_account") is None:
         raise ExtraMissing("eth-account", "wallet")
+    limit = sys.getrecursionlimit()
+    try:
+        from eth_account import Account
+        from eth_account.messages import encode_defunct
+    finally:
+        sys.setrecursionlimit(limit)
+    return Account, encode_defunct
 
 
 def signer_of(message: str, signature: str) -> str:
     """Return the address that has signed the message, in lower case; empty if that is none."""
-    limit = sys.getrecursionlimit()
-    # It takes seconds to import, so only who needs it waits for it.
-    from eth_account import Account
-    from eth_account.messages import encode_defunct
-
-    # It raises the limit for the whole process, beyond what the stack holds.
-    sys.setrecursionlimit(limit)
+    accounts, as_signed = library()
     try:
-        signer = Account.recover_message(encode_defunct(text=message), signature=signature)
+        signer = accounts.recover_message(as_signed(text=message), signature=signature)
     except Exception:  # a stranger made it up, and the library fails in many ways
         return ""
     return str(signer).lower()

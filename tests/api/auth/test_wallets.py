@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_defunct
 from hypothesis import given as generated
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,14 +17,15 @@ from api.auth import Access, BadCredentials, Identity, Role
 from api.auth.file import BadTokensFile, read_rules
 from api.auth.sections import Rules
 from api.auth.tokens import Tokens
-from api.auth.wallets import LASTS_S, Challenges, signer_of
+from api.auth.wallets import LASTS_S, Challenges, library, signer_of
 from orchestrator import ExtraMissing, Orchestrator
 from tests.api.auth.people import PEOPLE, access, token_of
 from tests.api.auth.test_sessions import browser
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).parents[3]
 
+# Through our door, which leaves the limit of recursion of the tests' process as it was.
+Account, encode_defunct = library()
 WALLET = Account.from_key("0x" + "11" * 32)
 STRANGER = Account.from_key("0x" + "22" * 32)
 HOST = "quiesce.example"
@@ -171,6 +173,37 @@ address = "{WALLET.address}"
 principal = "carol"
 role = "viewer"
 """
+
+
+AFTER = """
+import json, sys
+from pathlib import Path
+from api.auth.file import read_rules
+from api.auth.wallets import signer_of
+before = sys.getrecursionlimit()
+if sys.argv[1] == "file":
+    read_rules(Path(sys.argv[2]), ())
+else:
+    signer_of("hello", "0x" + "11" * 65)
+assert "py_ecc" in sys.modules, "what raises the limit is not there any more"
+assert sys.getrecursionlimit() == before
+try:
+    json.loads("[" * 100_000)
+except RecursionError:
+    print("refused")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["file", "signature"])
+def test_a_body_of_many_brackets_does_not_end_a_server_that_knows_wallets(
+    tmp_path: Path, way: str
+) -> None:
+    """In a process of its own: here the library is there already, and the end would be ours."""
+    (tmp_path / "tokens.toml").write_text(ENTRY)
+    words = [sys.executable, "-c", AFTER, way, str(tmp_path / "tokens.toml")]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "refused\n"), ended.stderr
 
 
 def test_the_file_lists_wallets(tmp_path: Path) -> None:
