@@ -105,7 +105,7 @@ export class Actions {
   async #refused(problem, run, failed, again) {
     // Somebody was faster, or the run was: what it is now says all there is to say.
     const seen = this.refresh(run.id).catch(() => {});
-    
+    if (problem.isBehind) return seen;
     if (problem.kind === 'stop-not-durable') {
       toast(`${nameOf(run)} is being stopped, but that is not stored yet: a crash now could forget it. Stop it again in a while.`, { kind: 'error' });
       return seen;
