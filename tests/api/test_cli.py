@@ -198,7 +198,7 @@ def test_every_agent_of_a_file_and_of_a_module_is_loaded(
             "from orchestrator import agent\n@agent\nasync def crawl(ctx): ...",
             "another agent is named 'crawl'",
         ),
-        ("from orchestrator import agent\n@agent\ndef f(ctx): ...", "TypeError.*async"),
+        ("from orchestrator import agent\n@agent\ndef f(ctx): yield", "TypeError.*async"),
     ],
 )
 def test_agents_that_cannot_be_loaded(tmp_path: Path, code: str, why: str) -> None:
