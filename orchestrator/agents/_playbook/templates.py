@@ -32,6 +32,9 @@ FILTERS = (
     "urlencode",
 )  # fmt: skip
 
+# Words and signs of the expressions in one text.
+WORDS = 500
+
 # In what may be a template.
 _MARKS = ("{{", "{%", "{#")
 
@@ -69,7 +72,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 _environment = _Environment(
-    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,
+    keep_trailing_newline=True,
+    # It tries each part of an expression anew at each level: 200 filters took it 19 seconds.
+    optimized=False,
 )
 _environment.globals.clear()
 _environment.filters = {name: OF_JINJA[name] for name in FILTERS}
@@ -115,6 +122,7 @@ def compile_template(text: str) -> Template:
         TemplateInvalid: it is none.
     """
     try:
+        _check_size(text)
         parsed = _environment.parse(text)
         _check(parsed)
         only = _only_expression(parsed)
@@ -126,6 +134,8 @@ def compile_template(text: str) -> Template:
         return Template(text, names, TemplateExpression(alone, undefined_to_none=False))
     except jinja2.TemplateError as error:
         raise TemplateInvalid(f"{text.strip()[:200]}: {error.message}") from None
+    except (RecursionError, SyntaxError):  # of the Python that it is compiled to
+        raise TemplateInvalid(f"{text.strip()[:200]}: is nested too deeply") from None
 
 
 def render(value: Any, variables: Mapping[str, Json]) -> Json:
@@ -143,6 +153,13 @@ def render(value: Any, variables: Mapping[str, Json]) -> Json:
             return [render(each, variables) for each in value]
         case _:
             return value
+
+
+def _check_size(text: str) -> None:
+    """Bound how deep an expression can be: Python's own compiler may crash on a deep one."""
+    words = sum(kind not in ("data", "whitespace") for _, kind, _ in _environment.lex(text))
+    if words > WORDS:
+        raise jinja2.TemplateError(f"has more than {WORDS} words and signs in its expressions")
 
 
 def _check(parsed: nodes.Template) -> None:

@@ -308,6 +308,16 @@ def test_an_expression_without_a_value_says_why(text: str, why: str) -> None:
     assert why in str(caught.value)
 
 
+@pytest.mark.parametrize("depth", [450, 20_000])
+@pytest.mark.parametrize(("before", "after"), [("(", ")"), ("not ", ""), ("[", "]"), ("", ".a")])
+def test_an_expression_that_is_nested_too_deeply_is_refused(
+    before: str, after: str, depth: int
+) -> None:
+    """Neither an error of Python's own, nor a crash of its compiler."""
+    with pytest.raises(TemplateInvalid, match=r"is nested too deeply|more than 500 words"):
+        compile_template(f"{{{{ {before * depth}inputs{after * depth} }}}}")
+
+
 def test_a_template_that_is_none_is_refused() -> None:
     with pytest.raises(TemplateInvalid, match="unexpected"):
         compile_template("{{ 1 } }")
