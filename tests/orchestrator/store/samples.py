@@ -116,6 +116,7 @@ def full_record() -> RunRecord:
         max_attempts=7,
         on_disconnect="stop",
         debug=True,
+        no_stop_after_percent=90.0,
         tags=("x", "y"),
     )
     record = make_run(
