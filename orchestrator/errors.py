@@ -6,7 +6,6 @@ The docstring of a class is its default message; fields carry what a program may
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -283,17 +282,6 @@ def in_words(error: BaseException) -> str:
         return str(error) or repr(error)
     except Exception:
         return "(it cannot be put into words)"
-
-
-def is_web_url(text: str) -> bool:
-    """Return whether it is an http or https URL that names a host, and no user.
-
-    Raises:
-        ValueError: it has the form of a URL, but not of a host.
-    """
-    parts = urlsplit(text)
-    names_host = parts.scheme in ("http", "https") and bool(parts.hostname)
-    return names_host and parts.username is None and text.isascii() and text.isprintable()
 
 
 # What is looked for by its text: PostgreSQL's indexes take no row beyond 2700 bytes.

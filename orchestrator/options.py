@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import pydantic
 
-from orchestrator.errors import InvalidInput, check_name, check_text, is_web_url
+from orchestrator.errors import InvalidInput, check_name, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class _Options(pydantic.BaseModel):
     @pydantic.field_validator("webhook")
     @classmethod
     def _is_url(cls, text: str | None) -> str | None:
-        if text is not None and not is_web_url(text):
+        if text is not None and not _is_web_url(text):
             raise ValueError("must be an http or https URL, without a user in it")
         return text
 
@@ -96,3 +97,14 @@ def problems_of(
         )
         for problem in error.errors(include_url=False, include_context=False)
     ]
+
+
+def _is_web_url(text: str) -> bool:
+    """Return whether it is an http or https URL that names a host, and no user.
+
+    Raises:
+        ValueError: it has the form of a URL, but not of a host.
+    """
+    parts = urlsplit(text)
+    names_host = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return names_host and parts.username is None and text.isascii() and text.isprintable()

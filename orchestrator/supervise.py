@@ -57,6 +57,8 @@ async def _perform(run: Run) -> Ending:
         if run.record.status.is_terminal:
             return ending
         await _begin(run)
+        # A stop that came while the start became durable finds code that never begins.
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             async with trio.open_nursery() as run.nursery:
                 value = await _call_agent(run)

@@ -139,6 +139,7 @@ def full_record() -> RunRecord:
         ),
         usage=Usage(requests=2, input_tokens=2**40, output_tokens=1, cost=0.1 + 0.2),
         rerun_of="r0",
+        turn=3,
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         stop=receipt,
         retagged=("z",),
