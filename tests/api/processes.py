@@ -28,7 +28,7 @@ LIFETIME_S = 120.0
 
 def invoke(*arguments: str) -> tuple[int, str]:
     """Run the command in this process; return its exit code and what it said."""
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner(env={"COLUMNS": "120"}).invoke(main, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.output
 

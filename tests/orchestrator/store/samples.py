@@ -116,8 +116,14 @@ def full_record() -> RunRecord:
         max_attempts=7,
         on_disconnect="stop",
         debug=True,
+        start_after_s=0.5,
+        start_by_s=7.5,
+        priority=-3,
+        key="k",
+        on_conflict="enqueue",
         no_stop_after_percent=90.0,
         tags=("x", "y"),
+        webhook="https://example.org/hook",
     )
     record = make_run(
         "r",
