@@ -19,6 +19,7 @@ from api import (
     metrics,
     problems,
     runs,
+    schedules,
     socket,
     starts,
 )
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
     from api.webhooks import Outbox
     from orchestrator import Orchestrator
 
-_CALLS = (starts, runs, bulk, feeds, controls, files, halts, login, audit, socket, dashboard, calls)
+_CALLS = (
+    *(starts, runs, bulk, feeds, controls, files, halts, schedules),
+    *(login, audit, socket, dashboard, calls),
+)
 
 MAX_BODY = 8 * 2**20
 

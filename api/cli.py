@@ -13,6 +13,7 @@ from api.commands.exec import exec_
 from api.commands.halt import halt
 from api.commands.remote import agents, ls, show, stop, tail
 from api.commands.run import run
+from api.commands.schedule import schedule
 from api.commands.serve import serve
 from api.commands.token import token
 from api.commands.webhooks import webhooks
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 _ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
-_ABOUT_ALL = (halt,)
+_ABOUT_ALL = (halt, schedule)
 
 for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, *_ABOUT_ALL, agents, token, webhooks):
     main.add_command(_command)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from api.transport import Transport
 from orchestrator import StopMode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Operating(Transport):
@@ -41,3 +45,37 @@ class Operating(Transport):
     def lift(self) -> None:
         """Let runs start again. May be called at any time."""
         self._send("DELETE", "/halt")
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Return the schedules, in the order of their ids."""
+        return list(self._call("GET", "/schedules")["schedules"])
+
+    def schedule(
+        self, agent: str, input: Mapping[str, Any] | None = None, *, cron: str, **more: Any
+    ) -> dict[str, Any]:
+        """Start an agent again and again, and return the schedule.
+
+        Args:
+            more: ``zone id options missed overlap``, as in ``POST /schedules``.
+        """
+        order = {"agent": agent, "input": dict(input or {}), "cron": cron, **more}
+        answer: dict[str, Any] = self._call("POST", "/schedules", body=order)
+        return answer
+
+    def pause_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let it fire no more until it is resumed."""
+        answer: dict[str, Any] = self._call("POST", f"{_path_of(schedule_id)}/pause")
+        return answer
+
+    def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let it fire again from now on."""
+        answer: dict[str, Any] = self._call("POST", f"{_path_of(schedule_id)}/resume")
+        return answer
+
+    def unschedule(self, schedule_id: str) -> None:
+        """Forget a schedule; its runs go on."""
+        self._send("DELETE", _path_of(schedule_id))
+
+
+def _path_of(schedule_id: str) -> str:
+    return f"/schedules/{quote(schedule_id, safe='')}"

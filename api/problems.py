@@ -23,11 +23,13 @@ from orchestrator import (
     ParentIsPaused,
     QueueFull,
     RunEnded,
+    ScheduleExists,
     StartsRefused,
     StoreUnavailable,
     TooLateToStop,
     UnknownAgent,
     UnknownRun,
+    UnknownSchedule,
 )
 
 if TYPE_CHECKING:
@@ -106,6 +108,8 @@ _TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
     BadCredentials: (401, "bad-token"),
     Unidentified: (401, "no-token"),
     CannotJudge: (503, "cannot-judge"),
+    UnknownSchedule: (404, "unknown-schedule"),
+    ScheduleExists: (409, "schedule-exists"),
     QueueFull: (429, "queue-full"),
     Halted: (503, "halted"),
     StartsRefused: (503, "starts-refused"),
@@ -120,6 +124,8 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
     """
     said = str(error)
     match error:
+        case UnknownSchedule() | ScheduleExists():
+            return problem(*_TELL_NOTHING[type(error)], said)
         case BadCredentials() | Unidentified() | CannotJudge() | QueueFull() | StartsRefused():
             return problem(*_TELL_NOTHING[type(error)], said)
         case InvalidInput(problems=problems):

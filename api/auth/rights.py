@@ -50,6 +50,13 @@ CALLS = {
     "GET /dashboard/runs/<run_id>": Call(Right.OPEN),
     "GET /dashboard/login": Call(Right.OPEN),
     "GET /dashboard/assets/<version>/<name>": Call(Right.OPEN),
+    # Whose schedule it is, is looked at by the calls themselves.
+    "POST /schedules": Call(Right.START, "schedule"),
+    "GET /schedules": Call(Right.READ),
+    "GET /schedules/<schedule_id>": Call(Right.READ),
+    "DELETE /schedules/<schedule_id>": Call(Right.ACT, "unschedule"),
+    "POST /schedules/<schedule_id>/pause": Call(Right.ACT, "pause-schedule"),
+    "POST /schedules/<schedule_id>/resume": Call(Right.ACT, "resume-schedule"),
     "GET /agents": Call(Right.READ),
     "GET /events": Call(Right.READ),  # of runs that one may see
     "WS /ws": Call(Right.READ),  # each command is checked for itself

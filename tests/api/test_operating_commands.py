@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -75,3 +77,46 @@ def test_runs_that_wait_outlive_a_server_that_shuts_down(tmp_path: Path) -> None
         assert client.get(running).record.status is RunStatus.STOPPED
         for run_id in (waiting, delayed):
             assert client.wait(run_id).record.status is RunStatus.SUCCEEDED
+
+
+def test_schedules_are_added_listed_paused_resumed_and_removed(tmp_path: Path) -> None:
+    with serving(tmp_path) as client:
+        assert invoke("schedule", "ls") == (0, "no schedules\n")
+        add = ["schedule", "add", "wait", "seconds=0", "--cron", "0 0 1 1 *", "--id", "rarely"]
+        code, said = invoke(*add, "--zone", "Europe/Berlin", "--options", '{"priority": 3}')
+        assert code == 0
+        assert re.fullmatch(r"rarely starts wait: next at \d{4}-12-31T23:00:00.000Z\n", said)
+        (kept,) = client.schedules()
+        assert (kept["input"], kept["options"]) == ({"seconds": 0}, {"priority": 3})
+        code, said = invoke("schedule", "ls")
+        assert code == 0
+        assert "Europe/Berlin" in said
+        assert json.loads(invoke("schedule", "ls", "--json")[1]) == {"schedules": [kept]}
+        code, said = invoke(*add)
+        assert (code, said.count("\n")) == (2, 1)
+        assert "is there already" in said
+        assert invoke("schedule", "pause", "rarely") == (0, "rarely starts wait: paused\n")
+    with serving(tmp_path) as client:
+        assert client.schedules()[0]["paused"]
+        assert invoke("schedule", "resume", "rarely")[1].startswith("rarely starts wait: next at")
+        assert invoke("schedule", "rm", "rarely") == (0, "rarely is gone\n")
+        code, said = invoke("schedule", "rm", "rarely")
+        assert (code, said) == (2, "Error: no schedule has the id 'rarely'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["add", "wait", "--cron", "often"], "cron: 'often' is no cron expression"),
+        (["add", "wait", "--cron", "* * * * *", "--zone", "Mars"], "zone: 'Mars' is no time zone"),
+        (["add", "wait", "--cron", "* * * * *", "--options", "5"], "--options: '5' is not a JSON"),
+        (["pause", "nothing"], "no schedule has the id 'nothing'"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_one_line(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    with serving(tmp_path):
+        code, told = invoke("schedule", *arguments)
+    assert (code, told.count("\n")) == (2, 1)
+    assert said in told

@@ -159,7 +159,7 @@ async def test_every_call_is_there(orchestrator: Orchestrator) -> None:
     assert set(table_of(REFERENCE / "http-api.md", "call")) == served
 
 
-_PARAMETER = r"<(?:run_id|(\w+))>"
+_PARAMETER = r"<(?:run_id|schedule_id|(\w+))>"
 
 
 def _parameter(match: re.Match[str]) -> str:
