@@ -123,11 +123,9 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
         about: ``run_id`` and ``run_status`` of the run that the request is about, if it is live.
     """
     said = str(error)
+    if type(error) in _TELL_NOTHING:
+        return problem(*_TELL_NOTHING[type(error)], said)
     match error:
-        case UnknownSchedule() | ScheduleExists():
-            return problem(*_TELL_NOTHING[type(error)], said)
-        case BadCredentials() | Unidentified() | CannotJudge() | QueueFull() | StartsRefused():
-            return problem(*_TELL_NOTHING[type(error)], said)
         case InvalidInput(problems=problems):
             return invalid(list(problems), **about)
         case UnknownAgent():

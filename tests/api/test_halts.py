@@ -175,6 +175,30 @@ async def test_a_conflict_is_a_409_that_names_the_run(client: httpx.AsyncClient)
     assert told["run_status"] in ("queued", "running")
 
 
+async def test_no_conflict_is_told_with_a_run_that_is_not_durable(
+    client: httpx.AsyncClient, served: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interleaving: the start of the run in the way is not stored, and cannot be at present."""
+
+    async def full(batch: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    order = {"agent": "sleeper", "options": {"key": "k", "on_conflict": "reject"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(served.store, "write", full)
+        options = {"key": "k", "start_after_s": 60}
+        rival = served.admit("sleeper", options=options, owner="anonymous")
+        answer = await client.post("/runs", json=order)
+        assert rival.shown is None
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:quiesce:store-unavailable"
+    assert rival.id not in answer.text
+    with trio.fail_after(10):
+        while rival.shown is None:
+            await trio.sleep(0.02)
+    assert (await client.post("/runs", json=order)).status_code == 409
+
+
 async def test_a_replacement_is_accepted_and_waits(client: httpx.AsyncClient) -> None:
     old = await start(client, "busy", key="k", grace_s=0.2)
     new = await start(client, key="k", on_conflict="stop_previous")
