@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import Blueprint, g
+from quart import Blueprint, Response, g
 
 from api import acts
 from api.acts import Act
 from api.auth.guard import caller
+from api.calls import the_orchestrator
 from api.schema import AnswerOrder, ChangeOrder, ControlOrder, parse
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ async def answer(run_id: str) -> Answer:
         return run.answer(order.question_id, order.answer, answered_by=caller().principal)
 
     return await Act("answer", run_id, give).answer()
+
+
+@blueprint.delete("/runs/<run_id>")
+async def delete(run_id: str) -> Response:
+    """Remove a run that has ended, with everything below it and all that they left behind."""
+    await the_orchestrator().forget(run_id)
+    return Response(b"", status=204)
 
 
 @blueprint.patch("/runs/<run_id>")

@@ -21,6 +21,7 @@ from orchestrator import (
     NobodyAsks,
     OrchestratorError,
     ParentIsPaused,
+    PartOfATree,
     QueueFull,
     RunEnded,
     ScheduleExists,
@@ -113,6 +114,8 @@ _TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
     QueueFull: (429, "queue-full"),
     Halted: (503, "halted"),
     StartsRefused: (503, "starts-refused"),
+    KeyReused: (422, "key-reused"),
+    KeyInUse: (409, "key-in-use"),
 }
 
 
@@ -147,14 +150,12 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(409, "too-late-to-stop", said, **{"run_id": too_far} | about)
         case ParentIsPaused(parent_id=parent_id):
             return problem(409, "parent-is-paused", said, **about, parent_id=parent_id)
+        case PartOfATree(root_id=root_id):
+            return problem(409, "part-of-a-tree", said, **about, root_id=root_id)
         case NobodyAsks(question_id=question_id):
             return problem(409, "nobody-asks", said, **about, question_id=question_id)
         case KeyConflict(key=key, run_id=run_id, status=status):
             return problem(409, "key-conflict", said, run_id=run_id, run_status=status, key=key)
-        case KeyReused():
-            return problem(422, "key-reused", said)
-        case KeyInUse():
-            return problem(409, "key-in-use", said)
         case StopNotDurable(run_id=run_id, status=status, receipt=receipt):
             shown = {"run_id": run_id, "run_status": status, "receipt": receipt_json(receipt)}
             return problem(503, "stop-not-durable", said, **shown)

@@ -103,6 +103,7 @@ async def serve_forever(
     certificate: Certificate | None = None,
     dialects: Sequence[str] = (),
     outbox: Outbox | None = None,
+    retention_s: float | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code.
 
@@ -118,6 +119,7 @@ async def serve_forever(
         access, certificate: as for ``open_server``; SIGHUP reads their files again.
         dialects: as for ``open_server``.
         outbox: tells whoever its rules say; only those that starters name if None.
+        retention_s: as for ``open_orchestrator``.
 
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
@@ -142,6 +144,7 @@ async def serve_forever(
                 max_running=max_running,
                 max_queued=max_queued,
                 watchdog_s=WATCHDOG_S,
+                retention_s=retention_s,
                 observers=[metrics, RunLog(), outbox, *traces.observers],
             ) as orchestrator,
             outbox.sending(orchestrator),

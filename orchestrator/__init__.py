@@ -46,6 +46,7 @@ from orchestrator.errors import OperationRefused as OperationRefused
 from orchestrator.errors import OperationsAreLeaves as OperationsAreLeaves
 from orchestrator.errors import OrchestratorError as OrchestratorError
 from orchestrator.errors import ParentIsPaused as ParentIsPaused
+from orchestrator.errors import PartOfATree as PartOfATree
 from orchestrator.errors import QueueFull as QueueFull
 from orchestrator.errors import RunEnded as RunEnded
 from orchestrator.errors import ScheduleExists as ScheduleExists

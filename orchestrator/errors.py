@@ -96,6 +96,15 @@ class ParentIsPaused(OrchestratorError):
         )
 
 
+class PartOfATree(OrchestratorError):
+    """A sub-agent's run is part of its root's, and kept and deleted with it."""
+
+    def __init__(self, run_id: RunId, root_id: RunId) -> None:
+        self.run_id = run_id
+        self.root_id = root_id
+        super().__init__(f"run {run_id} is a sub-agent's; delete {root_id}, which it is part of")
+
+
 class NobodyAsks(OrchestratorError):
     """No question of that id waits for an answer (any more)."""
 
@@ -284,10 +293,6 @@ def in_words(error: BaseException) -> str:
         return "(it cannot be put into words)"
 
 
-# What is looked for by its text: PostgreSQL's indexes take no row beyond 2700 bytes.
-NAME_BYTES = 255
-
-
 def check_text(field: str, value: object) -> str:
     """Return a text that is given from outside.
 
@@ -314,16 +319,3 @@ def check_count(field: str, value: int | None, *, least: int) -> int | None:
     if value is not None and value < least:
         raise InvalidInput([(field, f"must be {least} or more, not {value}")])
     return value
-
-
-def check_name(field: str, value: object) -> str:
-    """Return a text that is given from outside, and by which runs are found.
-
-    Raises:
-        InvalidInput: as for ``check_text``, or it is too long.
-    """
-    size = len(check_text(field, value).encode())
-    if size > NAME_BYTES:
-        why = f"has {size} bytes as UTF-8, but may have {NAME_BYTES} at most"
-        raise InvalidInput([(field, why)])
-    return str(value)

@@ -13,12 +13,11 @@ from orchestrator.errors import (
     InvalidInput,
     RunEnded,
     TooLateToStop,
-    check_name,
     check_text,
 )
 from orchestrator.events import RunTagged
 from orchestrator.model import RunStatus, StopSource
-from orchestrator.options import MAX_TAGS, parse_options
+from orchestrator.options import MAX_TAGS, check_name, parse_options
 from orchestrator.sections import current_section
 from orchestrator.stopping import stop_request
 from orchestrator.store.protocol import SaveTags

@@ -258,6 +258,8 @@ class RunOptions:
         no_stop_after_percent: once its progress has reached that, no user may stop the run any
             more; None for no such limit. Others still may: see ``StopSource``.
         webhook: a URL that is told when the run has ended, by whoever serves it.
+        retention_s: seconds for which the tree is kept after its end; None for as long as the
+            orchestrator keeps any. Only that of a root counts.
     """
 
     deadline_s: float | None = None
@@ -275,6 +277,7 @@ class RunOptions:
     key: str | None = None
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
     no_stop_after_percent: float | None = None
+    retention_s: float | None = None
     tags: tuple[str, ...] = ()
     webhook: str | None = None
 

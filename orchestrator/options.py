@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 import pydantic
 
-from orchestrator.errors import InvalidInput, check_name, check_text
+from orchestrator.errors import InvalidInput, check_text
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# What is looked for by its text: PostgreSQL's indexes take no row beyond 2700 bytes.
+NAME_BYTES = 255
 # Of one run.
 MAX_TAGS = 100
 
@@ -44,6 +46,7 @@ class _Options(pydantic.BaseModel):
     key: str | None = pydantic.Field(None, min_length=1, max_length=200)
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
     no_stop_after_percent: float | None = pydantic.Field(None, strict=True, gt=0, le=100)
+    retention_s: float | None = pydantic.Field(None, strict=True, ge=0, le=100 * 365 * 86_400)
     tags: tuple[str, ...] = pydantic.Field((), max_length=MAX_TAGS)
     webhook: str | None = pydantic.Field(None, max_length=2_000)
 
@@ -108,3 +111,16 @@ def _is_web_url(text: str) -> bool:
     parts = urlsplit(text)
     names_host = parts.scheme in ("http", "https") and bool(parts.hostname)
     return names_host and parts.username is None and text.isascii() and text.isprintable()
+
+
+def check_name(field: str, value: object) -> str:
+    """Return a text that is given from outside, and by which runs are found.
+
+    Raises:
+        InvalidInput: as for ``check_text``, or it is too long.
+    """
+    size = len(check_text(field, value).encode())
+    if size > NAME_BYTES:
+        why = f"has {size} bytes as UTF-8, but may have {NAME_BYTES} at most"
+        raise InvalidInput([(field, why)])
+    return str(value)

@@ -66,7 +66,7 @@ async def recover(services: Services, halt: Halt | None = None) -> Counter[str]:
             feeds[record.root_id] = Feed(record.root_id, last)
         feed = feeds[record.root_id]
         if record.id in stops or not _may_restart(record):
-            became[_settle(record, stops.get(record.id), feed, services)] += 1
+            became[settle_left(record, stops.get(record.id), feed, services)] += 1
         elif isinstance(run := _again(record, feed, services), Run):
             became["restarted"] += 1
             again.append(run)
@@ -90,7 +90,9 @@ def _may_restart(record: RunRecord) -> bool:
     return options.on_crash == "restart" and record.attempt < options.max_attempts
 
 
-def _settle(record: RunRecord, stop: Receipt | None, feed: Feed, services: Services) -> RunStatus:
+def settle_left(
+    record: RunRecord, stop: Receipt | None, feed: Feed, services: Services
+) -> RunStatus:
     """End a run whose process is gone, and return as what."""
     at = services.now(0)
     if stop is None and record.status is RunStatus.QUEUED:
@@ -130,7 +132,7 @@ def _again(record: RunRecord, feed: Feed, services: Services) -> Run | RunStatus
         _log.error("run %s cannot start: %s", record.id, error)
         never_began = record.status is RunStatus.QUEUED
         stop = _stop_of(record, services.now(0), StopSource.ADMIN, f"it cannot start: {error}")
-        return _settle(record, stop if never_began else None, feed, services)
+        return settle_left(record, stop if never_began else None, feed, services)
     restarted = replace(record, attempt=attempt, version=record.version + 1, waiting_for=None)
     return Run(services, agent, arguments, restarted, feed=feed)
 

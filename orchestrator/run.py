@@ -258,7 +258,7 @@ class Run(Handle):
         discards = stop is not None and stop.discard and move is not Move.SUCCEED
         self.ledger.close(
             ending_of,
-            self._leave,
+            self.leave,
             *([Discard(self.id)] if discards else []),
             status=status,
             ended_at=at,
@@ -301,7 +301,8 @@ class Run(Handle):
         for run in self.stopping_lineage():
             run.ladder.account.processes_killed += count
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Leave the registry: the last event is stored. May be called twice."""
         self.services.engine.finish(self)
         self.ended.set()
 

@@ -25,6 +25,7 @@ from orchestrator.model import StopMode, StopSource
 from orchestrator.observing import Observers
 from orchestrator.recovery import recover
 from orchestrator.registry import Registry
+from orchestrator.retention import Keeper, Keeping
 from orchestrator.schedules import Schedules
 from orchestrator.services import Services
 from orchestrator.starting import new_run_id
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("quiesce.runtime")
 
 
-class Orchestrator(Halter):
+class Orchestrator(Halter, Keeping):
     """Runs and everything one may ask of them. Made by ``open_orchestrator``.
 
     Attributes:
@@ -79,6 +80,7 @@ class Orchestrator(Halter):
         max_running: int | None = None,
         max_queued: int = MAX_QUEUED,
         keeps_queue: bool = False,
+        retention_s: float | None = None,
     ) -> None:
         super().__init__(store, Registry())
         self.agents = Catalog(agents)
@@ -115,6 +117,7 @@ class Orchestrator(Halter):
             observers=self.observers,
         )
         self.schedules = Schedules(self._services, self.admit, self._may_start)
+        self._keeper = None if retention_s is None else Keeper(self._services, retention_s)
 
     @property
     def stuck(self) -> frozenset[Run]:
@@ -206,6 +209,8 @@ class Orchestrator(Halter):
         self.recovered = await recover(self._services, self._halt)
         self._engine.open()
         await self.schedules.load()
+        if self._keeper is not None:
+            self._nursery.start_soon(self._keeper.run)
 
     async def _close(self, mode: StopMode) -> None:
         """Stop what still runs, and end the services that the runs needed."""
@@ -225,6 +230,8 @@ class Orchestrator(Halter):
             self._engine.let_go()
             self._services.workers.close()
             self._services.timers.close()
+            if self._keeper is not None:
+                self._keeper.close()
             self._services.journal.close(FLUSH_S)
             self._name_the_stuck()
 
@@ -251,6 +258,7 @@ async def open_orchestrator(
     max_queued: int = MAX_QUEUED,
     watchdog_s: float | None = None,
     observers: Iterable[Observer] = (),
+    retention_s: float | None = None,
 ) -> AsyncIterator[Orchestrator]:
     """Open a store and an orchestrator on it.
 
@@ -262,7 +270,8 @@ async def open_orchestrator(
     Runs that wait to start stay on record for the next orchestrator, unless they are in memory.
 
     Args:
-        url: ``memory://``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+        url: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or
+            ``postgresql://user:password@host:port/database``.
         agents: what can be started by name, and restarted after a crash.
         now: the wall clock, for tests: the RFC 3339 UTC time, so many seconds from now.
         transport: what agents' HTTP clients use instead of sockets, for tests.
@@ -273,10 +282,13 @@ async def open_orchestrator(
             so many seconds, in the log and as ``Orchestrator.blocked``; None to not watch.
         observers: are told of every event from the first on, those of runs that a crash left over
             included.
+        retention_s: for how long trees are kept after their end, where their options do not say,
+            in seconds. With None nothing is ever forgotten, whatever its options say.
 
     Raises:
         InvalidInput: a limit is out of its range.
-        InvalidInput, StoreInUse, StoreDamaged: the store cannot be opened.
+        InvalidInput, StoreInUse, StoreDamaged, StoreUnavailable: the store cannot be opened.
+        StoreInUse: also from the block, if another process has taken its PostgreSQL database.
     """
     check_count("max_running", max_running, least=1)
     check_count("max_queued", max_queued, least=0)
@@ -293,6 +305,7 @@ async def open_orchestrator(
             max_running=max_running,
             max_queued=max_queued,
             keeps_queue=not url.startswith("memory:"),
+            retention_s=retention_s,
         )
         mode = StopMode.NOW
         try:

@@ -13,9 +13,9 @@ from orchestrator.errors import (
     KeyConflict,
     StartsRefused,
     StoreUnavailable,
-    check_name,
 )
 from orchestrator.model import RunId, RunRecord, RunStatus
+from orchestrator.options import check_name
 from orchestrator.reading import RunReader
 from orchestrator.run import Run
 from orchestrator.steps import before

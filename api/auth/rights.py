@@ -65,6 +65,7 @@ CALLS = {
     "GET /runs": Call(Right.READ),
     "GET /runs/<run_id>": Call(Right.READ),
     "PATCH /runs/<run_id>": Call(Right.ACT, "change"),
+    "DELETE /runs/<run_id>": Call(Right.ACT, "delete"),
     "GET /runs/<run_id>/tree": Call(Right.READ),
     "GET /runs/<run_id>/events": Call(Right.READ),
     "POST /runs/<run_id>/stop": Call(Right.ACT, "stop"),

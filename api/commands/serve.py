@@ -11,6 +11,7 @@ import click
 import trio
 
 from api.commands.loading import agents_option, load_agents
+from api.commands.values import Duration
 from orchestrator import MAX_QUEUED
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def announce(url: str) -> None:
     default=10.0,
     show_default=True,
     help="At a shutdown, operations in flight may take so many seconds.",
+)
+@click.option(
+    "--retention",
+    default="30d",
+    show_default=True,
+    type=Duration(),
+    metavar="TIME",
+    help="How long runs are kept after their end: 90s, 30m, 12h, 30d, or for-ever.",
 )
 @click.option(
     "--tokens",
@@ -140,6 +149,7 @@ def serve(
     host: str,
     port: int,
     grace_s: float,
+    retention: float | None,
     tokens: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -192,5 +202,6 @@ def serve(
         certificate=certificate,
         dialects=[name.strip() for name in dialects.split(",") if name.strip()],
         outbox=Outbox(rules, Networks(allowed)),
+        retention_s=retention,
     )
     ctx.exit(trio.run(main))

@@ -3,7 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+import click
+
+FOR_EVER = "for-ever"
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_LONGEST_S = 100 * 365 * 86_400.0
+
+
+class Duration(click.ParamType[float | None]):
+    """A time such as ``90s``, ``30m``, ``12h`` or ``30d`` in seconds; ``for-ever`` is None."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the seconds."""
+        if not isinstance(value, str) or value == FOR_EVER:
+            return None if value == FOR_EVER else value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)
+        seconds = None if match is None else float(match[1]) * _UNITS_S[match[2]]
+        if seconds is None or seconds > _LONGEST_S:
+            self.fail(f"{value!r} is not like 90s, 30m, 12h, 30d or {FOR_EVER}", param, ctx)
+        return seconds
 
 
 def json_or_text(text: str) -> Any:

@@ -24,6 +24,7 @@ from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
 from orchestrator.store.protocol import Discard as Discard
 from orchestrator.store.protocol import DropData as DropData
 from orchestrator.store.protocol import DropDocument as DropDocument
+from orchestrator.store.protocol import Forget as Forget
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage
 from orchestrator.store.protocol import SaveArtifact as SaveArtifact

@@ -7,12 +7,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from orchestrator.model import RunStatus
-from orchestrator.store.codec import encode, event_row, run_row
+from orchestrator.store.codec import encode, event_row, lifetime, run_row
 from orchestrator.store.protocol import (
     AppendEvent,
     Discard,
     DropData,
     DropDocument,
+    Forget,
     SaveArtifact,
     SaveData,
     SaveDocument,
@@ -76,10 +77,11 @@ class Database(Protocol):
 
 _RUNS = Statement(
     "INSERT INTO runs(id, root_id, parent_id, agent, owner, created_at, status, version, options,"
-    " state, result)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " state, result, ended_s, expires_s)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "ON CONFLICT(id) DO UPDATE SET status = excluded.status, version = excluded.version,"
-    " state = excluded.state, result = excluded.result"
+    " state = excluded.state, result = excluded.result,"
+    " ended_s = excluded.ended_s, expires_s = excluded.expires_s"
     f" WHERE runs.status NOT IN ({_TERMINAL})",
 )
 _INPUTS = Statement(
@@ -113,6 +115,22 @@ _DOCUMENTS = Statement(
 _DROPPED_DOCUMENTS = Statement("DELETE FROM documents WHERE (collection, key) IN (", "(?, ?)", ")")
 _DROPPED_DATA = Statement("DELETE FROM data WHERE (owner, namespace, key) IN (", "(?, ?, ?)", ")")
 
+# Events that a ``Forget`` removes: so many take a few hundredths of a second.
+FORGOTTEN_AT_ONCE = 10_000
+
+_TREE = "SELECT id, status FROM runs WHERE root_id = ?"
+_DROP_RUNS = (
+    "DELETE FROM inputs WHERE number IN (SELECT number FROM runs WHERE root_id = ?)",
+    "DELETE FROM run_tags WHERE number IN (SELECT number FROM runs WHERE root_id = ?)",
+    "DELETE FROM runs WHERE root_id = ?",
+)
+_DROP_EVENTS = """
+DELETE FROM events
+WHERE root_id = ? AND seq < (SELECT MIN(seq) FROM events WHERE root_id = ?) + ?
+"""
+_SOME_EVENT = "SELECT seq FROM events WHERE root_id = ? LIMIT 1"
+_REMAIN = "INSERT INTO forgotten(root_id) VALUES (?) ON CONFLICT DO NOTHING"
+_REMAIN_NO_MORE = "DELETE FROM forgotten WHERE root_id = ?"
 _KNOWN = "SELECT id FROM runs WHERE id {among}"
 _DISCARDS = (
     "DELETE FROM partials WHERE run_id {among}",
@@ -148,6 +166,8 @@ class Rows:
     steps: list[SaveStep] = field(default_factory=list)
     data: dict[_Entry, SaveData | DropData] = field(default_factory=dict)
     documents: dict[tuple[str, str], SaveDocument | DropDocument] = field(default_factory=dict)
+    # A tree is over when it is forgotten, so nothing of it comes afterwards.
+    forgotten: list[RunId] = field(default_factory=list)
 
     @classmethod
     def of(cls, batch: Iterable[Write]) -> Rows:
@@ -178,6 +198,8 @@ class Rows:
                     rows.documents[write.collection, write.key] = write
                 case Discard():
                     rows._discard(write.run_id)
+                case Forget():
+                    rows.forgotten.append(write.root_id)
                 case _:
                     assert_never(write)
         return rows
@@ -205,8 +227,7 @@ class Rows:
             _change_tags(db, change)
         db.execute_rows(_EVENTS, self.events)
         if self.discarded:
-            for discard in _DISCARDS:
-                db.execute(discard.format(among=db.among), encode(self.discarded))
+            _discard(db, self.discarded)
         db.execute_rows(_PARTIALS, list(self.partials.items()))
         for artifact in self.artifacts:
             _insert_artifact(db, artifact)
@@ -215,6 +236,8 @@ class Rows:
         )
         self._change_data(db)
         self._change_documents(db)
+        for root_id in self.forgotten:
+            _forget(db, root_id)
 
     def _change_data(self, db: Database) -> None:
         saved = [(e, write) for e, write in self.data.items() if isinstance(write, SaveData)]
@@ -240,7 +263,8 @@ class Rows:
         known_runs = db.execute(_KNOWN.format(among=db.among), encode(list(self.runs)))
         known = set(chain.from_iterable(known_runs))
         new = [run for run in self.runs.values() if run.id not in known]
-        db.execute_rows(_RUNS, [run_row(run) for run in self.runs.values()])
+        rows = [(*run_row(run), *lifetime(run)) for run in self.runs.values()]
+        db.execute_rows(_RUNS, rows)
         db.execute_rows(_INPUTS, [(run.id, encode(run.input)) for run in new])
         db.execute_rows(_TAGS, [(run.id, tag) for run in new for tag in run.tags])
 
@@ -249,6 +273,24 @@ def _change_tags(db: Database, change: SaveTags) -> None:
     gone = encode([tag for tag in change.before if tag not in change.after])
     db.execute(_DROPPED_TAGS.format(among=db.among), gone, change.run_id)
     db.execute_rows(_TAGS, [(change.run_id, tag) for tag in change.after])
+
+
+def _discard(db: Database, run_ids: Sequence[str]) -> None:
+    for discard in _DISCARDS:
+        db.execute(discard.format(among=db.among), encode(list(run_ids)))
+
+
+def _forget(db: Database, root_id: RunId) -> None:
+    tree = list(db.execute(_TREE, root_id))
+    if not all(RunStatus(status).is_terminal for _, status in tree):
+        return
+    if tree:
+        _discard(db, [run_id for run_id, _ in tree])
+        for drop in _DROP_RUNS:
+            db.execute(drop, root_id)
+    db.execute(_DROP_EVENTS, root_id, root_id, FORGOTTEN_AT_ONCE)
+    remains = any(True for _ in db.execute(_SOME_EVENT, root_id))
+    db.execute(_REMAIN if remains else _REMAIN_NO_MORE, root_id)
 
 
 def _insert_artifact(db: Database, write: SaveArtifact) -> None:

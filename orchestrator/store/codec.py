@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -59,6 +60,16 @@ def run_row(run: RunRecord) -> Row:
         encode({name: getattr(run, name) for name in _STATE}),
         encode(run.result),
     )
+
+
+def lifetime(run: RunRecord) -> tuple[float | None, float | None]:
+    """Return when a root ended, if the orchestrator decides how long it is kept from then on; or
+    when its own time is over. In seconds since 1970; None for what does not apply."""
+    if run.parent_id is not None or not run.status.is_terminal or run.ended_at is None:
+        return None, None
+    ended_s = datetime.fromisoformat(run.ended_at).timestamp()
+    own_s = run.options.retention_s
+    return (ended_s, None) if own_s is None else (None, ended_s + own_s)
 
 
 def read_run(row: Row) -> RunRecord:

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, assert_never
 
 import trio
 
+from orchestrator.store.codec import lifetime
 from orchestrator.store.protocol import (
     AppendEvent,
     ArtifactInfo,
     Discard,
     DropData,
     DropDocument,
+    Forget,
     RunPage,
     SaveArtifact,
     SaveData,
@@ -65,7 +67,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self._runs: dict[str, RunRecord] = {}
         # The ids by age; a run's number, which is what cursors are made of, is its place + 1.
-        self._order: list[RunId] = []
+        # Those that were forgotten leave a hole.
+        self._order: list[RunId | None] = []
+        self._numbers: dict[str, int] = {}
         # Each feed is sorted by seq.
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._partials: dict[str, bytes] = {}
@@ -99,10 +103,10 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         newest = len(self._order) if after is None else read_cursor(after) - 1
         numbers = range(min(newest, len(self._order)), 0, -1)
-        matching = (n for n in numbers if where.fits(self._nth(n)))
-        found = list(islice(matching, limit + 1))
-        more = str(found[limit - 1]) if len(found) > limit else None
-        return RunPage(tuple(map(self._nth, found[:limit])), more)
+        runs = ((n, self._runs[id_]) for n in numbers if (id_ := self._order[n - 1]) is not None)
+        found = list(islice((each for each in runs if where.fits(each[1])), limit + 1))
+        more = str(found[limit - 1][0]) if len(found) > limit else None
+        return RunPage(tuple(run for _, run in found[:limit]), more)
 
     async def unfinished(self) -> list[RunRecord]:
         """See ``Store.unfinished``."""
@@ -113,6 +117,17 @@ class MemoryStore:
         """See ``Store.tree``."""
         await trio.lowlevel.checkpoint()
         return [run for run in self._runs.values() if run.root_id == root_id]
+
+    async def expired(self, *, now_s: float, retention_s: float, limit: int) -> list[RunId]:
+        """See ``Store.expired``."""
+        await trio.lowlevel.checkpoint()
+        over = (run.id for run in self._runs.values() if _is_over(run, now_s, retention_s))
+        return list(islice(over, limit))
+
+    async def forgotten(self, *, limit: int) -> list[RunId]:
+        """See ``Store.forgotten``; here nothing takes long."""
+        await trio.lowlevel.checkpoint()
+        return []
 
     async def events(self, root_id: str, *, after: int, limit: int) -> list[Event]:
         """See ``Store.events``."""
@@ -183,9 +198,6 @@ class MemoryStore:
             keys = nsmallest(limit, (key for key in kept if key > after))
         return [(key, kept[key]) for key in keys]
 
-    def _nth(self, number: int) -> RunRecord:
-        return self._runs[self._order[number - 1]]
-
     def _refuse_stored_events(self, batch: Sequence[Write]) -> None:
         new: set[tuple[str, int]] = set()
         for event in (write.event for write in batch if isinstance(write, AppendEvent)):
@@ -241,6 +253,8 @@ class MemoryStore:
                 self._documents[collection].pop(key, None)
             case Discard(run_id):
                 self._discard(run_id)
+            case Forget(root_id):
+                self._forget(root_id)
             case _:
                 assert_never(write)
 
@@ -251,9 +265,27 @@ class MemoryStore:
             for key in [key for key, entry in entries.items() if entry.run_id == run_id]:
                 del entries[key]
 
+    def _forget(self, root_id: RunId) -> None:
+        tree = [run for run in self._runs.values() if run.root_id == root_id]
+        if not all(run.status.is_terminal for run in tree):
+            return
+        self._events.pop(root_id, None)
+        for run in tree:
+            self._discard(run.id)
+            del self._runs[run.id]
+            self._order[self._numbers.pop(run.id) - 1] = None
+
     def _save(self, record: RunRecord) -> None:
         stored = self._runs.get(record.id)
         if stored is None:
             self._order.append(record.id)
+            self._numbers[record.id] = len(self._order)
         if stored is None or not stored.status.is_terminal:
             self._runs[record.id] = record
+
+
+def _is_over(run: RunRecord, now_s: float, retention_s: float) -> bool:
+    ended_s, expires_s = lifetime(run)
+    if ended_s is not None:
+        return ended_s <= now_s - retention_s
+    return expires_s is not None and expires_s <= now_s

@@ -131,6 +131,19 @@ class Discard:
     run_id: RunId
 
 
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove a tree for good, with everything that its runs leave behind (see ``Discard``).
+
+    It is gone at once for everybody. Of a long feed the rest is removed piece by piece, by further
+    writes of the same, so that no transaction takes long; ``Store.forgotten`` says which.
+
+    A tree of which a run has not ended stays as it is; one that is unknown is no error.
+    """
+
+    root_id: RunId
+
+
 Write = (
     SaveRun
     | SaveTags
@@ -143,6 +156,7 @@ Write = (
     | SaveDocument
     | DropDocument
     | Discard
+    | Forget
 )
 
 
@@ -244,6 +258,17 @@ class Store(Protocol):
 
     async def tree(self, root_id: str) -> list[RunRecord]:
         """Return the runs of a tree, oldest first."""
+
+    async def expired(self, *, now_s: float, retention_s: float, limit: int) -> list[RunId]:
+        """Return up to ``limit`` roots that have ended and whose time to be kept is over.
+
+        Args:
+            now_s: the time, in seconds since 1970.
+            retention_s: how long those are kept whose options do not say.
+        """
+
+    async def forgotten(self, *, limit: int) -> list[RunId]:
+        """Return up to ``limit`` roots of which a further ``Forget`` has something to remove."""
 
     async def events(self, root_id: str, *, after: int, limit: int) -> list[Event]:
         """Return up to ``limit`` events of a tree with ``seq > after``, in order."""

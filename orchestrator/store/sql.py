@@ -10,7 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator.model import RunStatus
+from orchestrator.model import RunId, RunStatus
 from orchestrator.store.codec import read_event, read_run
 from orchestrator.store.protocol import ArtifactInfo, RunPage, StoredStep
 from orchestrator.store.query import RUN_COLUMNS, page_query
@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Value = str | int | bytes
+Value = str | int | float | bytes
 
 _LIVE = ", ".join(f"'{status}'" for status in RunStatus if not status.is_terminal)
 
 _RUN = f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?"
 _UNFINISHED = f"SELECT {RUN_COLUMNS} FROM runs WHERE status IN ({_LIVE}) ORDER BY number"
 _TREE = f"SELECT {RUN_COLUMNS} FROM runs WHERE root_id = ? ORDER BY number"
+_EXPIRED = """
+SELECT id FROM runs WHERE ended_s <= ? UNION ALL SELECT id FROM runs WHERE expires_s <= ? LIMIT ?
+"""
+_FORGOTTEN = "SELECT root_id FROM forgotten LIMIT ?"
 _EVENTS = """
 SELECT root_id, seq, run_id, type, at, data FROM events
 WHERE root_id = ? AND seq > ? ORDER BY seq LIMIT ?
@@ -99,6 +103,15 @@ class SqlStore(ABC):
     async def tree(self, root_id: str) -> list[RunRecord]:
         """See ``Store.tree``."""
         return await self._read(read_run, _TREE, root_id)
+
+    async def expired(self, *, now_s: float, retention_s: float, limit: int) -> list[RunId]:
+        """See ``Store.expired``."""
+        found = await self._read(tuple, _EXPIRED, now_s - retention_s, now_s, limit)
+        return [RunId(run_id) for (run_id,) in found]
+
+    async def forgotten(self, *, limit: int) -> list[RunId]:
+        """See ``Store.forgotten``."""
+        return [RunId(root_id) for (root_id,) in await self._read(tuple, _FORGOTTEN, limit)]
 
     async def events(self, root_id: str, *, after: int, limit: int) -> list[Event]:
         """See ``Store.events``."""

@@ -13,10 +13,12 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
-from api.cli import BUILT_IN
+from api.cli import BUILT_IN, main
 from api.commands.loading import CannotLoad, load_agents
 from api.commands.run import parse_input
+from api.commands.values import Duration
 from orchestrator import InvalidInput
 from tests.api.processes import Process, Site, invoke, quiesce, read_until
 
@@ -479,3 +481,18 @@ def test_a_store_and_a_port_in_use_are_said_in_one_line(server: Server, folder: 
     assert "runs.db" in second.said
     assert third.said.startswith(f"Error: cannot listen on 127.0.0.1 port {port}")
     assert (second.said.count("\n"), third.said.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("30d", 2_592_000), ("0s", 0), ("for-ever", None)],
+)
+def test_a_time_is_typed_with_its_unit(text: str, seconds: float | None) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "d", "-1d", "1w", "forever", "1 d", "99999999d", "nan"])
+def test_a_time_without_a_unit_is_refused(text: str) -> None:
+    result = CliRunner().invoke(main, ["serve", "--retention", text])
+    assert result.exit_code == 2
+    assert "is not like 90s, 30m, 12h, 30d or for-ever" in " ".join(result.output.split())

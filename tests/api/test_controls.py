@@ -499,3 +499,26 @@ async def test_a_bad_body_names_the_field_and_changes_nothing(
     assert (problem["run_id"], problem["run_status"]) == (path[6:], "running")
     assert (await client.get(path)).json() == before
     assert json.loads(answer.content)["status"] == 422
+
+
+# Delete
+
+
+async def test_a_run_is_deleted_once_it_has_ended(client: httpx.AsyncClient) -> None:
+    path = await start(client, "family", children=1)
+    problem = refused(await client.delete(path), 409, "illegal-transition")
+    assert problem["run_status"] in ("queued", "running")
+    await client.post(f"{path}/stop", json={"wait_s": 10})
+    (child,) = (await client.get(f"{path}/tree")).json()["children"]
+    problem = refused(await client.delete(f"/runs/{child['id']}"), 409, "part-of-a-tree")
+    assert f"/runs/{problem['root_id']}" == path
+    answer = await client.delete(path)
+    assert (answer.status_code, answer.content) == (204, b"")
+    parts = ("", "/tree", "/events", "/stop", "/stack", "/partial", "/artifacts", "/view")
+    for gone in (path, f"/runs/{child['id']}"):
+        for part in parts:
+            refused(await client.get(gone + part), 404, "unknown-run")
+        for verb in ("stop", "pause", "rerun"):
+            refused(await client.post(f"{gone}/{verb}"), 404, "unknown-run")
+        refused(await client.delete(gone), 404, "unknown-run")
+    assert (await client.get("/runs")).json()["runs"] == []

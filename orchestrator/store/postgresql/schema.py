@@ -38,17 +38,22 @@ CREATE TABLE runs(
     version BIGINT NOT NULL,
     options TEXT NOT NULL,
     state TEXT NOT NULL,                       -- a JSON object: what else changes
-    result TEXT NOT NULL
+    result TEXT NOT NULL,
+    ended_s DOUBLE PRECISION,                  -- of roots only, and one of the two at most
+    expires_s DOUBLE PRECISION
 ) WITH (fillfactor = 70);
 CREATE INDEX runs_root ON runs(root_id, number);
 CREATE INDEX runs_parent ON runs(parent_id, number);
 CREATE INDEX runs_agent ON runs(agent, number);
 CREATE INDEX runs_owner ON runs(owner, number);
 CREATE INDEX runs_status ON runs(status, number);
+CREATE INDEX runs_ended ON runs(ended_s) WHERE ended_s IS NOT NULL;
+CREATE INDEX runs_expires ON runs(expires_s) WHERE expires_s IS NOT NULL;
 CREATE TABLE inputs(number BIGINT PRIMARY KEY, input TEXT NOT NULL);
 CREATE TABLE run_tags(
     tag TEXT COLLATE "C" NOT NULL, number BIGINT NOT NULL, PRIMARY KEY(tag, number)
 );
+CREATE INDEX run_tags_number ON run_tags(number);
 CREATE TABLE events(
     root_id TEXT COLLATE "C" NOT NULL,
     seq BIGINT NOT NULL,
@@ -58,6 +63,8 @@ CREATE TABLE events(
     data TEXT NOT NULL,
     PRIMARY KEY(root_id, seq)
 );
+-- Trees whose events are still to be removed.
+CREATE TABLE forgotten(root_id TEXT COLLATE "C" PRIMARY KEY);
 CREATE TABLE partials(run_id TEXT COLLATE "C" PRIMARY KEY, value BYTEA NOT NULL);
 CREATE TABLE artifacts(
     run_id TEXT COLLATE "C" NOT NULL,

@@ -92,9 +92,23 @@ CREATE TABLE documents(
 ) WITHOUT ROWID;
 """
 
+# Only roots that have ended have one of the two times. Earlier versions knew no other time to be
+# kept than that of the orchestrator.
+_LIFETIMES = """
+ALTER TABLE runs ADD COLUMN ended_s REAL;
+ALTER TABLE runs ADD COLUMN expires_s REAL;
+UPDATE runs SET ended_s = (julianday(json_extract(state, '$.ended_at')) - 2440587.5) * 86400
+    WHERE parent_id = '' AND json_extract(state, '$.ended_at') IS NOT NULL;
+CREATE INDEX runs_ended ON runs(ended_s) WHERE ended_s IS NOT NULL;
+CREATE INDEX runs_expires ON runs(expires_s) WHERE expires_s IS NOT NULL;
+CREATE INDEX run_tags_number ON run_tags(number);
+-- Trees whose events are still to be removed.
+CREATE TABLE forgotten(root_id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
+"""
+
 # What brings a file from version 0 (empty) to 1, from 1 to 2, and so on. Those that were released
 # are never changed.
-MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS)
+MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS, _LIFETIMES)
 VERSION = len(MIGRATIONS)
 
 

@@ -34,6 +34,7 @@ STATES = ("running", "paused", "asking", "stopping", "succeeded", "stopped")
 RUN_CALLS: dict[str, tuple[int, ...]] = {
     "GET /runs/<run_id>": (200, 200, 200, 200, 200, 200),
     "PATCH /runs/<run_id>": (200, 200, 200, 409, 409, 409),
+    "DELETE /runs/<run_id>": (409, 409, 409, 409, 204, 204),
     "GET /runs/<run_id>/tree": (200, 200, 200, 200, 200, 200),
     "GET /runs/<run_id>/events": (200, 200, 200, 200, 200, 200),
     "POST /runs/<run_id>/stop": (200, 200, 200, 202, 409, 200),

@@ -122,6 +122,7 @@ def full_record() -> RunRecord:
         key="k",
         on_conflict="enqueue",
         no_stop_after_percent=90.0,
+        retention_s=60.5,
         tags=("x", "y"),
         webhook="https://example.org/hook",
     )
