@@ -7,6 +7,8 @@ sqlite               one file: one writer, a few readers, one process
 postgresql           a database: one connection that writes, a pool that reads, one process
 sql                  what stores in SQL share: how one is read
   batch              a batch of writes as few statements
+  artifacts          artifacts as chunks, or as files
+  database           what all of it is executed on
   query              a page of runs
   codec              records as rows
 """

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from orchestrator.model import RunStatus
+from orchestrator.store.artifacts import Piece, keep_artifact
 from orchestrator.store.codec import encode, event_row, lifetime, run_row
+from orchestrator.store.database import Statement
 from orchestrator.store.protocol import (
     AppendEvent,
     Discard,
@@ -27,52 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.model import RunId, RunRecord
+    from orchestrator.store.artifacts import Place
     from orchestrator.store.codec import Row
+    from orchestrator.store.database import Database
     from orchestrator.store.protocol import Write
-    from orchestrator.store.sql import Value
 
 # The owner, the namespace and the key of an entry of data.
 _Entry = tuple[str, str, str]
 
 _TERMINAL = ", ".join(f"'{status}'" for status in RunStatus if status.is_terminal)
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """``<before> VALUES <row>, <row>, … <after>``."""
-
-    before: str
-    row: str
-    after: str = ""
-
-    def sql(self, rows: int) -> str:
-        """Return it for so many rows, with ``?`` for each value."""
-        return f"{self.before} VALUES {', '.join([self.row] * rows)} {self.after}"
-
-    @property
-    def inserts_into(self) -> str | None:
-        """The table and its columns, if all that it does is to insert rows as they are."""
-        plain = not self.after and not set(self.row) - set("(?, )")
-        return self.before.removeprefix(_INSERT) if plain else None
-
-
-_INSERT = "INSERT INTO "
-
-
-class Database(Protocol):
-    """What a batch needs of a connection, within a transaction of its owner's.
-
-    Attributes:
-        among: the condition that a column has one of the values of a JSON array of texts.
-    """
-
-    among: str
-
-    def execute(self, sql: str, *values: Value) -> Iterable[Row]:
-        """Execute SQL in which ``?`` stands for a value."""
-
-    def execute_rows(self, statement: Statement, rows: Sequence[Row]) -> None:
-        """Execute a statement for all of the rows, of which there may be none."""
 
 
 _RUNS = Statement(
@@ -135,6 +100,7 @@ _KNOWN = "SELECT id FROM runs WHERE id {among}"
 _DISCARDS = (
     "DELETE FROM partials WHERE run_id {among}",
     "DELETE FROM artifacts WHERE run_id {among}",
+    "DELETE FROM chunks WHERE run_id {among}",
     "DELETE FROM steps WHERE root_id {among}",
     "DELETE FROM data WHERE run_id {among}",
 )
@@ -142,11 +108,7 @@ _DROPPED_TAGS = """
 DELETE FROM run_tags
 WHERE tag {among} AND number = (SELECT number FROM runs WHERE id = ?)
 """
-_DROP_ARTIFACT = "DELETE FROM artifacts WHERE run_id = ? AND name = ?"
-_ADD_CHUNK = """
-INSERT INTO artifacts(run_id, name, chunk, media_type, data)
-SELECT ?, ?, COALESCE(MAX(chunk) + 1, 0), ?, ? FROM artifacts WHERE run_id = ? AND name = ?
-"""
+_FILES = "SELECT file FROM artifacts WHERE run_id {among} AND file IS NOT NULL"
 
 
 @dataclass(slots=True)
@@ -162,7 +124,7 @@ class Rows:
     events: list[Row] = field(default_factory=list)
     discarded: list[RunId] = field(default_factory=list)
     partials: dict[RunId, bytes] = field(default_factory=dict)
-    artifacts: list[SaveArtifact] = field(default_factory=list)
+    artifacts: dict[Place, Piece] = field(default_factory=dict)
     steps: list[SaveStep] = field(default_factory=list)
     data: dict[_Entry, SaveData | DropData] = field(default_factory=dict)
     documents: dict[tuple[str, str], SaveDocument | DropDocument] = field(default_factory=dict)
@@ -189,7 +151,7 @@ class Rows:
                 case SavePartial():
                     rows.partials[write.run_id] = write.value
                 case SaveArtifact():
-                    rows.artifacts.append(write)
+                    rows._add_to_artifact(write)
                 case SaveStep():
                     rows.steps.append(write)
                 case SaveData() | DropData():
@@ -204,6 +166,12 @@ class Rows:
                     assert_never(write)
         return rows
 
+    def _add_to_artifact(self, write: SaveArtifact) -> None:
+        place = (write.run_id, write.name)
+        if not write.append or place not in self.artifacts:
+            self.artifacts[place] = Piece(write.media_type, not write.append)
+        self.artifacts[place].data.append(write.data)
+
     def _save(self, run: RunRecord) -> None:
         earlier = self.runs.get(run.id)
         if earlier is None or not earlier.status.is_terminal:
@@ -212,7 +180,7 @@ class Rows:
     def _discard(self, run_id: RunId) -> None:
         self.discarded.append(run_id)
         self.partials.pop(run_id, None)
-        self.artifacts = [kept for kept in self.artifacts if kept.run_id != run_id]
+        self.artifacts = {at: kept for at, kept in self.artifacts.items() if at[0] != run_id}
         self.steps = [kept for kept in self.steps if kept.root_id != run_id]
         for entry, write in self.data.items():
             if isinstance(write, SaveData) and write.run_id == run_id:
@@ -229,8 +197,8 @@ class Rows:
         if self.discarded:
             _discard(db, self.discarded)
         db.execute_rows(_PARTIALS, list(self.partials.items()))
-        for artifact in self.artifacts:
-            _insert_artifact(db, artifact)
+        for place, piece in self.artifacts.items():
+            keep_artifact(db, place, piece)
         db.execute_rows(
             _STEPS, [(step.root_id, step.path, step.name, step.value) for step in self.steps]
         )
@@ -276,6 +244,9 @@ def _change_tags(db: Database, change: SaveTags) -> None:
 
 
 def _discard(db: Database, run_ids: Sequence[str]) -> None:
+    if db.files is not None:
+        for (name,) in list(db.execute(_FILES.format(among=db.among), encode(list(run_ids)))):
+            db.files.drop(name)
     for discard in _DISCARDS:
         db.execute(discard.format(among=db.among), encode(list(run_ids)))
 
@@ -291,10 +262,3 @@ def _forget(db: Database, root_id: RunId) -> None:
     db.execute(_DROP_EVENTS, root_id, root_id, FORGOTTEN_AT_ONCE)
     remains = any(True for _ in db.execute(_SOME_EVENT, root_id))
     db.execute(_REMAIN if remains else _REMAIN_NO_MORE, root_id)
-
-
-def _insert_artifact(db: Database, write: SaveArtifact) -> None:
-    place = (write.run_id, write.name)
-    if not write.append:
-        db.execute(_DROP_ARTIFACT, *place)
-    db.execute(_ADD_CHUNK, *place, write.media_type, write.data, *place)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Value = str | int | float | bytes
+Value = str | int | float | bytes | None
 
 _LIVE = ", ".join(f"'{status}'" for status in RunStatus if not status.is_terminal)
 
@@ -42,12 +42,13 @@ WHERE root_id = ? AND seq > ? ORDER BY seq LIMIT ?
 """
 _LAST_SEQ = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE root_id = ?"
 _PARTIAL = "SELECT value FROM partials WHERE run_id = ?"
-# The media type is that of the first chunk: the one that it was made with.
-_ARTIFACTS = """
-SELECT name, MAX(CASE WHEN chunk = 0 THEN media_type END), SUM(LENGTH(data)) FROM artifacts
-WHERE run_id = ? GROUP BY name ORDER BY name
+_ARTIFACTS = "SELECT name, media_type, size FROM artifacts WHERE run_id = ? ORDER BY name"
+# In one statement, so that an artifact that is just moved into a file is not missed.
+_ARTIFACT = """
+SELECT a.size, a.file, c.data FROM artifacts AS a
+LEFT JOIN chunks AS c ON c.run_id = a.run_id AND c.name = a.name
+WHERE a.run_id = ? AND a.name = ? ORDER BY c.chunk
 """
-_ARTIFACT = "SELECT data FROM artifacts WHERE run_id = ? AND name = ? ORDER BY chunk"
 _STEPS = "SELECT path, name, value FROM steps WHERE root_id = ? ORDER BY number"
 _DATA = "SELECT value FROM data WHERE owner = ? AND namespace = ? AND key = ?"
 _DATA_KEYS = """
@@ -132,8 +133,19 @@ class SqlStore(ABC):
 
     async def artifact(self, run_id: str, name: str) -> bytes | None:
         """See ``Store.artifact``."""
-        chunks = await self._read(_only, _ARTIFACT, run_id, name)
-        return b"".join(chunks) if chunks else None
+        while rows := await self._read(tuple, _ARTIFACT, run_id, name):
+            size, file, _ = rows[0]
+            if file is None:
+                return b"".join(bytes(data) for _, _, data in rows if data is not None)
+            data = await self._read_file(file, size)
+            # Else it was replaced or discarded since.
+            if data is not None:
+                return data
+        return None
+
+    async def _read_file(self, name: str, size: int) -> bytes | None:
+        """Return so many bytes of a file, None if it is gone; for stores that have files."""
+        raise NotImplementedError
 
     async def steps(self, root_id: str) -> list[StoredStep]:
         """See ``Store.steps``."""

@@ -69,12 +69,19 @@ CREATE TABLE partials(run_id TEXT COLLATE "C" PRIMARY KEY, value BYTEA NOT NULL)
 CREATE TABLE artifacts(
     run_id TEXT COLLATE "C" NOT NULL,
     name TEXT COLLATE "C" NOT NULL,
-    chunk BIGINT NOT NULL,                     -- 0, 1, 2, …: an append adds one
     media_type TEXT NOT NULL,
+    size BIGINT NOT NULL,
+    file TEXT,                                 -- never here
+    PRIMARY KEY(run_id, name)
+);
+CREATE TABLE chunks(
+    run_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    chunk BIGINT NOT NULL,                     -- 0, 1, 2, …: an append adds one
     data BYTEA NOT NULL,
     PRIMARY KEY(run_id, name, chunk)
 );
-ALTER TABLE artifacts ALTER data SET STORAGE EXTERNAL;  -- most files are compressed already
+ALTER TABLE chunks ALTER data SET STORAGE EXTERNAL;  -- most files are compressed already
 CREATE TABLE steps(
     number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     root_id TEXT COLLATE "C" NOT NULL,

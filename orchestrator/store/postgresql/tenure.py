@@ -24,8 +24,9 @@ from orchestrator.store.postgresql.schema import check_server, prepare
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from orchestrator.store.batch import Rows, Statement
+    from orchestrator.store.batch import Rows
     from orchestrator.store.codec import Row
+    from orchestrator.store.database import Files, Statement
     from orchestrator.store.postgresql.connection import Address
     from orchestrator.store.protocol import Write
     from orchestrator.store.sql import Value
@@ -50,18 +51,19 @@ _TURN = "UPDATE tenure SET batch = batch + 1 WHERE epoch = %s AND batch = %s"
 class PostgresDatabase:
     """A connection as a batch of writes needs it."""
 
+    files: Files | None = None
     among = "= ANY(ARRAY(SELECT json_array_elements_text(?::json)))"
 
     def __init__(self, db: psycopg.Connection) -> None:
         self._db = db
 
     def execute(self, sql: str, *values: Value) -> Iterable[Row]:
-        """See ``batch.Database``."""
+        """See ``Database``."""
         cursor = self._db.execute(spoken(sql), values)
         return cursor.fetchall() if cursor.description is not None else ()
 
     def execute_rows(self, statement: Statement, rows: Sequence[Row]) -> None:
-        """See ``batch.Database``."""
+        """See ``Database``."""
         if not rows:
             return
         table = statement.inserts_into

@@ -106,9 +106,34 @@ CREATE INDEX run_tags_number ON run_tags(number);
 CREATE TABLE forgotten(root_id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 """
 
+# An artifact is one row, and either chunks or a file beside the database.
+_FILES = """
+ALTER TABLE artifacts RENAME TO old_artifacts;
+CREATE TABLE artifacts(
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    file TEXT,                                 -- its name; NULL for one that is in chunks
+    PRIMARY KEY(run_id, name)
+) WITHOUT ROWID;
+CREATE TABLE chunks(
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    chunk INTEGER NOT NULL,                    -- 0, 1, 2, …: an append adds one
+    data BLOB NOT NULL,
+    PRIMARY KEY(run_id, name, chunk)
+);
+INSERT INTO artifacts
+    SELECT run_id, name, MAX(CASE WHEN chunk = 0 THEN media_type END), SUM(LENGTH(data)), NULL
+    FROM old_artifacts GROUP BY run_id, name;
+INSERT INTO chunks SELECT run_id, name, chunk, data FROM old_artifacts;
+DROP TABLE old_artifacts;
+"""
+
 # What brings a file from version 0 (empty) to 1, from 1 to 2, and so on. Those that were released
 # are never changed.
-MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS, _LIFETIMES)
+MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS, _LIFETIMES, _FILES)
 VERSION = len(MIGRATIONS)
 
 

@@ -16,6 +16,7 @@ from orchestrator.errors import InvalidInput, StoreDamaged, StoreUnavailable
 from orchestrator.store.batch import Rows
 from orchestrator.store.sql import SqlStore
 from orchestrator.store.sqlite.connection import connect, explained, transaction
+from orchestrator.store.sqlite.files import Shelf
 from orchestrator.store.sqlite.lock import locked
 from orchestrator.store.sqlite.schema import prepare
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
-    from orchestrator.store.batch import Statement
     from orchestrator.store.codec import Row
+    from orchestrator.store.database import Files, Statement
     from orchestrator.store.protocol import Write
     from orchestrator.store.sql import Value
 
 T = TypeVar("T")
+
+_NAMED = "SELECT file FROM artifacts WHERE file IS NOT NULL"
 
 READERS = 4
 # Closing moves the log into the file, so it may take a while on a slow disk. Beyond this bound it
@@ -45,15 +48,16 @@ class SqliteDatabase:
 
     among = "IN (SELECT value FROM json_each(?))"
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, files: Shelf) -> None:
         self._db = db
+        self.files: Files | None = files
 
     def execute(self, sql: str, *values: Value) -> Iterable[Row]:
-        """See ``batch.Database``."""
+        """See ``Database``."""
         return self._db.execute(sql, values)
 
     def execute_rows(self, statement: Statement, rows: Sequence[Row]) -> None:
-        """See ``batch.Database``."""
+        """See ``Database``."""
         for first in range(0, len(rows), _ROWS):
             some = rows[first : first + _ROWS]
             self._db.execute(statement.sql(len(some)), tuple(chain.from_iterable(some)))
@@ -69,9 +73,10 @@ class SqliteStore(SqlStore):
     merges = True
 
     def __init__(
-        self, path: Path, writer: apsw.Connection, readers: Sequence[apsw.Connection]
+        self, path: Path, writer: apsw.Connection, readers: Sequence[apsw.Connection], shelf: Shelf
     ) -> None:
         self._path = path
+        self._shelf = shelf
         self._writer = writer
         self._writing = trio.CapacityLimiter(1)
         # A thread that reads takes one out and puts it back; the limiter sees that one is there.
@@ -85,11 +90,20 @@ class SqliteStore(SqlStore):
     def _write(self, batch: Sequence[Write]) -> None:
         rows = Rows.of(batch)
         try:
-            with explained(self._path), transaction(self._writer):
-                rows.insert(SqliteDatabase(self._writer))
+            # Files that a batch drops are removed after its commit.
+            with (
+                explained(self._path),
+                self._shelf.transaction(),
+                transaction(self._writer),
+            ):
+                rows.insert(SqliteDatabase(self._writer, self._shelf))
         except apsw.ConstraintError as error:
             raise ValueError(
                 f"{self._path}: a write contradicts what is stored: {error}"
+            ) from error
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{self._shelf.folder}: a file cannot be written ({error.strerror})"
             ) from error
         except StoreDamaged as error:
             # Runs that are under way can still be stopped, so this is no reason to fall over.
@@ -107,6 +121,18 @@ class SqliteStore(SqlStore):
         finally:
             self._idle.append(reader)
         return [decode(row) for row in rows]
+
+    async def _read_file(self, name: str, size: int) -> bytes | None:
+        return await trio.to_thread.run_sync(self._file, name, size, limiter=self._reading)
+
+    def _file(self, name: str, size: int) -> bytes | None:
+        try:
+            return self._shelf.read(name, size)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            where = self._shelf.folder / name
+            raise StoreUnavailable(f"{where} cannot be read ({error.strerror})") from error
 
 
 @asynccontextmanager
@@ -132,9 +158,11 @@ def _open(path: Path) -> tuple[SqliteStore, ExitStack]:
         with explained(path):
             writer = stack.enter_context(closing(connect(path)))
             prepare(writer, path)
+            shelf = Shelf(path)
+            shelf.remove_all_but([name for (name,) in writer.execute(_NAMED)])
             readers = [stack.enter_context(closing(connect(path))) for _ in range(READERS)]
             for reader in readers:
                 reader.pragma("query_only", True)
         # Closed in the opposite order: the writer, as the last one out, empties the log into the
         # file and removes it; then the lock goes.
-        return SqliteStore(path, writer, readers), stack.pop_all()
+        return SqliteStore(path, writer, readers, shelf), stack.pop_all()
