@@ -15,6 +15,7 @@ from api.commands.remote import agents, ls, show, stop, tail
 from api.commands.run import run
 from api.commands.schedule import schedule
 from api.commands.serve import serve
+from api.commands.store import store
 from api.commands.token import token
 from api.commands.webhooks import webhooks
 from orchestrator import OrchestratorError
@@ -69,7 +70,18 @@ def main() -> None:
 _ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
 _ABOUT_ALL = (halt, schedule)
 
-for _command in (serve, run, exec_, demo, *_ABOUT_RUNS, *_ABOUT_ALL, agents, token, webhooks):
+for _command in (
+    serve,
+    run,
+    exec_,
+    demo,
+    *_ABOUT_RUNS,
+    *_ABOUT_ALL,
+    agents,
+    token,
+    webhooks,
+    store,
+):
     main.add_command(_command)
 
 

@@ -89,6 +89,10 @@ from orchestrator.schedules import Schedule as Schedule
 from orchestrator.schedules import Schedules as Schedules
 from orchestrator.stack import Frame as Frame
 from orchestrator.stack import TaskStack as TaskStack
+from orchestrator.store import Checked as Checked
+from orchestrator.store import back_up_store as back_up_store
+from orchestrator.store import check_store as check_store
+from orchestrator.store import vacuum_store as vacuum_store
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage

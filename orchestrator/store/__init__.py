@@ -5,6 +5,8 @@ protocol             what a store is asked to do
 memory               dicts, for tests and for programs that need no more
 sqlite               one file: one writer, a few readers, one process
 postgresql           a database: one connection that writes, a pool that reads, one process
+upkeep               what is done to a store beside running it
+  check              whether what it holds agrees with itself
 sql                  what stores in SQL share: how one is read
   batch              a batch of writes as few statements
   artifacts          artifacts as chunks, or as files
@@ -41,6 +43,10 @@ from orchestrator.store.protocol import StoredStep as StoredStep
 from orchestrator.store.protocol import Write as Write
 from orchestrator.store.sqlite import SqliteStore as SqliteStore
 from orchestrator.store.sqlite import open_sqlite
+from orchestrator.store.upkeep import Checked as Checked
+from orchestrator.store.upkeep import back_up_store as back_up_store
+from orchestrator.store.upkeep import check_store as check_store
+from orchestrator.store.upkeep import vacuum_store as vacuum_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

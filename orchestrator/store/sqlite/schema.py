@@ -146,7 +146,7 @@ def prepare(db: apsw.Connection, path: Path) -> None:
     """
     # Until the file is known to be ours, closing it must not move its log into it.
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    version = _version(db, path)
+    version = version_of(db, path)
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     if (mode := db.pragma("journal_mode", "wal")) != "wal":
         raise StoreUnavailable(
@@ -161,7 +161,7 @@ def prepare(db: apsw.Connection, path: Path) -> None:
             db.pragma("user_version", VERSION)
 
 
-def _version(db: apsw.Connection, path: Path) -> int:
+def version_of(db: apsw.Connection, path: Path) -> int:
     """Return the version of the tables in the file, 0 if it is empty. Only reads."""
     tables = db.execute("SELECT COUNT(*) FROM sqlite_schema").get
     version, owner = db.pragma("user_version"), db.pragma("application_id")
