@@ -185,8 +185,8 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Make and start a server for the time of the body.
+def serving(**settings: str) -> Iterator[Server]:
+    """Make and start a server for the time of the body, with these settings beside ours.
 
     Where there is no PostgreSQL the tests that need it are skipped; in CI they fail.
     """
@@ -198,7 +198,7 @@ def serving() -> Iterator[Server]:
     server = Server(found, folder)
     try:
         server.make()
-        server.start()
+        server.start(**settings)
         yield server
     finally:
         server.end()

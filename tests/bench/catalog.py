@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.bench.commits import bench_commits
 from tests.bench.crowd import bench_crowd, bench_tree
 from tests.bench.events import bench_events
 from tests.bench.idle import bench_idle
@@ -26,6 +27,7 @@ BENCHMARKS: Mapping[str, Callable[[Effort], Awaitable[list[Figure]]]] = {
     "crowd": bench_crowd,
     "tree": bench_tree,
     "events": bench_events,
+    "commits": bench_commits,
     "observers": bench_observers,
     "workers": bench_workers,
 }
