@@ -17,10 +17,10 @@ from api.problems import StopNotDurable
 from orchestrator import RunEnded, RunStatus, StopSource, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from api.schema import ControlOrder, StartOrder, StopOrder
-    from orchestrator import Run, RunRecord
+    from orchestrator import File, Run, RunRecord
 
 
 class Asked(Protocol):
@@ -30,8 +30,11 @@ class Asked(Protocol):
         """Return the body and the HTTP status of the answer, once it may be given."""
 
 
-async def begin(order: StartOrder) -> Run:
+async def begin(order: StartOrder, files: Sequence[File] = ()) -> Run:
     """Start a run of the caller's; it begins in the step in which this returns.
+
+    Args:
+        files: what it is started with.
 
     Raises:
         Forbidden: the agent is for admins only.
@@ -39,7 +42,11 @@ async def begin(order: StartOrder) -> Run:
     """
     check_agent(order.agent)
     run = await the_orchestrator().begin(
-        order.agent, order.input, options=order.options, owner=caller().principal
+        order.agent,
+        order.input,
+        options=order.options,
+        owner=caller().principal,
+        files=files,
     )
     done("start", run)
     return run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from quart import Response, g, request
 from quart_trio import QuartTrio
@@ -29,6 +29,7 @@ from api.auth.headers import harden
 from api.auth.noting import note_the_rest
 from api.calls import decode_json
 from api.dialects import install as install_dialects
+from api.forms import read_form
 from api.logs import log_answer
 from api.metrics import Metrics
 from api.once import Starts
@@ -136,9 +137,11 @@ async def _read_body() -> Response | None:
     It must be read in any case: a response that overtakes its request's body would leave a dead
     connection behind.
     """
-    raw = cast("bytes", await request.get_data(as_text=False))
-    g.body = None
-    if raw and request.method in ("POST", "PUT", "PATCH"):
+    raw = await request.get_data(cache=True, as_text=False, parse_form_data=False)
+    g.body, g.files = None, []
+    if request.endpoint == starts.WITH_FILES and request.mimetype == "multipart/form-data":
+        g.body, g.files = read_form(raw, request.mimetype_params.get("boundary", ""))
+    elif raw and request.method in ("POST", "PUT", "PATCH"):
         try:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from quart import Blueprint, current_app, g, request
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("starts", __name__)
 
+# The one endpoint that takes files.
+WITH_FILES = "starts.start"
+
 
 @blueprint.post("/runs")
 async def start() -> Answer:
     """Start a run; the answer comes once that is durable."""
     order = parse(StartOrder, g.body)
-    return await _started(partial(acts.begin, order))
+    return await _started(partial(acts.begin, order, g.files))
 
 
 @blueprint.post("/runs/<run_id>/rerun")
@@ -47,7 +51,8 @@ async def rerun(run_id: str) -> Answer:
 
 async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
     wait_s = parse(WaitQuery, query()).wait_s
-    asked: Any = [request.path, g.body]
+    files = [[each.name, each.media_type, sha256(each.data).hexdigest()] for each in g.files]
+    asked: Any = [request.path, g.body, files]
     key = read_key(request.headers.getlist(HEADER), caller().principal, asked)
     starts: Starts = current_app.extensions["quiesce.starts"]
     run_id, replayed = await starts.once(key, begin)

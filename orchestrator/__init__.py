@@ -63,6 +63,7 @@ from orchestrator.errors import UnknownSchedule as UnknownSchedule
 from orchestrator.errors import WorkerDied as WorkerDied
 from orchestrator.events import Event as Event
 from orchestrator.feed import Subscription as Subscription
+from orchestrator.files import File as File
 from orchestrator.inprocess import MAX_QUEUED as MAX_QUEUED
 from orchestrator.lifecycle import available_actions as available_actions
 from orchestrator.llm import Reply as Reply

@@ -11,6 +11,7 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.data import DataSpace
+from orchestrator.errors import InvalidInput
 from orchestrator.llm import call_model
 from orchestrator.sections import section_in
 from orchestrator.stack import TaskStack, frames_of, task_tree
@@ -193,6 +194,22 @@ class Context(Telling):
             NotAnswered: nobody did, in that time.
         """
         return await self._run.questions.ask(question, schema, within_s)
+
+    async def file(self, name: str) -> bytes:
+        """Return a file of the run's: one that it was started with, or an artifact of its own.
+
+        A checkpoint.
+
+        Raises:
+            InvalidInput: the run has no such file.
+        """
+        await self.checkpoint()
+        # What it told before must be there, as it is told in order.
+        await self._run.journal.stored(self._run.ticket)
+        data = await self._run.store.artifact(self.run_id, name)
+        if data is None:
+            raise InvalidInput([("name", f"the run has no file {name!r}")])
+        return data
 
     # Stopping
 

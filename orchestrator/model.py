@@ -244,8 +244,7 @@ class RunOptions:
         idle_timeout_s: seconds without any event of the tree; None for no limit.
         grace_s: the grace of a graceful stop that names none.
         cleanup_s: the bound of each cleanup step.
-        isolation: where the agent's code runs: in a task of the orchestrator's process, or in a
-            process of its own, which can be killed.
+        isolation: where the agent's code runs: a task here, or a process, which can be killed.
         on_crash: what becomes of the run when its process dies: ``fail`` ends it ``lost``.
         max_attempts: how often in all ``on_crash="restart"`` may start it.
         on_disconnect: what becomes of the run when the last client that watched it is gone.
@@ -255,8 +254,7 @@ class RunOptions:
         priority: among the runs that wait, the higher one is first.
         key: which runs of one owner are about the same thing.
         on_conflict: what becomes of a run that finds another one with its key.
-        no_stop_after_percent: once its progress has reached that, no user may stop the run any
-            more; None for no such limit. Others still may: see ``StopSource``.
+        no_stop_after_percent: once its progress is there, no user may stop it; see ``StopSource``.
         webhook: a URL that is told when the run has ended, by whoever serves it.
         retention_s: seconds for which the tree is kept after its end; None for as long as the
             orchestrator keeps any. Only that of a root counts.
@@ -295,6 +293,7 @@ class RunRecord:
         rerun_of: the run that this one repeats.
         turn: the round in which it is its owner's turn to start; 0 until it is in the queue.
         traceparent: where the starter of the root stands in a trace; empty for nowhere.
+        files: the names of the artifacts that it was started with.
         retagged: the tags, once they are others than those of the start.
     """
 
@@ -321,6 +320,7 @@ class RunRecord:
     turn: int = 0
     traceparent: str = ""
     stop: Receipt | None = None
+    files: tuple[str, ...] = ()
     retagged: tuple[str, ...] | None = None
     version: int = 1
 

@@ -14,6 +14,7 @@ from orchestrator.errors import (
     StartsRefused,
     StoreUnavailable,
 )
+from orchestrator.files import File, names_of, saved
 from orchestrator.model import RunId, RunRecord, RunStatus
 from orchestrator.options import check_name
 from orchestrator.reading import RunReader
@@ -24,12 +25,13 @@ from orchestrator.supervise import refuse_unstored
 from orchestrator.trace import caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.agent import Agent
     from orchestrator.catalog import Catalog
     from orchestrator.model import RunOptions
     from orchestrator.services import Services
+    from orchestrator.store.protocol import Write
 
 
 class Starter(RunReader):
@@ -82,12 +84,15 @@ class Starter(RunReader):
         *,
         options: Mapping[str, Any] | None = None,
         owner: str = "",
+        files: Sequence[File] = (),
     ) -> Run:
         """Start a run without waiting until that is durable; ``stored`` waits.
 
-        The run begins in the step in which this returns. Arguments and errors as for ``start``.
+        The run begins in the step in which this returns. Arguments and errors as for ``start``
+        and ``admit``.
         """
-        return await self._attempt(partial(self.admit, agent, input, options=options, owner=owner))
+        given = partial(self.admit, agent, input, options=options, owner=owner, files=files)
+        return await self._attempt(given)
 
     def admit(
         self,
@@ -96,8 +101,12 @@ class Starter(RunReader):
         *,
         options: Mapping[str, Any] | None = None,
         owner: str = "",
+        files: Sequence[File] = (),
     ) -> Run:
         """Start a run without waiting until that is durable; ``stored`` waits. Not a checkpoint.
+
+        Args:
+            files: become artifacts of the run in one transaction with its start.
 
         Raises:
             UnknownAgent, InvalidInput, StartsRefused, QueueFull, KeyConflict: as for ``start``.
@@ -117,8 +126,9 @@ class Starter(RunReader):
             owner=owner,
             input=given,
             options=_options_of(agent, options or {}),
+            files=names_of(files),
         )
-        return self._begin(Run(self._services, agent, arguments, record))
+        return self._begin(Run(self._services, agent, arguments, record), *saved(run_id, files))
 
     async def rerun(
         self, run_id: str, *, from_step: str | None = None, owner: str | None = None
@@ -150,6 +160,7 @@ class Starter(RunReader):
         if from_step is not None and old.parent_id is not None:
             raise InvalidInput([("from_step", f"{old.id} is a sub-agent; rerun {old.root_id}")])
         kept = [] if from_step is None else await before(self.store, old.id, from_step)
+        files = await self._files_of(old)
         self._check_welcome()
         agent = self.agents.get(old.agent)
         arguments, given = agent.parse(old.input, self.agents)
@@ -164,10 +175,24 @@ class Starter(RunReader):
             input=given,
             options=replace(old.options, tags=old.tags, start_after_s=0.0),
             rerun_of=old.id,
+            files=old.files,
         )
         steps = [SaveStep(new_id, step.path, step.name, step.value) for step in kept]
         run = Run(self._services, agent, arguments, record)
-        return await self._attempt(partial(self._begin, run, *steps))
+        begin = partial(self._begin, run, *steps, *saved(new_id, files))
+        return await self._attempt(begin)
+
+    async def _files_of(self, run: RunRecord) -> list[File]:
+        """Return the files that a run was started with, as they are now."""
+        if not run.files:
+            return []
+        kinds = {each.name: each.media_type for each in await self.artifacts(run.id)}
+        found = {name: await self.artifact(run.id, name) for name in run.files}
+        gone = [name for name, data in found.items() if data is None]
+        if gone:
+            why = f"{run.id} was started with files that were discarded: {', '.join(gone)}"
+            raise InvalidInput([("files", why)])
+        return [File(name, kinds[name], data) for name, data in found.items() if data is not None]
 
     async def stored(self, run: Run) -> Run:
         """Wait until the start of a run that was admitted is durable, and return the run.
@@ -195,8 +220,8 @@ class Starter(RunReader):
         """Start nothing any more; runs that are live go on. May be called twice."""
         self._refusing = why
 
-    def _begin(self, run: Run, *steps: SaveStep) -> Run:
-        self._services.engine.submit(run, *steps)
+    def _begin(self, run: Run, *more: Write) -> Run:
+        self._services.engine.submit(run, *more)
         return run
 
     async def _attempt(self, begin: Callable[[], Run]) -> Run:

@@ -111,12 +111,7 @@ class Telling:
         Args:
             append: add to the end of what is there, at a cost that does not grow with it.
         """
-        if not _ARTIFACT_NAME.fullmatch(check_text("name", name)):
-            raise InvalidInput(
-                [("name", f"{name!r} is not a plain file name of at most 200 characters")]
-            )
-        if not _MEDIA_TYPE.fullmatch(check_text("media_type", media_type)):
-            raise InvalidInput([("media_type", f"{media_type!r} is not like `text/plain`")])
+        check_file(name, media_type)
         await self._turn()
         self._run.tell(
             RunArtifact(name, len(data)),
@@ -144,3 +139,17 @@ class Telling:
     async def _turn(self) -> None:
         await self._run.journal.room()
         await self._run.gate.park()
+
+
+def check_file(name: str, media_type: str) -> None:
+    """Check what a file is called and what it is.
+
+    Raises:
+        InvalidInput: it cannot be the name, or the media type, of an artifact.
+    """
+    if not _ARTIFACT_NAME.fullmatch(check_text("name", name)):
+        raise InvalidInput(
+            [("name", f"{name!r} is not a plain file name of at most 200 characters")]
+        )
+    if not _MEDIA_TYPE.fullmatch(check_text("media_type", media_type)):
+        raise InvalidInput([("media_type", f"{media_type!r} is not like `text/plain`")])

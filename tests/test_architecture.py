@@ -22,7 +22,7 @@ RANKS = {
     4: "telling context",
     5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run"
     " worker engine inprocess",
-    6: "reading starting halting recovery retention schedules runtime",
+    6: "files reading starting halting recovery retention schedules runtime",
     7: "agents testing",
 }
 RANK = {name: rank for rank, names in RANKS.items() for name in names.split()}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # What starts nothing: it goes on after a stop for as long as what it is for does in the worker.
-_SHIELDED = ("durable", "stored", "steps", "data", "data_keys")
+_SHIELDED = ("durable", "stored", "steps", "data", "data_keys", "artifact")
 
 
 class Desk:
@@ -192,6 +192,10 @@ class Desk:
             after=message["after"],
             limit=message["limit"],
         )
+
+    async def _artifact(self, message: Message) -> str | None:
+        found = await self._run.store.artifact(self._run.id, message["name"])
+        return None if found is None else pack_bytes(found)
 
     async def _question(self, message: Message) -> Any:
         questions = self._run.questions

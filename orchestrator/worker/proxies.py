@@ -72,6 +72,10 @@ class RemoteStore:
         found: list[str] = await self._link.ask("data_keys", **asked)
         return found
 
+    async def artifact(self, run_id: str, name: str) -> bytes | None:
+        found = await self._link.ask("artifact", name=name)
+        return None if found is None else unpack_bytes(found)
+
 
 class RemoteQuestions:
     def __init__(self, link: Link) -> None:

@@ -149,6 +149,7 @@ def full_record() -> RunRecord:
         turn=3,
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         stop=receipt,
+        files=("a.txt",),
         retagged=("z",),
         version=9,
     )

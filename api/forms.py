@@ -1,0 +1,51 @@
+"""Starts with files: the body of ``multipart/form-data``."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.formparser import MultiPartParser
+
+from api.calls import decode_json
+from orchestrator import File, InvalidInput
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import FileStorage, MultiDict
+
+# The order included.
+MAX_PARTS = 100
+UNKNOWN_KIND = "application/octet-stream"
+
+
+def read_form(body: bytes, boundary: str) -> tuple[Any, list[File]]:
+    """Return the order of a start, as JSON, and the files that come with it.
+
+    Raises:
+        InvalidInput: it is no such form.
+    """
+    parser = MultiPartParser(max_form_parts=MAX_PARTS, stream_factory=lambda *_, **__: BytesIO())
+    try:
+        fields, files = parser.parse(BytesIO(body), boundary.encode(), len(body))
+    except (ValueError, HTTPException) as error:
+        why = f"is no form of at most {MAX_PARTS} parts: {error}"
+        raise InvalidInput([("body", why)]) from None
+    return _order_in(fields), [_file(each) for name in files for each in files.getlist(name)]
+
+
+def _order_in(fields: MultiDict[str, str]) -> Any:
+    unknown = [(name, "is not known; known is: order") for name in fields if name != "order"]
+    if unknown:
+        raise InvalidInput(unknown)
+    given = fields.getlist("order")
+    if len(given) != 1:
+        raise InvalidInput([("order", "must be given once: the JSON of a start without files")])
+    try:
+        return decode_json(given[0].encode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput([("order", f"is not JSON: {error}")]) from None
+
+
+def _file(part: FileStorage) -> File:
+    return File(part.filename or "", part.content_type or UNKNOWN_KIND, part.read())
