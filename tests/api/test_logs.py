@@ -14,6 +14,7 @@ import httpx
 import pytest
 import structlog
 import trio
+import trio.testing
 
 from api.answered import Answered
 from api.logs import RunLog, configure, log_answer
@@ -328,6 +329,7 @@ async def test_code_that_resists_is_a_warning(
 
     with lines() as found:
         run = await logged.start(stubborn)
+        await trio.testing.wait_all_tasks_blocked()
         await run.stop(mode="kill")
         release.set()
     assert [(line["level"], line["result"]) for line in found if "result" in line] == [

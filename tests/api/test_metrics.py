@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import Metrics, watch_loop
@@ -121,6 +122,7 @@ async def test_an_abandoned_run_is_a_failed_stop_and_stuck_until_it_exits(
             await release.wait()
 
     run = await measured.start(stubborn)
+    await trio.testing.wait_all_tasks_blocked()
     await run.stop(mode="kill")
     assert value(metrics, "stop_failures_total", outcome="abandoned") == 1
     assert value(metrics, "stuck_runs") == 1

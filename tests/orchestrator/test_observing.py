@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from orchestrator import Context, Observer, Orchestrator, agent, open_orchestrator
+from orchestrator import Context, Observer, Orchestrator, RunStatus, agent, open_orchestrator
 from orchestrator.store import AppendEvent, SaveDocument, SaveRun, open_store
 from orchestrator.testing import record
 from tests.crash.test_recovery import _queued, _record
@@ -182,7 +182,7 @@ async def test_runs_that_a_crash_left_over_are_told_of_too(
     tmp_path: Path, agents: list[object], became: dict[str, int]
 ) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
-    left = _record("run_root", status="running", started_at="2026-01-01T00:00:00Z")
+    left = _record("run_root", status=RunStatus.RUNNING, started_at="2026-01-01T00:00:00Z")
     watcher = Watcher()
     with trio.fail_after(20):
         async with open_store(url) as opened:

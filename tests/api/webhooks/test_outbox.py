@@ -14,7 +14,7 @@ from api.metrics import Metrics
 from api.service import open_server
 from api.webhooks import Networks, Outbox, Rules
 from api.webhooks.message import COLLECTION
-from orchestrator import Context, InvalidInput, Orchestrator, agent, open_orchestrator
+from orchestrator import Context, InvalidInput, Orchestrator, RunStatus, agent, open_orchestrator
 from tests.api.processes import invoke, quiesce
 from tests.api.webhooks.receiver import SECRET, Receiver, receiving
 from tests.api.webhooks.test_addresses import LOOPBACK
@@ -307,7 +307,7 @@ async def test_what_a_crash_left_over_is_told_too(receiver: Receiver, tmp_path: 
     from tests.crash.test_recovery import _queued, _record
 
     url = f"sqlite:///{tmp_path}/x.db"
-    left = _record("run_root", status="running", started_at="2026-01-01T00:00:00Z")
+    left = _record("run_root", status=RunStatus.RUNNING, started_at="2026-01-01T00:00:00Z")
     async with open_store(url) as store:
         await store.write([SaveRun(left), _queued("run_root", 1, None)])
     async with sending(outbox_for(receiver), url):
