@@ -327,8 +327,14 @@ async def test_a_step_of_a_run_that_only_asks_leaves_it_paused(
 async def test_a_run_that_was_pausing_at_a_crash_is_paused_when_it_starts_again(
     autojump_clock: MockClock,
 ) -> None:
+    lives: list[str] = []
+
     @agent
     async def worker(ctx: Context) -> None:
+        lives.append(ctx.run_id)
+        if len(lives) == 2:
+            # There is no gate before this.
+            await trio.sleep(10)
         async with ctx.operation("work"):
             await trio.sleep(10)
 
