@@ -86,6 +86,12 @@ CALLS = {
 }
 # Those of the dialects, which are there only if they are asked for.
 CALLS_OF_DIALECTS = {
+    "POST /api/knowledge-items/crawl": Call(Right.START, "start"),
+    "POST /api/documents/upload": Call(Right.START, "start"),
+    "GET /api/crawl-progress/<run_id>": Call(Right.READ),
+    "GET /api/progress/<run_id>": Call(Right.READ),
+    "POST /api/knowledge-items/stop/<run_id>": Call(Right.ACT, "stop"),
+    "GET /api/knowledge-items": Call(Right.READ),  # of runs that one may see
     "POST /api/executions": Call(Right.START, "start"),
     "GET /api/executions/<run_id>": Call(Right.READ),
     "GET /api/executions/<run_id>/view": Call(Right.READ),
