@@ -74,7 +74,7 @@ def css(page: Page, selector: str, name: str) -> str:
     return value
 
 
-def test_the_button_is_red_and_there_only_while_there_is_something_to_stop(
+def test_A5_the_button_is_red_and_there_only_while_there_is_something_to_stop(
     pages: Pages, server: Server
 ) -> None:
     live, over = server.start("waiter"), server.start("failing")
@@ -87,6 +87,25 @@ def test_the_button_is_red_and_there_only_while_there_is_something_to_stop(
     expect(row(page, over)).to_contain_text("ValueError: as asked")
     expect(row(page, over).get_by_role("button", name="Stop")).to_have_count(0)
     expect(row(page, over).get_by_role("button", name="Rerun")).to_be_visible()
+
+
+def test_A5_a_spinner_turns_while_it_is_stopping_and_a_toast_says_so(
+    pages: Pages, server: Server
+) -> None:
+    run = server.start("writer")
+    page = pages.run(run)
+    page.keyboard.press("s")
+    page.keyboard.press("Enter")
+    toast = page.locator(".toast")
+    expect(toast).to_contain_text("Stopping: writer")
+    expect(page.locator(".toast.error")).to_have_count(0)
+    spinner = page.locator("status-chip .icon-stopping")
+    expect(spinner).to_be_visible()
+    assert spinner.evaluate("(icon) => getComputedStyle(icon).animationName") != "none"
+    expect(page.locator("stop-button button.stopping")).to_be_disabled()
+    server.stop(run, mode="now")
+    expect(chip(page)).to_have_text("stopped")
+    expect(spinner).to_have_count(0)
 
 
 def test_two_browsers_and_a_client_see_the_same_stop(pages: Pages, server: Server) -> None:
@@ -207,7 +226,7 @@ def refuse_once(page: Page, path: str, answer: dict[str, Any] | None) -> None:
     ],
     ids=["refused", "no-answer"],
 )
-def test_what_was_shown_too_early_is_taken_back_if_the_request_fails(
+def test_B4_what_was_shown_too_early_is_taken_back_if_the_request_fails(
     pages: Pages, server: Server, answer: dict[str, Any] | None, said: str
 ) -> None:
     run = server.start("waiter")
@@ -231,7 +250,7 @@ def test_what_was_shown_too_early_is_taken_back_if_the_request_fails(
 @pytest.mark.parametrize(
     ("status", "kind"), [(409, "run-ended"), (404, "unknown-run")], ids=["over", "gone"]
 )
-def test_a_page_that_is_behind_catches_up_in_silence(
+def test_A5_a_page_that_is_behind_catches_up_in_silence(
     pages: Pages, server: Server, status: int, kind: str
 ) -> None:
     run = server.start("waiter")
