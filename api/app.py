@@ -37,7 +37,7 @@ from api.metrics import Metrics
 from api.once import Starts
 from api.stream import Streams
 from api.webhooks import calls
-from orchestrator import Knowledge, come_from
+from orchestrator import InvalidInput, Knowledge, come_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -154,4 +154,6 @@ async def _read_body() -> Response | None:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:
             return problems.problem(400, "malformed-json", f"the body is not JSON: {error}")
+        if g.body is None:  # which is not the same as a body that is left out
+            raise InvalidInput([("body", "must be a JSON object, and not null")])
     return None

@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, has_request_context, json, request, websocket
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.answers import receipt_json
 from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, Unidentified
@@ -176,7 +176,11 @@ def install(app: QuartTrio) -> None:
     async def http_error(error: HTTPException) -> Response:
         status = error.code or 500
         kind = http.HTTPStatus(status).phrase.lower().replace(" ", "-")
-        return problem(status, kind, error.description or http.HTTPStatus(status).description)
+        said = error.description or http.HTTPStatus(status).description
+        response = problem(status, kind, said)
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response
 
     async def bug(error: Exception) -> Response:
         failures.note(error)
