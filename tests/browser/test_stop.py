@@ -209,13 +209,19 @@ def refuse_once(page: Page, path: str, answer: dict[str, Any] | None) -> None:
         asked.append(route)
         if len(asked) > 1:
             route.continue_()
-        elif answer is None:
-            route.abort()
         else:
-            kind = "application/problem+json"
-            route.fulfill(status=answer["status"], json=answer, content_type=kind)
+            refuse(route, answer)
 
     page.route(path, handle)
+
+
+def refuse(route: Route, answer: dict[str, Any] | None) -> None:
+    """Let a request fail: with that answer, or without any."""
+    if answer is None:
+        route.abort()
+    else:
+        kind = "application/problem+json"
+        route.fulfill(status=answer["status"], json=answer, content_type=kind)
 
 
 @pytest.mark.parametrize(
@@ -231,16 +237,21 @@ def test_B4_what_was_shown_too_early_is_taken_back_if_the_request_fails(
 ) -> None:
     run = server.start("waiter")
     page = pages.run(run)
-    page.evaluate(NOTE_STATUSES)
-    refuse_once(page, "**/stop", answer)
+    held: list[Route] = []
+    page.route("**/stop", lambda route: held.append(route))
 
     page.keyboard.press("s")
     page.keyboard.press("Enter")
+    # A refusal that comes before the next frame is drawn would leave nothing to take back.
+    expect(chip(page)).to_have_text("stopping…")
+    while not held:
+        page.wait_for_timeout(20)
+    refuse(held[0], answer)
+    page.unroute("**/stop")
     toast = page.locator(".toast.error")
     expect(toast).to_contain_text(f"could not be stopped: {said}")
     expect(chip(page)).to_have_text("running")
     expect(page.locator("run-head").get_by_role("button", name=STOP)).to_be_enabled()
-    assert "stopping" in page.evaluate("window.noted")
     assert server.get(run)["status"] == "running"
 
     toast.get_by_role("button", name="Try again").click()
