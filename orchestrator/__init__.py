@@ -17,7 +17,7 @@ How the package is laid out, from the leaves up; imports point only downwards in
   runs; and the engine of a single process;
 - ``starting halting recovery schedules runtime``: how runs come to be, also after a crash, and
   again and again; how all of them are stopped; and the orchestrator;
-- ``agents``: the built-in agents.
+- ``agents adapters``: the built-in agents, and those of other frameworks.
 
 ``stack`` reads where tasks stand.
 """
