@@ -49,6 +49,8 @@ _CALLS = (
 )
 
 MAX_BODY = 8 * 2**20
+# The blueprint whose bodies are no JSON. It is there with a dialect only, and not imported here.
+NO_JSON = "socketio"
 
 
 def create_app(
@@ -141,7 +143,7 @@ async def _read_body() -> Response | None:
     g.body, g.files = None, []
     if request.endpoint == starts.WITH_FILES and request.mimetype == "multipart/form-data":
         g.body, g.files = read_form(raw, request.mimetype_params.get("boundary", ""))
-    elif raw and request.method in ("POST", "PUT", "PATCH"):
+    elif raw and request.method in ("POST", "PUT", "PATCH") and request.blueprint != NO_JSON:
         try:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:

@@ -49,7 +49,9 @@ async def test_without_a_dialect_there_are_none_of_its_calls(orchestrator: Orche
 
 
 async def test_a_dialect_that_is_none_is_refused(orchestrator: Orchestrator) -> None:
-    with pytest.raises(InvalidInput, match="'esperanto' is none of: beacon, gofannon, ignition"):
+    with pytest.raises(
+        InvalidInput, match="'esperanto' is none of: archon, beacon, gofannon, ignition"
+    ):
         create_app(orchestrator, dialects=["beacon", "esperanto"])
 
 
