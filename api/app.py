@@ -53,6 +53,8 @@ _CALLS = (
 MAX_BODY = 8 * 2**20
 # The endpoints that take files, and how the body is made of the fields that come with them.
 FORMS = {starts.WITH_FILES: order_in, archon.WITH_FILES: values_in}
+# The blueprint whose bodies are no JSON. It is there with a dialect only, and not imported here.
+NO_JSON = "socketio"
 
 
 def create_app(
@@ -149,7 +151,7 @@ async def _read_body() -> Response | None:
     if request.endpoint in FORMS and request.mimetype == "multipart/form-data":
         fields, g.files = read_form(raw, request.mimetype_params.get("boundary", ""))
         g.body = FORMS[request.endpoint](fields)
-    elif raw and request.method in ("POST", "PUT", "PATCH"):
+    elif raw and request.method in ("POST", "PUT", "PATCH") and request.blueprint != NO_JSON:
         try:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:

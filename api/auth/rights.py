@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Right(Enum):
     """What a call needs."""
 
-    OPEN = "nothing: probes, and what is needed to log in"
+    OPEN = "nothing: probes, and what is needed to say who one is"
     READ = "to be known; of runs, only those that one may see"
     START = "to be an operator"
     ACT = "to be an operator whose own run it is, or an admin"
@@ -92,6 +92,10 @@ CALLS_OF_DIALECTS = {
     "GET /api/progress/<run_id>": Call(Right.READ),
     "POST /api/knowledge-items/stop/<run_id>": Call(Right.ACT, "stop"),
     "GET /api/knowledge-items": Call(Right.READ),  # of runs that one may see
+    # Who it is, is looked at when a client connects; and each of its events for itself.
+    "GET /socket.io/": Call(Right.OPEN),
+    "POST /socket.io/": Call(Right.OPEN),
+    "WS /socket.io/": Call(Right.OPEN),
     "POST /api/executions": Call(Right.START, "start"),
     "GET /api/executions/<run_id>": Call(Right.READ),
     "GET /api/executions/<run_id>/view": Call(Right.READ),

@@ -15,7 +15,7 @@ from api.acts import Stop
 from api.auth.guard import caller
 from api.auth.noting import kind_of
 from api.calls import json_response, query, tagged, the_orchestrator
-from api.dialects.archon_words import progress_of
+from api.dialects.archon_words import lines_of, progress_of
 from api.dialects.words import record_of
 from api.problems import about, from_error
 from api.schema import Order, StartOrder, StopOrder, parse
@@ -118,7 +118,9 @@ async def progress(run_id: str) -> Response:
     """Say how far a crawl or an upload is; ``If-None-Match`` saves the body."""
     await record_of(run_id, CRAWL, INGEST)
     record = await the_orchestrator().get(run_id)
-    return await tagged(json_response(progress_of(record, await _said(record))))
+    lines = lines_of(record, await _said(record))
+    log = {"log": lines[-1] if lines else "", "logs": lines}
+    return await tagged(json_response(progress_of(record) | log))
 
 
 @blueprint.post("/api/knowledge-items/stop/<run_id>")

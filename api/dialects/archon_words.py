@@ -32,24 +32,26 @@ _AT_WORK = {"crawl": "crawling", "ingest": "processing"}
 
 def status_of(record: RunRecord) -> str:
     """Return Archon's word for how a run stands."""
-    return _STATUSES.get(record.status) or _AT_WORK[record.agent]
+    return _STATUSES.get(record.status) or _AT_WORK.get(record.agent, "in_progress")
 
 
-def progress_of(record: RunRecord, said: Sequence[str]) -> dict[str, Any]:
-    """Return what is shown of a run's progress. A stop leaves the percentage as it is.
-
-    Args:
-        said: the latest lines that the run has told of itself.
-    """
-    last = _last_line(record)
-    logs = [line for line in said if line] + ([last] if last else [])
+def progress_of(record: RunRecord) -> dict[str, Any]:
+    """Return how far a run is. A stop leaves the percentage as it is."""
     return {
         "progressId": record.id,
         "status": status_of(record),
         "progress": round(record.progress.percent),
-        "log": logs[-1] if logs else "",
-        "logs": logs,
+        "log": _last_line(record) or record.progress.message,
     }
+
+
+def lines_of(record: RunRecord, said: Sequence[str]) -> list[str]:
+    """Return the latest lines of a run's log, the last of how it ends or has ended.
+
+    Args:
+        said: the latest that the run has told of itself; some may be empty.
+    """
+    return [line for line in (*said, _last_line(record)) if line]
 
 
 def _last_line(record: RunRecord) -> str:
