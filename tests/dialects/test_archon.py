@@ -340,6 +340,11 @@ def test_A2_an_upload_that_does_not_fit_is_refused(
     assert (error["field"], error["message"][: len(message)]) == (field, message)
 
 
+def test_A2_an_upload_that_is_too_large_is_refused(http: httpx.Client) -> None:
+    answer = http.post("/api/documents/upload", files={"file": ("a.txt", b"x" * (8 * 2**20 + 1))})
+    assert (answer.status_code, answer.json()["status"]) == (413, 413)
+
+
 def test_A2_a_document_that_cannot_be_read_says_why(http: httpx.Client) -> None:
     for name, data, why in (
         ("../../etc/passwd", b"", "is empty"),
