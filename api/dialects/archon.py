@@ -15,7 +15,7 @@ from api.acts import Stop
 from api.auth.guard import caller
 from api.auth.noting import kind_of
 from api.calls import json_response, query, tagged, the_orchestrator
-from api.dialects.archon_words import progress_of
+from api.dialects.archon_progress import CANCELLED, progress_of
 from api.dialects.words import record_of
 from api.problems import about, from_error
 from api.schema import Order, StartOrder, StopOrder, parse
@@ -36,8 +36,7 @@ blueprint = Blueprint("archon", __name__)
 
 CRAWL = "crawl"
 INGEST = "ingest"
-# The endpoint that takes a file, and the one whose errors are Archon's.
-WITH_FILES = "archon.upload"
+# The endpoint whose errors are Archon's.
 STOP = "archon.stop"
 # As long as Archon waited; but a task that is alive then goes on being one.
 WAIT_S = 2.0
@@ -118,24 +117,30 @@ async def progress(run_id: str) -> Response:
     """Say how far a crawl or an upload is; ``If-None-Match`` saves the body."""
     await record_of(run_id, CRAWL, INGEST)
     record = await the_orchestrator().get(run_id)
-    return await tagged(json_response(progress_of(record, await _said(record))))
+    shown, logs = progress_of(record), await _said(record)
+    # Of how it ends the run itself says nothing.
+    if shown["log"] and shown["log"] not in logs:
+        logs.append(shown["log"])
+    return await tagged(json_response(shown | {"logs": logs}))
 
 
 @blueprint.post("/api/knowledge-items/stop/<run_id>")
 async def stop(run_id: str) -> dict[str, Any]:
     """Stop a crawl or an upload at once; what it has stored is kept."""
     before = await record_of(run_id, CRAWL, INGEST)
-    wanted = {"mode": "now", "reason": "Crawl cancelled by user", "wait_s": WAIT_S}
+    wanted = {"mode": "now", "reason": CANCELLED, "wait_s": WAIT_S}
     answer, _ = await Stop(run_id, parse(StopOrder, wanted)).answer()
     if before.status.is_terminal:
         raise RunEnded(before.id, before.status)
-    message = _MESSAGES.get(RunStatus(answer["run"]["status"]), "Crawl task had ended by itself")
+    message = _MESSAGES[RunStatus(answer["run"]["status"])]
     return {"success": True, "message": message, "progressId": run_id}
 
 
 _MESSAGES = {
     RunStatus.STOPPED: "Crawl task stopped successfully",
     RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
+    RunStatus.TIMED_OUT: "Crawl task was stopped since its time was up",
+    RunStatus.SUCCEEDED: "Crawl task had ended by itself",
     RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
     RunStatus.LOST: "Crawl task was lost, and may not have ended",
 }
@@ -207,7 +212,11 @@ async def _said(record: RunRecord) -> list[str]:
     after = max(0, last - LOG_LINES)
     told = await orchestrator.events(record.id, after=after, follow=False)
     kinds = ("run.log", "run.progress")
-    return [event.data["message"] async for event in told if event.type in kinds]
+    return [
+        event.data["message"]
+        async for event in told
+        if event.type in kinds and event.data["message"]
+    ]
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""How a crawl or an upload stands, in Archon's words."""
+"""How Archon calls what a run is doing: over HTTP and over Socket.IO alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import RunStatus, StopSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from orchestrator import RunRecord
 
@@ -32,38 +32,25 @@ _AT_WORK = {"crawl": "crawling", "ingest": "processing"}
 
 def status_of(record: RunRecord) -> str:
     """Return Archon's word for how a run stands."""
-    return _STATUSES.get(record.status) or _AT_WORK[record.agent]
+    return _STATUSES.get(record.status) or _AT_WORK.get(record.agent, "in_progress")
 
 
-def progress_of(record: RunRecord, said: Sequence[str]) -> dict[str, Any]:
-    """Return what is shown of a run's progress. A stop leaves the percentage as it is.
-
-    Args:
-        said: the latest lines that the run has told of itself.
-    """
-    last = _last_line(record)
-    logs = [line for line in said if line] + ([last] if last else [])
+def progress_of(record: RunRecord) -> dict[str, Any]:
+    """Return how far a run is. A stop leaves the percentage as it was."""
     return {
         "progressId": record.id,
         "status": status_of(record),
         "progress": round(record.progress.percent),
-        "log": logs[-1] if logs else "",
-        "logs": logs,
+        "log": _last_line(record),
     }
 
 
 def _last_line(record: RunRecord) -> str:
-    """Return what is to be said of how a run ends or has ended; empty if nothing is."""
     if record.status is RunStatus.STOPPING:
         return STOPPING
     if record.status is RunStatus.STOPPED and record.stop is not None:
-        stop = record.stop
-        by_somebody = stop.source in (StopSource.USER, StopSource.ADMIN)
-        return (
-            CANCELLED if by_somebody else f"Crawl cancelled ({stop.source}) {stop.reason}".strip()
-        )
+        by_somebody = record.stop.source in (StopSource.USER, StopSource.ADMIN)
+        return CANCELLED if by_somebody else f"Crawl cancelled ({record.stop.source})"
     if record.error is not None:
         return record.error.message
-    if record.status in (RunStatus.TIMED_OUT, RunStatus.ABANDONED, RunStatus.LOST):
-        return f"Crawl ended: {record.status}"
-    return ""
+    return record.progress.message
