@@ -17,6 +17,7 @@ from api import (
     files,
     halts,
     metrics,
+    openapi,
     problems,
     runs,
     schedules,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 _CALLS = (
     *(starts, runs, bulk, feeds, controls, files, halts, schedules),
-    *(login, audit, socket, dashboard, calls),
+    *(login, audit, socket, dashboard, calls, openapi),
 )
 
 MAX_BODY = 8 * 2**20
@@ -102,11 +103,13 @@ def create_app(
 
 
 async def _healthz() -> dict[str, Any]:
+    """Say that the process lives."""
     return {"status": "ok"}
 
 
 def _readyz_of(orchestrator: Orchestrator) -> Any:
     async def readyz() -> tuple[dict[str, Any], int]:
+        """Say whether requests should come here, and if not, why."""
         reasons = [str(why) for why in (orchestrator.refusing, orchestrator.store_error) if why]
         body = {
             "status": "unready" if reasons else "ready",

@@ -85,6 +85,7 @@ from orchestrator.model import StopOutcome as StopOutcome
 from orchestrator.model import StopSource as StopSource
 from orchestrator.model import Usage as Usage
 from orchestrator.observing import Observer as Observer
+from orchestrator.options import options_schema as options_schema
 from orchestrator.ports import Child as Child
 from orchestrator.run import Run as Run
 from orchestrator.runtime import Orchestrator as Orchestrator

@@ -34,6 +34,9 @@ class Call(NamedTuple):
 CALLS = {
     "GET /healthz": Call(Right.OPEN),
     "GET /readyz": Call(Right.OPEN),
+    # They say what there is, and nothing of what is done with it.
+    "GET /openapi.json": Call(Right.OPEN),
+    "GET /docs": Call(Right.OPEN),
     "GET /session": Call(Right.READ),
     "POST /session": Call(Right.OPEN),
     "POST /session/challenge": Call(Right.OPEN),

@@ -111,7 +111,7 @@ async def upload() -> dict[str, Any]:
     return await _start(INGEST, given, order.tags, "Document upload started", file)
 
 
-@blueprint.get("/api/crawl-progress/<run_id>")
+@blueprint.get("/api/crawl-progress/<run_id>", endpoint="crawl_progress")
 @blueprint.get("/api/progress/<run_id>")
 async def progress(run_id: str) -> Response:
     """Say how far a crawl or an upload is; ``If-None-Match`` saves the body."""
