@@ -29,7 +29,6 @@ from api.auth.audit import Trail
 from api.auth.headers import harden
 from api.auth.noting import note_the_rest
 from api.calls import decode_json
-from api.dialects import archon
 from api.dialects import install as install_dialects
 from api.forms import order_in, read_form, values_in
 from api.logs import log_answer
@@ -52,7 +51,7 @@ _CALLS = (
 
 MAX_BODY = 8 * 2**20
 # The endpoints that take files, and how the body is made of the fields that come with them.
-FORMS = {starts.WITH_FILES: order_in, archon.WITH_FILES: values_in}
+FORMS = {starts.WITH_FILES: order_in, "archon.upload": values_in}
 # The blueprint whose bodies are no JSON. It is there with a dialect only, and not imported here.
 NO_JSON = "socketio"
 

@@ -15,7 +15,7 @@ from api.acts import Stop
 from api.auth.guard import caller
 from api.auth.noting import kind_of
 from api.calls import json_response, query, tagged, the_orchestrator
-from api.dialects.archon_words import lines_of, progress_of
+from api.dialects.archon_progress import SAID, STOP, progress_of
 from api.dialects.words import record_of
 from api.problems import about, from_error
 from api.schema import Order, StartOrder, StopOrder, parse
@@ -36,11 +36,8 @@ blueprint = Blueprint("archon", __name__)
 
 CRAWL = "crawl"
 INGEST = "ingest"
-# The endpoint that takes a file, and the one whose errors are Archon's.
-WITH_FILES = "archon.upload"
-STOP = "archon.stop"
-# As long as Archon waited; but a task that is alive then goes on being one.
-WAIT_S = 2.0
+# The endpoint whose errors are Archon's.
+STOPS = "archon.stop"
 NO_TASK = "No active task for given progress_id"
 # Lines of the log that are shown.
 LOG_LINES = 100
@@ -118,29 +115,22 @@ async def progress(run_id: str) -> Response:
     """Say how far a crawl or an upload is; ``If-None-Match`` saves the body."""
     await record_of(run_id, CRAWL, INGEST)
     record = await the_orchestrator().get(run_id)
-    lines = lines_of(record, await _said(record))
-    log = {"log": lines[-1] if lines else "", "logs": lines}
-    return await tagged(json_response(progress_of(record) | log))
+    shown, logs = progress_of(record), await _said(record)
+    # Of how it ends the run itself says nothing.
+    if shown["log"] and shown["log"] not in logs:
+        logs.append(shown["log"])
+    return await tagged(json_response(shown | {"logs": logs}))
 
 
 @blueprint.post("/api/knowledge-items/stop/<run_id>")
 async def stop(run_id: str) -> dict[str, Any]:
     """Stop a crawl or an upload at once; what it has stored is kept."""
     before = await record_of(run_id, CRAWL, INGEST)
-    wanted = {"mode": "now", "reason": "Crawl cancelled by user", "wait_s": WAIT_S}
-    answer, _ = await Stop(run_id, parse(StopOrder, wanted)).answer()
+    answer, _ = await Stop(run_id, parse(StopOrder, STOP)).answer()
     if before.status.is_terminal:
         raise RunEnded(before.id, before.status)
-    message = _MESSAGES.get(RunStatus(answer["run"]["status"]), "Crawl task had ended by itself")
+    message = SAID[RunStatus(answer["run"]["status"])]
     return {"success": True, "message": message, "progressId": run_id}
-
-
-_MESSAGES = {
-    RunStatus.STOPPED: "Crawl task stopped successfully",
-    RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
-    RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
-    RunStatus.LOST: "Crawl task was lost, and may not have ended",
-}
 
 
 @blueprint.get("/api/knowledge-items")
@@ -174,7 +164,7 @@ async def items() -> dict[str, Any]:
 async def refused(error: OrchestratorError) -> Response:
     """Answer errors of a stop as Archon does, and all others as everywhere."""
     as_everywhere = from_error(error, **about((request.view_args or {}).get("run_id", "")))
-    if request.endpoint != STOP:
+    if request.endpoint != STOPS:
         return as_everywhere
     match error:
         case UnknownRun() | RunEnded():
@@ -209,7 +199,11 @@ async def _said(record: RunRecord) -> list[str]:
     after = max(0, last - LOG_LINES)
     told = await orchestrator.events(record.id, after=after, follow=False)
     kinds = ("run.log", "run.progress")
-    return [event.data["message"] async for event in told if event.type in kinds]
+    return [
+        event.data["message"]
+        async for event in told
+        if event.type in kinds and event.data["message"]
+    ]
 
 
 def _plain(name: str) -> str:

@@ -19,7 +19,7 @@ from api.acts import Checked, Stop
 from api.auth.guard import check_run
 from api.auth.rights import Right
 from api.calls import the_orchestrator
-from api.dialects.archon_words import CANCELLED, STOPPING, progress_of, status_of
+from api.dialects.archon_progress import SAID, STOP, STOPPING, progress_of, status_of
 from api.schema import Order, StopOrder, parse
 from api.stream import OneRun
 from orchestrator import InvalidInput, RunStatus, UnknownRun
@@ -33,18 +33,6 @@ if TYPE_CHECKING:
 
 # What one client may be in at a time.
 MAX_ROOMS = 100
-# What Archon waited for the end; what is alive then goes on being stopped.
-WAIT_S = 2.0
-STOP = {"mode": "now", "reason": CANCELLED, "wait_s": WAIT_S}
-# What is said of a stop by what it came to.
-SAID = {
-    RunStatus.STOPPED: "Crawl task stopped successfully",
-    RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
-    RunStatus.TIMED_OUT: "Crawl task was stopped since its time was up",
-    RunStatus.SUCCEEDED: "Crawl task had ended by itself",
-    RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
-    RunStatus.LOST: "Crawl task was lost, and may not have ended",
-}
 
 News = list[tuple[str, dict[str, Any]]]
 

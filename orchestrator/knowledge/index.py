@@ -6,6 +6,7 @@ import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -47,10 +48,14 @@ CREATE TRIGGER passage_removed AFTER DELETE ON passages BEGIN
     INSERT INTO words(words, rowid, title, text) VALUES ('delete', old.id, old.title, old.text);
 END;
 """
+# Many rows in one statement: whenever one runs, its thread gives the interpreter to the event loop,
+# which may be slow to give it back.
 _ADD = """
 INSERT INTO passages(run_id, source, title, page, "start", "end", text)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+SELECT ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+FROM json_each(?)
 """
+_ROWS = 500
 _COLUMNS = 'p.run_id, p.source, p.title, p.page, p."start", p."end"'
 # A title counts for more than the text below it.
 _FIND = f"""
@@ -111,7 +116,9 @@ class Index:
             if len(data) < size:
                 self._remove(run_id)
                 size = 0
-            self._db.executemany(_ADD, _rows(run_id, data[size:]))
+            rows = _rows(data[size:])
+            while some := list(islice(rows, _ROWS)):
+                self._db.execute(_ADD, (run_id, json.dumps(some)))
             row = (run_id, root_id, owner, len(data))
             self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", row)
 
@@ -169,7 +176,7 @@ class Index:
             yield
 
 
-def _rows(run_id: str, lines: bytes) -> Iterator[tuple[Any, ...]]:
+def _rows(lines: bytes) -> Iterator[tuple[Any, ...]]:
     """Yield the passages that some lines of an artifact hold.
 
     A line is a chunk of a document, or a whole page of a website.
@@ -181,4 +188,4 @@ def _rows(run_id: str, lines: bytes) -> Iterator[tuple[Any, ...]]:
         at, text = said.get("start", 0), said["text"]
         for start, end in chunks_of(text):
             place = (at + start, at + end)
-            yield run_id, source, title, said.get("page"), *place, text[start:end]
+            yield source, title, said.get("page"), *place, text[start:end]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator import Passage, Run
     from tests.orchestrator.agents.site import Site
+    from tests.postgres import Server
 
 BOUND_S = 30
 
@@ -160,8 +161,16 @@ async def test_what_goes_with_a_run_is_found_no_more() -> None:
         assert await knowledge.search() == []
 
 
-async def test_a_new_process_finds_what_the_store_has(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/runs.db"
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that outlasts whoever has it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/runs.db"
+    server: Server = request.getfixturevalue("postgres_server")
+    return server.make_database("knowledge")
+
+
+async def test_a_new_process_finds_what_the_store_has(url: str) -> None:
     async with opened(url) as (orchestrator, knowledge):
         await keep(orchestrator, first="word")
         await keep(orchestrator, second="word")

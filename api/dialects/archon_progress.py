@@ -1,4 +1,4 @@
-"""How a crawl or an upload stands, in Archon's words."""
+"""How Archon calls what a run is doing: over HTTP and over Socket.IO alike."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import RunStatus, StopSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from orchestrator import RunRecord
 
 STOPPING = "Stopping crawl operation..."
 CANCELLED = "Crawl cancelled by user"
+# What Archon waited for the end; what is alive then goes on being stopped.
+WAIT_S = 2.0
+STOP = {"mode": "now", "reason": CANCELLED, "wait_s": WAIT_S}
+# What is said of a stop by what it came to.
+SAID = {
+    RunStatus.STOPPED: "Crawl task stopped successfully",
+    RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
+    RunStatus.TIMED_OUT: "Crawl task was stopped since its time was up",
+    RunStatus.SUCCEEDED: "Crawl task had ended by itself",
+    RunStatus.FAILED: "Crawl task had failed",
+    RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
+    RunStatus.LOST: "Crawl task was lost, and may not have ended",
+}
 
 _STATUSES: Mapping[RunStatus, str] = {
     RunStatus.QUEUED: "starting",
@@ -36,36 +49,21 @@ def status_of(record: RunRecord) -> str:
 
 
 def progress_of(record: RunRecord) -> dict[str, Any]:
-    """Return how far a run is. A stop leaves the percentage as it is."""
+    """Return how far a run is. A stop leaves the percentage as it was."""
     return {
         "progressId": record.id,
         "status": status_of(record),
         "progress": round(record.progress.percent),
-        "log": _last_line(record) or record.progress.message,
+        "log": _last_line(record),
     }
 
 
-def lines_of(record: RunRecord, said: Sequence[str]) -> list[str]:
-    """Return the latest lines of a run's log, the last of how it ends or has ended.
-
-    Args:
-        said: the latest that the run has told of itself; some may be empty.
-    """
-    return [line for line in (*said, _last_line(record)) if line]
-
-
 def _last_line(record: RunRecord) -> str:
-    """Return what is to be said of how a run ends or has ended; empty if nothing is."""
     if record.status is RunStatus.STOPPING:
         return STOPPING
     if record.status is RunStatus.STOPPED and record.stop is not None:
-        stop = record.stop
-        by_somebody = stop.source in (StopSource.USER, StopSource.ADMIN)
-        return (
-            CANCELLED if by_somebody else f"Crawl cancelled ({stop.source}) {stop.reason}".strip()
-        )
+        by_somebody = record.stop.source in (StopSource.USER, StopSource.ADMIN)
+        return CANCELLED if by_somebody else f"Crawl cancelled ({record.stop.source})"
     if record.error is not None:
         return record.error.message
-    if record.status in (RunStatus.TIMED_OUT, RunStatus.ABANDONED, RunStatus.LOST):
-        return f"Crawl ended: {record.status}"
-    return ""
+    return record.progress.message
