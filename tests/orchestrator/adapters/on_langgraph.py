@@ -22,7 +22,10 @@ async def ask(ctx: AsyncioContext, url: str, limits_s: list[float | None] = [Non
     ).bind_tools([found])
 
     async def think(state: MessagesState) -> dict[str, object]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
+        message = await model.ainvoke(state["messages"])
+        if "look" in message.text:
+            print("thought on", flush=True)
+        return {"messages": [message]}
 
     graph = StateGraph(MessagesState)
     graph.add_node("think", think)
