@@ -78,6 +78,14 @@ async def test_what_tools_bring(orchestrator: Orchestrator, tmp_path: Path) -> N
         assert is_gone(tmp_path)
 
 
+async def test_its_process_is_gone_when_the_body_is_left(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator.start(using.closing, {"folder": str(tmp_path)})
+        assert (await run.wait()).result is True
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("agent", "options"), EVERYWHERE, ids=NAMES)
 async def test_a_graceful_stop_lets_a_call_finish(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import trio
 
 from orchestrator import AsyncioContext, Context, SyncContext, agent
 
@@ -13,6 +16,11 @@ TOOLBOX = str(Path(__file__).with_name("toolbox.py"))
 
 def command(folder: str, *words: str) -> tuple[str, ...]:
     return (sys.executable, "-I", TOOLBOX, folder, *words)
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process; not a checkpoint."""
+    return os.path.exists(f"/proc/{pid}")
 
 
 @agent
@@ -65,6 +73,15 @@ async def looking(ctx: Context, folder: str) -> dict[str, Any]:
         "added": [added, added.value, added.content],
         "errors": errors,
     }
+
+
+@agent
+async def closing(ctx: Context, folder: str) -> bool:
+    """Return whether the server's process is gone as soon as the body is left."""
+    async with ctx.mcp(*command(folder)):
+        pid = await trio.Path(folder, "pid").read_text()
+        assert exists(int(pid))
+    return not exists(int(pid))
 
 
 @agent
