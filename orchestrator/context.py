@@ -160,12 +160,7 @@ class Context(Telling):
         )
 
     def mcp(self, server: str, *arguments: str, **options: Any) -> ToolServer:
-        """Return a server of the Model Context Protocol, for ``async with``; see ``ToolServer``.
-
-        Args:
-            server: a command, with its arguments; or the URL of a server.
-            options: ``env`` and ``cwd`` of a command, ``headers`` for a URL.
-        """
+        """Return a server of the Model Context Protocol, for ``async with``; see ``ToolServer``."""
         return ToolServer(self._run, server, arguments, **options)
 
     @property
@@ -206,6 +201,11 @@ class Context(Telling):
             NotAnswered: nobody did, in that time.
         """
         return await self._run.questions.ask(question, schema, within_s)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that the run was started with."""
+        return self._run.record.files
 
     async def file(self, name: str) -> bytes:
         """Return a file of the run's: one that it was started with, or an artifact of its own.

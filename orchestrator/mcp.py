@@ -78,6 +78,17 @@ class ToolServer:
         cwd: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Check what is given. Nothing happens yet.
+
+        Args:
+            server: a command, which takes the arguments; or the URL of a server.
+            env: variables that the command gets beside ``HOME``, ``PATH`` and the like.
+            cwd: the command's working directory; that of this process if None.
+            headers: sent to the URL with each request.
+
+        Raises:
+            InvalidInput: something does not fit.
+        """
         self._run = run
         self._server = check_text("server", server)
         self._arguments = [check_text("arguments", each) for each in arguments]

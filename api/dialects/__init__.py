@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.dialects import beacon, ignition
+from api.dialects import archon, beacon, ignition
 from orchestrator import InvalidInput
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Gofannon's one call, `POST /runs/{id}/stop`, is our own.
 DIALECTS: dict[str, Blueprint | None] = {
+    "archon": archon.blueprint,
     "beacon": beacon.blueprint,
     "gofannon": None,
     "ignition": ignition.blueprint,
