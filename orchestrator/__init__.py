@@ -9,7 +9,7 @@ How the package is laid out, from the leaves up; imports point only downwards in
   slots and the queue for them, and where it all is stored;
 - ``apart options agent catalog sections operations``: what starters choose, and what an agent is;
   the stretches of code that a stop treats with care, and the gate before each of them;
-- ``http llm data steps questions``: what agents do through that gate;
+- ``http llm mcp data steps questions``: what agents do through that gate;
 - ``telling context``: what an agent is given;
 - ``stopping supervise ladder pausing handle run``: one run: the account of its stop, its
   execution, the ladder that stops it, the brake that pauses it, and the living whole;
@@ -71,6 +71,10 @@ from orchestrator.knowledge import Passage as Passage
 from orchestrator.lifecycle import available_actions as available_actions
 from orchestrator.llm import Reply as Reply
 from orchestrator.llm import ToolCall as ToolCall
+from orchestrator.mcp import ToolFailed as ToolFailed
+from orchestrator.mcp import ToolResult as ToolResult
+from orchestrator.mcp import ToolServer as ToolServer
+from orchestrator.mcp import ToolServerUnavailable as ToolServerUnavailable
 from orchestrator.model import Halt as Halt
 from orchestrator.model import Progress as Progress
 from orchestrator.model import Question as Question

@@ -13,6 +13,7 @@ from orchestrator.cleanup import bounded
 from orchestrator.data import DataSpace
 from orchestrator.errors import InvalidInput
 from orchestrator.llm import call_model
+from orchestrator.mcp import ToolServer
 from orchestrator.sections import section_in
 from orchestrator.stack import TaskStack, frames_of, task_tree
 from orchestrator.telling import Telling
@@ -85,10 +86,7 @@ class Context(Telling):
 
         Entering is a checkpoint and is refused once a stop is asked for. In flight a graceful
         stop lets it finish, up to the grace; leaving it then raises ``Cancelled``. So keep what
-        the operation brought within its body.
-
-        Args:
-            effect: what it does to the other side when this is cut, in words.
+        the operation brought within its body. ``effect`` says what a cut does to the other side.
 
         Raises:
             OperationsAreLeaves: it was entered inside another operation.
@@ -160,6 +158,10 @@ class Context(Telling):
             api_key=api_key,
             parameters=parameters,
         )
+
+    def mcp(self, server: str, *arguments: str, **options: Any) -> ToolServer:
+        """Return a server of the Model Context Protocol, for ``async with``; see ``ToolServer``."""
+        return ToolServer(self._run, server, arguments, **options)
 
     @property
     def data(self) -> DataSpace:

@@ -17,8 +17,8 @@ RANKS = {
     0: "clock errors model events",
     1: "lifecycle trace",
     2: "cleanup timers observing store journal feed broadcast registry admission",
-    3: "apart options agent catalog references allowance sections operations shapes http llm data"
-    " steps questions ports partials stack",
+    3: "apart options agent catalog references allowance sections operations shapes http llm mcp"
+    " data steps questions ports partials stack",
     4: "telling context",
     5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run"
     " worker engine inprocess",

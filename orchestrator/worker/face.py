@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.agent import Agent
     from orchestrator.context import Context
     from orchestrator.data import DataSpace
+    from orchestrator.mcp import ToolServer
     from orchestrator.model import Json, RunId
     from orchestrator.ports import Child
 
@@ -127,6 +128,11 @@ class Face:
     def llm(self, messages: str | Sequence[Mapping[str, Any]], **named: Any) -> Any:
         """See ``Context.llm``."""
         return self._way.cross(self._context.llm, messages, **named)
+
+    def mcp(self, server: str, *arguments: str, **options: Any) -> ToolServerFace:
+        """See ``Context.mcp``; for ``with``, or ``async with``."""
+        found = self._way.at_once(partial(self._context.mcp, server, *arguments, **options))
+        return ToolServerFace(found, self._way)
 
     # What lasts, and what is asked
 
@@ -288,3 +294,33 @@ class ChildFace:
     def stop(self, *, grace_s: float | None = None, reason: str = "") -> Any:
         """See ``Child.stop``."""
         return self._way.cross(self._child.stop, grace_s=grace_s, reason=reason)
+
+
+class ToolServerFace:
+    """A server of the Model Context Protocol, for code outside of Trio; see ``ToolServer``."""
+
+    def __init__(self, server: ToolServer, way: Way) -> None:
+        self._server = server
+        self._way = way
+
+    def __enter__(self) -> ToolServerFace:
+        self._way.cross(self._server.open)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._way.cross(self._server.close)
+
+    async def __aenter__(self) -> ToolServerFace:
+        await self._way.cross(self._server.open)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._way.cross(self._server.close)
+
+    def tools(self) -> Any:
+        """See ``ToolServer.tools``."""
+        return self._way.cross(self._server.tools)
+
+    def call(self, tool: str, /, **arguments: Any) -> Any:
+        """See ``ToolServer.call``."""
+        return self._way.cross(self._server.call, tool, **arguments)

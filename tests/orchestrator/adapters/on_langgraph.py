@@ -10,19 +10,22 @@ from pydantic import SecretStr
 
 from orchestrator import AsyncioContext, agent
 from orchestrator.adapters.langgraph import run_graph
-from tests.orchestrator.adapters.tools import look_up, within
+from tests.orchestrator.adapters.tools import attempts, look_up
 
 
 @agent(runtime="asyncio")
-async def ask(ctx: AsyncioContext, url: str, limits_s: list[float | None] = [None]) -> str:  # noqa: B006  # never changed
-    """Ask once for each limit, and return the last answer."""
+async def ask(ctx: AsyncioContext, url: str, give_up: list[str] = []) -> str:  # noqa: B006  # never changed
+    """Ask, after giving up as often as there are files to wait for; return the answer."""
     found = tool(look_up)
     model = ChatOpenAI(
         model="small", base_url=url, api_key=SecretStr("none"), max_retries=0, stream_usage=True
     ).bind_tools([found])
 
     async def think(state: MessagesState) -> dict[str, object]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
+        message = await model.ainvoke(state["messages"])
+        if "look" in message.text:
+            print("thought on", flush=True)
+        return {"messages": [message]}
 
     graph = StateGraph(MessagesState)
     graph.add_node("think", think)
@@ -32,8 +35,8 @@ async def ask(ctx: AsyncioContext, url: str, limits_s: list[float | None] = [Non
     graph.add_edge("tools", "think")
     compiled = graph.compile()
     asked = {"messages": [("user", "Where is it?")]}
-    return await within(
-        ctx, limits_s, lambda: run_graph(ctx, compiled, asked), lambda r: r["messages"][-1].content
+    return await attempts(
+        ctx, give_up, lambda: run_graph(ctx, compiled, asked), lambda r: r["messages"][-1].content
     )
 
 

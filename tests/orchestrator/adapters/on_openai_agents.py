@@ -7,14 +7,14 @@ from openai import AsyncOpenAI
 
 from orchestrator import AsyncioContext, agent
 from orchestrator.adapters.openai_agents import run_agent
-from tests.orchestrator.adapters.tools import look_up, within
+from tests.orchestrator.adapters.tools import attempts, look_up
 
 agents.set_tracing_disabled(True)
 
 
 @agent(runtime="asyncio")
-async def ask(ctx: AsyncioContext, url: str, limits_s: list[float | None] = [None]) -> str:  # noqa: B006  # never changed
-    """Ask once for each limit, and return the last answer."""
+async def ask(ctx: AsyncioContext, url: str, give_up: list[str] = []) -> str:  # noqa: B006  # never changed
+    """Ask, after giving up as often as there are files to wait for; return the answer."""
     client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
     assistant = agents.Agent(
         name="assistant",
@@ -22,6 +22,6 @@ async def ask(ctx: AsyncioContext, url: str, limits_s: list[float | None] = [Non
         model_settings=agents.ModelSettings(include_usage=True),
         tools=[agents.function_tool(look_up, failure_error_function=None)],
     )
-    return await within(
-        ctx, limits_s, lambda: run_agent(ctx, assistant, "Where is it?"), lambda r: r.final_output
+    return await attempts(
+        ctx, give_up, lambda: run_agent(ctx, assistant, "Where is it?"), lambda r: r.final_output
     )

@@ -17,10 +17,14 @@ from tests.orchestrator.worker.running import BOUND_S, messages, stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.orchestrator.llm_server import Answer
 
 pytestmark = pytest.mark.slow
+
+# Five runs, and an import of seconds.
+LONG_S = 3 * BOUND_S
 
 FOR_A_BOOK = [("look_up", {"title": "Solaris"})]
 FOR_A_SLOW_ONE = [("look_up", {"title": "slow"})]
@@ -132,26 +136,34 @@ async def a_tool_is_over_before_it_is_called_so(orchestrator: Orchestrator, ask:
         assert len(server.asked) == 1
 
 
-async def its_own_limit_ends_it_all(orchestrator: Orchestrator, ask: Agent) -> None:
-    """An agent that gives up on the framework, and goes on itself."""
+async def its_own_cancellation_ends_it_all(
+    orchestrator: Orchestrator, ask: Agent, folder: Path
+) -> None:
+    """An agent that gives up on the framework, and goes on itself: first while the model is
+    asked, then while a tool is at work."""
     script = hang(), say(calls=FOR_A_SLOW_ONE), hang()
-    given: dict[str, Any] = {"limits_s": [0.5, 1.5, None]}
+    first, second = folder / "1", folder / "2"
+    given: dict[str, Any] = {"give_up": [str(first), str(second)]}
     async with asking(orchestrator, ask, *script, **given) as (server, run):
-        await server.until_asked(2)
+        await server.until_asked(1)
+        first.touch()
         await server.until(lambda: server.connections[0].closed is not None)
+        await until(orchestrator, run, "run.log", 2)
+        second.touch()
         await server.until_asked(3)
         said = await messages(orchestrator, run)
-        late = "it was too late"
-        assert said == [late, "looks for slow", "the tool has cleaned up", late]
+        assert said == ["gave up", "looks for slow", "the tool has cleaned up", "gave up"]
         started = ["started llm", "cut llm", "started llm", "finished llm", "started tool"]
         assert operations(await feed(orchestrator, run))[:6] == [*started, "cut tool"]
         await stopped(run, mode="now")
 
 
-async def test_a_framework_is_told_of_and_stopped(orchestrator: Orchestrator, ask: Agent) -> None:
-    with trio.fail_after(BOUND_S):
+async def test_a_framework_is_told_of_and_stopped(
+    orchestrator: Orchestrator, ask: Agent, tmp_path: Path
+) -> None:
+    with trio.fail_after(LONG_S):
         await everything_is_told(orchestrator, ask)
         await a_graceful_stop_lets_the_call_finish(orchestrator, ask)
         await a_stop_now_closes_the_connection(orchestrator, ask)
         await a_tool_is_over_before_it_is_called_so(orchestrator, ask)
-        await its_own_limit_ends_it_all(orchestrator, ask)
+        await its_own_cancellation_ends_it_all(orchestrator, ask, tmp_path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import AsyncioContext, current_context
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
 CLEANING_S = 0.3
 
@@ -27,18 +28,18 @@ async def look_up(title: str) -> str:
         return "shelf 7"
 
 
-async def within(
+async def attempts(
     ctx: AsyncioContext,
-    limits_s: list[float | None],
-    ask: Callable[[], Awaitable[Any]],
+    give_up: list[str],
+    ask: Callable[[], Coroutine[Any, Any, Any]],
     read: Callable[[Any], str],
 ) -> str:
-    """Ask once for each limit in seconds, and return the last answer."""
-    answer = ""
-    for limit_s in limits_s:
-        try:
-            async with asyncio.timeout(limit_s):
-                answer = read(await ask())
-        except TimeoutError:
-            await ctx.log("it was too late")
-    return answer
+    """Ask once for each file, and give up when it is there; then ask for good."""
+    for file in give_up:
+        asking = asyncio.create_task(ask())
+        while not os.path.exists(file):  # noqa: ASYNC240  # a moment
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.wait({asking})
+        await ctx.log("gave up" if asking.cancelled() else f"{asking.result()}")
+    return read(await ask())
