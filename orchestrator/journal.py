@@ -54,13 +54,15 @@ class Journal:
         self._service = bounded(inf)
         self._closing = False
         self._refused: StoreUnavailable | None = None
+        # Metrics are read in a thread, where there is no ``trio.current_time``.
+        self._clock = trio.lowlevel.current_clock()
         # When the try that is under way began, on Trio's clock.
         self._began = inf
 
     @property
     def failing(self) -> StoreUnavailable | None:
-        """Why the store does not take writes at present; None while it does."""
-        waited_s = trio.current_time() - self._began
+        """Why the store does not take writes at present; None while it does. For any thread."""
+        waited_s = self._clock.current_time() - self._began
         if self._refused is None and waited_s >= STALL_S:
             return StoreUnavailable(f"the store has not answered for {waited_s:.0f} s")
         return self._refused

@@ -94,7 +94,7 @@ async def act(soak: Soak, http: httpx.AsyncClient, heard: Heard, rng: random.Ran
     run_id = rng.choice(soak.live) if soak.live else ""
     match kind:
         case "start":
-            options = {"on_crash": rng.choice(["fail", "restart"])}
+            options = {"on_crash": rng.choice(["fail", "restart", "restart"])}
             order = {"agent": rng.choice(ALL).name, "options": options}
             answer = await http.post("/runs", json=order)
             soak.live.append(answer.json()["id"])
