@@ -2,6 +2,7 @@
 # make test   set-up, then format, lint, types and the whole test suite; what .ci/run calls
 # make check  format, lint and types alone
 # make bench  the benchmarks, each beside its floor
+# make soak   ten minutes of random clients at a server that is killed   (make soak ARGS='60 50 10')
 # make docs   the documentation as pages, in build/docs
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ CLIENT := $(if $(shell command -v npm),$(NODE)/node_modules/.package-lock.json)
 # Processes that share the tests. A debugger needs JOBS=0.
 JOBS ?= 2
 
-.PHONY: run test check bench docs format
+.PHONY: run test check bench soak docs format
 
 run: $(READY)
 	$(BIN)/quiesce demo $(ARGS)
@@ -34,6 +35,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python -m tests.crash.soak $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m api.site build/docs

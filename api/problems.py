@@ -33,6 +33,7 @@ from orchestrator import (
     RunEnded,
     ScheduleExists,
     StartsRefused,
+    StoreDamaged,
     StoreUnavailable,
     TooLateToStop,
     UnknownAgent,
@@ -169,6 +170,8 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             return problem(503, "stop-not-durable", said, **shown)
         case StoreUnavailable():
             return problem(503, "store-unavailable", said, **about)
+        case StoreDamaged():
+            return problem(500, "store-damaged", said, **about)
         case _:
             raise error
 

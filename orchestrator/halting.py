@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 from pydantic import TypeAdapter
 
-from orchestrator.errors import Halted
+from orchestrator.errors import Halted, StoreUnavailable
 from orchestrator.model import Halt, StopMode, StopSource
 from orchestrator.starting import Starter
 from orchestrator.stopping import stop_request
@@ -197,6 +197,9 @@ class Halter(Starter):
         super()._check_welcome()
         if self._halt is not None:
             raise Halted(self._halt.reason)
+        # It could not be made durable, and would only fill the memory.
+        if (failing := self._services.journal.failing) is not None:
+            raise StoreUnavailable(str(failing)) from failing
 
     async def _load_halt(self) -> None:
         """Read whether the last process was halted."""

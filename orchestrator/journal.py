@@ -31,17 +31,15 @@ ROOM = 10_000
 # Entries in one transaction: bounds how long an urgent one waits behind the batch before it.
 BATCH = 1_000
 RETRY_S = 0.25
+# A store that has not answered for so many seconds counts as one that refuses, until it answers.
+STALL_S = 10.0
 
 
 _Entry: TypeAlias = "tuple[Sequence[Write], Callable[[], None] | None]"
 
 
 class Journal:
-    """Ordered, batched and retried writes to one store.
-
-    Attributes:
-        failing: the error of the last try while the store does not take writes, else None.
-    """
+    """Ordered, batched and retried writes to one store."""
 
     def __init__(self, store: Store, observers: Observers | None = None) -> None:
         self._store = store
@@ -55,7 +53,19 @@ class Journal:
         self._turned = trio.Event()
         self._service = bounded(inf)
         self._closing = False
-        self.failing: StoreUnavailable | None = None
+        self._refused: StoreUnavailable | None = None
+        # Metrics are read in a thread, where there is no ``trio.current_time``.
+        self._clock = trio.lowlevel.current_clock()
+        # When the try that is under way began, on Trio's clock.
+        self._began = inf
+
+    @property
+    def failing(self) -> StoreUnavailable | None:
+        """Why the store does not take writes at present; None while it does. For any thread."""
+        waited_s = self._clock.current_time() - self._began
+        if self._refused is None and waited_s >= STALL_S:
+            return StoreUnavailable(f"the store has not answered for {waited_s:.0f} s")
+        return self._refused
 
     @property
     def backlog(self) -> int:
@@ -101,14 +111,15 @@ class Journal:
         """Wait until everything up to that ticket is durable.
 
         Raises:
-            StoreUnavailable: the store refuses writes at present. The entry is kept, and stored
-                as soon as the store takes it.
+            StoreUnavailable: the store refuses writes at present, or does not answer. The entry is
+                kept, and stored as soon as the store takes it.
         """
         self._hurry.set()
         while self._durable < ticket:
-            if self.failing is not None:
-                raise StoreUnavailable(str(self.failing)) from self.failing
-            await self._turned.wait()
+            if (failing := self.failing) is not None:
+                raise StoreUnavailable(str(failing)) from failing
+            with trio.move_on_after(STALL_S):
+                await self._turned.wait()
 
     async def stored(self, ticket: int) -> None:
         """Wait until everything up to that ticket is durable, also for a store that refuses."""
@@ -163,7 +174,7 @@ class Journal:
     async def _store_batch(self, batch: list[_Entry]) -> None:
         writes = [write for writes, _ in batch for write in writes]
         while True:
-            began = trio.current_time()
+            began = self._began = trio.current_time()
             try:
                 await self._store.write(writes)
             except StoreUnavailable as error:
@@ -175,7 +186,9 @@ class Journal:
                 raise
             else:
                 break
-        self.failing = None
+            finally:
+                self._began = inf
+        self._refused = None
         self._observers.committed(len(writes), trio.current_time() - began)
         self._durable += len(batch)
         for _, shown in batch:
@@ -184,9 +197,9 @@ class Journal:
         self._turn()
 
     def _failed(self, error: StoreUnavailable) -> None:
-        if self.failing is None:
+        if self._refused is None:
             _log.error("the store does not take writes, trying again until it does: %s", error)
-        self.failing = error
+        self._refused = error
         self._turn()
 
     def _turn(self) -> None:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 class Limits:
     """When a run stops by itself."""
 
-    __slots__ = ("_active", "_deadline", "_idle", "_run", "_start")
+    __slots__ = ("_active", "_deadline", "_due", "_idle", "_run", "_start")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._deadline: Timer | None = None
+        # When it is, on Trio's clock, if it was given in this process: the wall clock may be set.
+        self._due: float | None = None
         self._idle: Timer | None = None
         self._start: Timer | None = None
         self._active = trio.current_time()
@@ -68,6 +70,7 @@ class Limits:
     def move_deadline(self, deadline_s: float | None, requested_by: str) -> None:
         """Let the deadline be so many seconds from now; see ``Run.move_deadline``."""
         at = None if deadline_s is None else self._run.services.now(deadline_s)
+        self._due = None if deadline_s is None else trio.current_time() + deadline_s
         self._run.ledger.save(payload=RunDeadline(at, requested_by), deadline_at=at, urgent=True)
         if self._run.record.status is not RunStatus.QUEUED:
             self._set_deadline()
@@ -91,8 +94,9 @@ class Limits:
         at = self._run.record.deadline_at
         if at is not None:
             left = datetime.fromisoformat(at) - datetime.fromisoformat(self._run.services.now(0))
+            due = trio.current_time() + left.total_seconds()
             self._deadline = self._run.timer(self._deadline_is_over)
-            self._deadline.set(trio.current_time() + left.total_seconds())
+            self._deadline.set(due if self._due is None else self._due)
 
     def _deadline_is_over(self) -> None:
         reason = f"its deadline, {self._run.record.deadline_at}, is over"

@@ -110,6 +110,7 @@ class Starter(RunReader):
 
         Raises:
             UnknownAgent, InvalidInput, StartsRefused, QueueFull, KeyConflict: as for ``start``.
+            StoreUnavailable: the store takes nothing at present, so nothing was started.
         """
         self._check_welcome()
         agent = self.agents.get(agent)

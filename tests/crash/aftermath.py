@@ -263,7 +263,7 @@ async def _settle(url: str, before: dict[str, RunRecord], heard: Heard) -> dict[
         for run_id in heard.discarded - heard.deleted:
             await _check_discarded(orchestrator.store, run_id)
         for root_id in {record.root_id for record in after.values()}:
-            await _check_feed(orchestrator, root_id)
+            await check_feed(orchestrator, root_id)
     async with open_orchestrator(url, agents=agents, now=_still) as orchestrator:
         assert len(orchestrator.registry) == 0
         assert after == {run_id: await orchestrator.get(run_id) for run_id in before}
@@ -308,7 +308,8 @@ async def _check_discarded(store: Store, run_id: str) -> None:
     assert await store.steps(run_id) == []
 
 
-async def _check_feed(orchestrator: Orchestrator, root_id: str) -> None:
+async def check_feed(orchestrator: Orchestrator, root_id: str) -> list[Event]:
+    """Check the whole feed of a tree that is over, and return it."""
     events = await orchestrator.store.events(root_id, after=0, limit=1_000_000)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     ends = [event for event in events if event.type in ENDINGS]
@@ -318,3 +319,4 @@ async def _check_feed(orchestrator: Orchestrator, root_id: str) -> None:
     places = {event.run_id: event.seq for event in ends}
     for run in tree:
         assert run.parent_id is None or places[run.id] < places[run.parent_id]
+    return events

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MOMENTS = ("before", "within", "after")
 NAME = "runs.db"
+# Seconds that no life takes, on any machine.
+HANGS_S = 120
 
 Said: TypeAlias = "list[dict[str, Any]]"
 
@@ -96,6 +98,8 @@ def _in_the_fork(body: Callable[[Say], None], writing: int) -> None:
     def say(**words: Any) -> None:
         os.write(writing, (json.dumps(words) + "\n").encode())
 
+    # What hangs is ended by that, and so told as the failure that it is.
+    signal.alarm(HANGS_S)
     try:
         body(say)
     except BaseException:

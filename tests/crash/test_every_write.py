@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 def sweep(folder: Path, *steps: int) -> list[dict[str, Any]]:
     """Return what the sweep says of each point."""
     command = [sys.executable, "-m", "tests.crash.sweep", str(folder), *map(str, steps)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
     assert done.returncode == 0, done.stderr[-5_000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -56,6 +56,27 @@ def transaction(db: apsw.Connection) -> Iterator[None]:
 
 
 @contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Tell of what is stored and cannot be read as what it should be.
+
+    Raises:
+        StoreDamaged: instead of what decoding raises.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        what = f"it holds what cannot be read: {type(error).__name__}: {error}"
+        raise _damaged(path, what) from error
+
+
+def _damaged(path: Path, why: object) -> StoreDamaged:
+    return StoreDamaged(
+        f"{path} is damaged or no database ({why});"
+        " restore it from a backup, or move it away to begin a new one"
+    )
+
+
+@contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about the file into ours, which name it, the cause and the remedy.
 
@@ -66,9 +87,6 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise StoreDamaged(
-            f"{path} is damaged or no database ({error});"
-            " restore it from a backup, or move it away to begin a new one"
-        ) from error
+        raise _damaged(path, error) from error
     except tuple(_CAUSES) as error:
         raise StoreUnavailable(f"{path}: {_CAUSES[type(error)]} ({error})") from error

@@ -15,7 +15,7 @@ from orchestrator.cleanup import bounded
 from orchestrator.errors import InvalidInput, StoreDamaged, StoreUnavailable
 from orchestrator.store.batch import Rows
 from orchestrator.store.sql import SqlStore
-from orchestrator.store.sqlite.connection import connect, explained, transaction
+from orchestrator.store.sqlite.connection import connect, decoding, explained, transaction
 from orchestrator.store.sqlite.files import Shelf
 from orchestrator.store.sqlite.lock import locked
 from orchestrator.store.sqlite.schema import prepare
@@ -116,11 +116,10 @@ class SqliteStore(SqlStore):
     def _query(self, decode: Callable[[Row], T], sql: str, values: Sequence[Value]) -> list[T]:
         reader = self._idle.pop()
         try:
-            with explained(self._path):
-                rows = reader.execute(sql, values).fetchall()
+            with explained(self._path), decoding(self._path):
+                return [decode(row) for row in reader.execute(sql, values)]
         finally:
             self._idle.append(reader)
-        return [decode(row) for row in rows]
 
     async def _read_file(self, name: str, size: int) -> bytes | None:
         return await trio.to_thread.run_sync(self._file, name, size, limiter=self._reading)

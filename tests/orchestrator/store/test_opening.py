@@ -213,3 +213,14 @@ async def test_damage_that_is_found_later_is_told_as_such(path: Path) -> None:
         # To the journal it is an outage like any other: its runs can still be stopped.
         with pytest.raises(StoreUnavailable, match=f"{path} is damaged"):
             await store.write([append("r", n) for n in range(-1000, 0)])
+
+
+@pytest.mark.parametrize("damage", ["state = '{'", "state = CAST(x'ff' AS TEXT)", "state = '[]'"])
+async def test_a_record_that_cannot_be_read_is_damage(path: Path, damage: str) -> None:
+    """SQLite sees nothing wrong with it."""
+    await write(path, [SaveRun(full_record())])
+    with closing(apsw.Connection(str(path))) as db:
+        db.execute(f"UPDATE runs SET {damage}")
+    async with open_store(f"sqlite:///{path}") as store:
+        with pytest.raises(StoreDamaged, match=f"{path} is damaged.*cannot be read.*restore it"):
+            await store.get("r")
