@@ -16,31 +16,61 @@ PATIENCE_S = 30.0
 RETRY_S = 0.5
 
 
-def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
-    """Yield the events of a ``text/event-stream``, however it comes in pieces."""
-    data: list[bytes] = []
-    kind = b""
-    for line in _lines(chunks):
+class Decoder:
+    """Makes events out of the pieces of a ``text/event-stream``, wherever they were cut."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._kind = b""
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that a piece completes. To be read to its end before the next one."""
+        # Not as ``str.splitlines`` does: JSON may hold U+2028 and its like.
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            if (event := self._take(line.removesuffix(b"\r"))) is not None:
+                yield event
+
+    def _take(self, line: bytes) -> Event | None:
         if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
+            self._data.append(line[5:].removeprefix(b" "))
         elif line.startswith(b"event:"):
-            kind = line[6:].strip()
+            self._kind = line[6:].strip()
         elif not line:
+            data, kind, self._data, self._kind = self._data, self._kind, [], b""
             # The snapshot at the end is no event of the run.
             if data and kind != b"snapshot":
                 said = json.loads(b"\n".join(data))
-                yield Event(**{name: said[name] for name in Event.__dataclass_fields__})
-            data.clear()
-            kind = b""
+                return Event(**{name: said[name] for name in Event.__dataclass_fields__})
+        return None
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield whole lines. Not as ``str.splitlines`` does: JSON may hold U+2028 and its like."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.removesuffix(b"\r")
+class Following:
+    """Where a reader of a run's feed stands, over all its connections.
+
+    Attributes:
+        after: the number of the last event that was taken.
+        ended: whether the run's own final event was taken.
+        over: whether the run was over when a stream had ended without that; then the next stream
+            says all that there is.
+    """
+
+    def __init__(self, run_id: str, after: int) -> None:
+        self.run_id = run_id
+        self.after = after
+        self.ended = False
+        self.over = False
+
+    def fresh(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Yield those of the events that were not taken yet, up to the run's final one."""
+        for event in events:
+            if event.seq > self.after:
+                self.after = event.seq
+                yield event
+            if event.run_id == self.run_id and ending_of(event):
+                self.ended = True
+                return
 
 
 def ending_of(event: Event) -> RunStatus | None:
@@ -68,8 +98,8 @@ class Loss:
         self._connected = True
         self._since = None
 
-    def bear(self, error: Exception) -> None:
-        """Note that there is none, and sleep until it is time to try again.
+    def bear(self, error: Exception) -> float:
+        """Note that there is none, and return the seconds after which to try again.
 
         Raises:
             Exception: the error itself, if it has lasted too long or there never was one.
@@ -82,4 +112,4 @@ class Loss:
             self._on_lost()
         if now - self._since > PATIENCE_S:
             raise error
-        time.sleep(RETRY_S)
+        return RETRY_S
