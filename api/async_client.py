@@ -223,7 +223,7 @@ class AsyncClient:
             yield events
 
     async def _events(self, place: Following, loss: Loss) -> AsyncGenerator[Event, None]:
-        while not place.ended:
+        while True:
             try:
                 async with aclosing(self._stream(place, loss)) as events:
                     async for event in events:
