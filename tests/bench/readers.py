@@ -13,7 +13,9 @@ import re
 import sys
 import time
 from functools import partial
+from math import inf
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import trio
@@ -60,30 +62,52 @@ async def bench_readers(effort: Effort) -> list[Figure]:
     ]
 
 
+class Heard:
+    """How late events came, of those that were told once all readers were there.
+
+    Attributes:
+        since: when that was; ``inf`` until it is.
+        late_s: number of the event -> how late it came to each reader.
+    """
+
+    def __init__(self, readers: int) -> None:
+        self.since = inf
+        self.late_s: dict[int, list[float]] = {}
+        self._readers = readers
+
+    def note(self, number: int, told_at: float) -> None:
+        """Note that a reader has an event."""
+        if told_at > self.since:
+            self.late_s.setdefault(number, []).append(time.monotonic() - told_at)
+
+    def whole(self) -> list[float]:
+        """Return how long each event took to its last reader, of those that came to all."""
+        return [max(each) for each in self.late_s.values() if len(each) == self._readers]
+
+
 async def _measured(kind: str, readers: int) -> tuple[float, float]:
     """Return by how much the server grew, and how long an event took to the last reader."""
+    stalled = readers * STALLED // READERS
     async with open_peer("readers", kind) as peer:
         pid, host, port, path = await peer.read()
         async with trio.open_nursery() as nursery:
-            heard: list[list[float]] = []
+            heard = Heard(readers - stalled)
             ready = [trio.Event() for _ in range(readers)]
             before = _kib(pid)
-            for number in range(readers):
-                stalled = number < readers * STALLED // READERS
-                nursery.start_soon(_read, (host, port), path, stalled, ready[number], heard)
-            for each in ready:
-                await each.wait()
+            for number, event in enumerate(ready):
+                nursery.start_soon(_read, (host, port), path, number < stalled, event, heard)
+            for event in ready:
+                await event.wait()
             grown = _kib(pid) - before
-            while len(heard) < EVENTS:
-                await trio.sleep(PAUSE_S / 10)
-            await trio.sleep(PAUSE_S)
+            heard.since = time.monotonic()
+            while len(heard.whole()) < EVENTS:
+                await trio.sleep(PAUSE_S)
             nursery.cancel_scope.cancel()
-    late = sorted(max(each) for each in heard[1:EVENTS])
-    return max(grown, 1) / readers, late[len(late) // 2] * 1e3
+    return max(grown, 1) / readers, median(heard.whole()) * 1e3
 
 
 async def _read(
-    address: Address, path: str, stalled: bool, ready: trio.Event, heard: list[list[float]]
+    address: Address, path: str, stalled: bool, ready: trio.Event, heard: Heard
 ) -> None:
     async with connect(address) as wire:
         await wire.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -94,17 +118,14 @@ async def _read(
         await _listen(wire, heard)
 
 
-async def _listen(wire: Wire, heard: list[list[float]]) -> None:
+async def _listen(wire: Wire, heard: Heard) -> None:
     """Note how late each event comes that says when it was told."""
     rest = b""
     while data := await wire.some():
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             if found := re.search(rb'"told": ?"(\d+):([\d.]+)"', line):
-                number, at = int(found[1]), float(found[2])
-                while len(heard) <= number:
-                    heard.append([])
-                heard[number].append(time.monotonic() - at)
+                heard.note(int(found[1]), float(found[2]))
 
 
 def _kib(pid: int) -> int:
