@@ -1,4 +1,4 @@
-"""A synchronous client of a server's HTTP interface.
+"""A synchronous client of a server's HTTP interface; ``AsyncClient`` is the other one.
 
 with Client("http://127.0.0.1:8080") as client:
     run = client.start("crawl", {"url": "http://127.0.0.1:9000"})
@@ -10,25 +10,26 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import httpx
 
+from api import asks
+from api.asks import RunView as RunView  # noqa: TC001  # part of this door
+from api.asks import StopResult as StopResult  # noqa: TC001  # likewise
+from api.async_client import AsyncClient as AsyncClient
 from api.operating import Operating
-from api.sse import Loss, ending_of, read_events
+from api.sse import Following, FrameReader, Loss, events_in
 from api.transport import DEFAULT_URL as DEFAULT_URL
 from api.transport import CallRefused as CallRefused
 from api.transport import ServerGone as ServerGone
 from api.transport import TokenRefused as TokenRefused
-from api.transport import gone, path_of
-from api.views import RunView as RunView
-from api.views import view_of
-from orchestrator import ArtifactInfo, StopMode
+from api.transport import gone
+from orchestrator import StopMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from orchestrator import Event
+    from orchestrator import ArtifactInfo, Event
 
 # One long poll; ``wait`` makes as many as it takes.
 WAIT_S = 30.0
@@ -52,17 +53,22 @@ class Client(Operating):
 
     def agents(self) -> list[dict[str, Any]]:
         """Return the registered agents: name, description, input_schema, options, …"""
-        return list(self._call("GET", "/agents")["agents"])
+        return self._do(asks.agents())
 
     def start(
         self,
         agent: str,
         input: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
     ) -> RunView:
-        """Start a run; it is durable when this returns."""
-        order = {"agent": agent, "input": dict(input or {}), "options": dict(options or {})}
-        return self._view(self._call("POST", "/runs", body=order))
+        """Start a run; it is durable when this returns.
+
+        Args:
+            key: of your own making; whoever starts again under it gets the same run.
+        """
+        return self._do(asks.start(agent, input, options, key))
 
     def runs(
         self, *, after: str | None = None, limit: int = 50, **where: str | None
@@ -72,14 +78,11 @@ class Client(Operating):
         Args:
             where: ``status agent owner tag root parent``; ``parent="none"`` for roots alone.
         """
-        query = {"after": after, "limit": str(limit), **where}
-        page = self._call("GET", "/runs", query=query)
-        return [self._view(each) for each in page["runs"]], page["next"]
+        return self._do(asks.runs(after, limit, where))
 
     def get(self, run_id: str, *, wait_s: float = 0) -> RunView:
         """Return a run, once it has ended or ``wait_s`` seconds are over."""
-        query = {"wait_s": str(wait_s)} if wait_s else {}
-        return self._view(self._call("GET", path_of(run_id), query=query, wait_s=wait_s))
+        return self._do(asks.get(run_id, wait_s))
 
     def wait(self, run_id: str) -> RunView:
         """Wait until the run has ended, and return it."""
@@ -91,10 +94,7 @@ class Client(Operating):
 
     def tree(self, run_id: str) -> list[RunView]:
         """Return the run and its sub-agents, parents before children."""
-        found = [self._call("GET", path_of(run_id, "tree"))]
-        for node in found:
-            found.extend(node["children"])
-        return [self._view(node) for node in found]
+        return self._do(asks.tree(run_id))
 
     def stop(
         self,
@@ -113,11 +113,26 @@ class Client(Operating):
         Raises:
             RunEnded: it had ended without a stop.
         """
-        order = {"mode": StopMode(mode), "reason": reason, "wait_s": wait_s}
-        if grace_s is not None:
-            order["grace_s"] = grace_s
-        answer = self._call("POST", path_of(run_id, "stop"), body=order, wait_s=wait_s)
-        return self._view(answer["run"])
+        return self._do(asks.stop(run_id, mode, grace_s, reason, wait_s))
+
+    def stop_many(
+        self,
+        ids: Sequence[str] | None = None,
+        where: Mapping[str, str | None] | None = None,
+        *,
+        mode: StopMode | str = StopMode.GRACEFUL,
+        grace_s: float | None = None,
+        reason: str = "",
+        wait_s: float = 0,
+    ) -> list[StopResult]:
+        """Stop runs by their ids, or live ones by a filter; one result for each.
+
+        Args:
+            where: as for ``runs``.
+            wait_s: how long to wait for all of them to be torn down.
+        """
+        which = asks.which_runs(ids, where)
+        return self._do(asks.stop_many(which, mode, grace_s, reason, wait_s))
 
     def pause(self, run_id: str, *, reason: str = "") -> RunView:
         """Let nothing new start in the run and below it; what is in flight finishes.
@@ -125,7 +140,7 @@ class Client(Operating):
         Raises:
             RunEnded, IllegalTransition: its status does not allow it.
         """
-        return self._control(run_id, "pause", {"reason": reason})
+        return self._do(asks.control(run_id, "pause", {"reason": reason}))
 
     def resume(self, run_id: str) -> RunView:
         """Let a paused run, and everything below it, go on.
@@ -134,11 +149,11 @@ class Client(Operating):
             RunEnded, IllegalTransition: its status does not allow it.
             ParentIsPaused: it is part of a tree that is paused.
         """
-        return self._control(run_id, "resume", {})
+        return self._do(asks.control(run_id, "resume", {}))
 
     def step(self, run_id: str) -> RunView:
         """Let one task of a paused tree through its gate; errors as in ``resume``."""
-        return self._control(run_id, "step", {})
+        return self._do(asks.control(run_id, "step", {}))
 
     def answer(self, run_id: str, question_id: str, answer: Any) -> RunView:
         """Answer a question of the run's with any JSON.
@@ -148,7 +163,7 @@ class Client(Operating):
             CallRefused: with status 422, it does not fit; the question stays.
         """
         order = {"question_id": question_id, "answer": answer}
-        return self._control(run_id, "answer", order)
+        return self._do(asks.control(run_id, "answer", order))
 
     def move_deadline(self, run_id: str, deadline_s: float | None) -> RunView:
         """Let the run's deadline be so many seconds from now, None for never.
@@ -156,19 +171,25 @@ class Client(Operating):
         Raises:
             RunEnded, IllegalTransition: it has ended, or is being stopped.
         """
-        order = {"deadline_s": deadline_s}
-        return self._view(self._call("PATCH", path_of(run_id), body=order))
+        return self._do(asks.change(run_id, {"deadline_s": deadline_s}))
 
-    def rerun(self, run_id: str, *, from_step: str | None = None) -> RunView:
+    def rerun(
+        self, run_id: str, *, from_step: str | None = None, key: str | None = None
+    ) -> RunView:
         """Start a new run with the input of one that has ended.
 
         Args:
             from_step: reuse the durable steps before this one; ``last`` for all.
+            key: as for ``start``.
 
         Raises:
             IllegalTransition: the run has not ended.
         """
-        return self._control(run_id, "rerun", {"from_step": from_step})
+        return self._do(asks.control(run_id, "rerun", {"from_step": from_step}, key))
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run that has ended, with everything below it, for good."""
+        self._do(asks.delete(run_id))
 
     def deliveries(
         self, *, state: str | None = None, after: str | None = None, limit: int = 50
@@ -178,23 +199,19 @@ class Client(Operating):
         Args:
             state: ``waiting`` or ``dead``; both if None.
         """
-        query = {"state": state, "after": after, "limit": str(limit)}
-        page = self._call("GET", "/webhooks/deliveries", query=query)
-        return page["deliveries"], page["next"]
+        return self._do(asks.deliveries(state, after, limit))
 
     def retry_delivery(self, delivery_id: str) -> dict[str, Any]:
         """Try a webhook message now, also one that was given up."""
-        path = f"/webhooks/deliveries/{quote(delivery_id, safe='')}/retry"
-        return dict(self._call("POST", path))
+        return self._do(asks.retry_delivery(delivery_id))
 
     def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """Return what files were kept with a run."""
-        found = self._call("GET", path_of(run_id, "artifacts"))["artifacts"]
-        return [ArtifactInfo(**each) for each in found]
+        return self._do(asks.artifacts(run_id))
 
     def artifact(self, run_id: str, name: str) -> bytes:
         """Return one of those files."""
-        return self._send("GET", path_of(run_id, "artifacts", name)).content
+        return self._do(asks.artifact(run_id, name))
 
     def events(
         self,
@@ -211,27 +228,20 @@ class Client(Operating):
             after: events up to this number are left out.
             on_lost: called when the connection is lost.
         """
-        over, loss = False, Loss(on_lost)
-        while True:
+        place, loss = Following(run_id, after), Loss(on_lost)
+        while not place.ended:
             try:
-                with self._stream(run_id, after) as response:
+                with self._stream(run_id, place.after) as response:
                     loss.made_good()
-                    for event in read_events(response.iter_bytes()):
-                        if event.seq > after:
-                            after = event.seq
-                            yield event
-                        if event.run_id == run_id and ending_of(event):
+                    reader = FrameReader()
+                    for chunk in response.iter_bytes():
+                        yield from place.fresh(events_in(reader.feed(chunk)))
+                        if place.ended:
                             return
                 # A stream that ends without that is one of a server that closes, or one that
                 # began behind the end. If the run was over before it began, it has said all.
-                if over:
+                if place.over:
                     return
-                over = self.get(run_id).record.status.is_terminal
+                place.over = self.get(run_id).record.status.is_terminal
             except (httpx.TransportError, ServerGone) as error:
-                loss.bear(gone(self.url, error))
-
-    def _control(self, run_id: str, verb: str, order: Mapping[str, Any]) -> RunView:
-        return self._view(self._call("POST", path_of(run_id, verb), body=order))
-
-    def _view(self, answer: dict[str, Any]) -> RunView:
-        return view_of(answer, self.url)
+                time.sleep(loss.bear(gone(self.url, error)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
+from api import asks
 from api.transport import Transport
 from orchestrator import StopMode
 
@@ -31,24 +31,19 @@ class Operating(Transport):
         Returns:
             ``halt``, ``runs_stopped`` and ``results``, one for each run.
         """
-        order: dict[str, Any] = {"mode": StopMode(mode), "reason": reason, "wait_s": wait_s}
-        if grace_s is not None:
-            order["grace_s"] = grace_s
-        answer: dict[str, Any] = self._call("POST", "/halt", body=order, wait_s=wait_s)
-        return answer
+        return self._do(asks.halt(mode, grace_s, reason, wait_s))
 
     def halted(self) -> dict[str, Any]:
         """Return the ``halt`` that is on, or None for it, and how many runs are ``live``."""
-        answer: dict[str, Any] = self._call("GET", "/halt")
-        return answer
+        return self._do(asks.halted())
 
     def lift(self) -> None:
         """Let runs start again. May be called at any time."""
-        self._send("DELETE", "/halt")
+        self._do(asks.lift())
 
     def schedules(self) -> list[dict[str, Any]]:
         """Return the schedules, in the order of their ids."""
-        return list(self._call("GET", "/schedules")["schedules"])
+        return self._do(asks.schedules())
 
     def schedule(
         self, agent: str, input: Mapping[str, Any] | None = None, *, cron: str, **more: Any
@@ -58,24 +53,16 @@ class Operating(Transport):
         Args:
             more: ``zone id options missed overlap``, as in ``POST /schedules``.
         """
-        order = {"agent": agent, "input": dict(input or {}), "cron": cron, **more}
-        answer: dict[str, Any] = self._call("POST", "/schedules", body=order)
-        return answer
+        return self._do(asks.schedule(agent, input, cron, more))
 
     def pause_schedule(self, schedule_id: str) -> dict[str, Any]:
         """Let it fire no more until it is resumed."""
-        answer: dict[str, Any] = self._call("POST", f"{_path_of(schedule_id)}/pause")
-        return answer
+        return self._do(asks.move_schedule(schedule_id, "pause"))
 
     def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
         """Let it fire again from now on."""
-        answer: dict[str, Any] = self._call("POST", f"{_path_of(schedule_id)}/resume")
-        return answer
+        return self._do(asks.move_schedule(schedule_id, "resume"))
 
     def unschedule(self, schedule_id: str) -> None:
         """Forget a schedule; its runs go on."""
-        self._send("DELETE", _path_of(schedule_id))
-
-
-def _path_of(schedule_id: str) -> str:
-    return f"/schedules/{quote(schedule_id, safe='')}"
+        self._do(asks.unschedule(schedule_id))

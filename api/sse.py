@@ -62,18 +62,41 @@ class FrameReader:
             self._name = line[6:].strip().decode(errors="replace")
 
 
-def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
-    """Yield the events of a ``text/event-stream``, however it comes in pieces."""
-    reader = FrameReader()
-    for chunk in chunks:
-        for frame in reader.feed(chunk):
-            if (event := frame.event) is not None:
-                yield event
+def events_in(frames: Iterable[Frame]) -> Iterator[Event]:
+    """Yield the events among some frames."""
+    return (event for frame in frames if (event := frame.event) is not None)
 
 
 def event_of(said: dict[str, Any]) -> Event:
     """Return an event that a server has told."""
     return Event(**{name: said[name] for name in Event.__dataclass_fields__})
+
+
+class Following:
+    """Where a reader of a run's feed stands, over all its connections.
+
+    Attributes:
+        after: the number of the last event that was taken.
+        ended: whether the run's own final event was taken.
+        over: whether the run was over when a stream had ended without that; then the next stream
+            says all that there is.
+    """
+
+    def __init__(self, run_id: str, after: int) -> None:
+        self.run_id = run_id
+        self.after = after
+        self.ended = False
+        self.over = False
+
+    def fresh(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Yield those of the events that were not taken yet, up to the run's final one."""
+        for event in events:
+            if event.seq > self.after:
+                self.after = event.seq
+                yield event
+            if event.run_id == self.run_id and ending_of(event):
+                self.ended = True
+                return
 
 
 def ending_of(event: Event) -> RunStatus | None:
@@ -101,8 +124,8 @@ class Loss:
         self._connected = True
         self._since = None
 
-    def bear(self, error: Exception) -> None:
-        """Note that there is none, and sleep until it is time to try again.
+    def bear(self, error: Exception) -> float:
+        """Note that there is none, and return the seconds after which to try again.
 
         Raises:
             Exception: the error itself, if it has lasted too long or there never was one.
@@ -115,4 +138,4 @@ class Loss:
             self._on_lost()
         if now - self._since > PATIENCE_S:
             raise error
-        time.sleep(RETRY_S)
+        return RETRY_S

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import ssl
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -25,13 +26,19 @@ from orchestrator import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Unpack
+
+    from api.asks import Ask
+
+_Answer = TypeVar("_Answer")
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 CONNECT_S = 5.0
 # For any answer, on top of what the call itself may wait; streams say something every 15 s.
 ANSWER_S = 45.0
+# For how long in all a call is asked again that is refused for the moment, and how soon at most.
+RETRIED_S = 30.0
+LEAST_PAUSE_S = 0.1
 
 
 class ServerGone(OrchestratorError):
@@ -76,12 +83,92 @@ class CallRefused(OrchestratorError):
         super().__init__(str(self.problem.get("detail") or unlike))
 
 
-class Asked(TypedDict, total=False):
-    """What a call may need; ``wait_s`` is how long the server may take on purpose."""
+class Settings(TypedDict):
+    """What every client of ``httpx`` is made with."""
 
-    query: Mapping[str, str | None]
-    body: Any
-    wait_s: float
+    base_url: str
+    headers: dict[str, str]
+    timeout: httpx.Timeout
+    trust_env: bool
+    verify: ssl.SSLContext | bool
+
+
+def settings(url: str, token: str | None) -> Settings:
+    """Return with what to make a client of a server.
+
+    Raises:
+        InvalidInput: it is not an HTTP URL, or cannot be a token.
+    """
+    base = _base_url(url)
+    return {
+        "base_url": base,
+        "headers": _bearing(token),
+        "timeout": httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+        # A proxy that the environment names is not for a server on this machine.
+        "trust_env": False,
+        # Against those that the system trusts, or the file that SSL_CERT_FILE names; over
+        # plain HTTP there is nothing to verify, and loading them takes time.
+        "verify": ssl.create_default_context() if base.startswith("https:") else False,
+    }
+
+
+class Request(TypedDict):
+    """What a client of ``httpx`` is told to send."""
+
+    method: str
+    url: str
+    params: dict[str, str]
+    content: str | None
+    headers: dict[str, str]
+    timeout: httpx.Timeout
+
+
+def request_of(ask: Ask[Any]) -> Request:
+    """Return how to send a call."""
+    return {
+        "method": ask.method,
+        "url": ask.path,
+        "params": {name: value for name, value in ask.query.items() if value is not None},
+        # Escaped, so that the server hears of text that is no text, and can say so.
+        "content": None if ask.body is None else json.dumps(ask.body),
+        "headers": {} if ask.key is None else {"Idempotency-Key": ask.key},
+        "timeout": httpx.Timeout(ANSWER_S + ask.wait_s, connect=CONNECT_S),
+    }
+
+
+def stream_of(run_id: str, after: int) -> tuple[str, str, dict[str, str]]:
+    """Return the method, the path and the headers that ask for a run's stream."""
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+    return "GET", path_of(run_id, "events"), headers
+
+
+def meaning_of(ask: Ask[_Answer], response: httpx.Response, url: str) -> _Answer:
+    """Return what an answer means, or raise the error that it reports."""
+    if response.is_error:
+        raise error_of(response, url)
+    try:
+        return ask.read(response)
+    except (ValueError, KeyError, TypeError):
+        raise CallRefused(response.status_code, {}, url) from None
+
+
+class Retries:
+    """How often a call is asked again that the server refuses for the moment.
+
+    Only what may be asked twice, only when the server says after how long, and not for ever.
+    """
+
+    def __init__(self, ask: Ask[Any]) -> None:
+        self._left_s = RETRIED_S if ask.repeatable else 0.0
+
+    def pause_s(self, response: httpx.Response) -> float | None:
+        """Return after how many seconds to ask again; None if this is the answer."""
+        said = response.headers.get("Retry-After", "")
+        if response.status_code not in (429, 503) or not re.fullmatch(r"\d{1,6}", said):
+            return None
+        pause_s = max(float(said), LEAST_PAUSE_S)
+        self._left_s -= pause_s
+        return pause_s if self._left_s >= 0 else None
 
 
 class Transport:
@@ -96,9 +183,9 @@ class Transport:
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
-        settings = settings_of(url, token)
-        self.url = settings["base_url"]
-        self._http = httpx.Client(**settings)
+        made = settings(url, token)
+        self.url = made["base_url"]
+        self._http = httpx.Client(**made)
 
     def __enter__(self) -> Self:
         return self
@@ -112,63 +199,28 @@ class Transport:
 
     @contextmanager
     def _stream(self, run_id: str, after: int) -> Iterator[httpx.Response]:
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        with self._http.stream("GET", path_of(run_id, "events"), headers=headers) as response:
+        method, path, headers = stream_of(run_id, after)
+        with self._http.stream(method, path, headers=headers) as response:
             if response.is_error:
                 response.read()
                 raise error_of(response, self.url)
             yield response
 
-    def _call(self, method: str, path: str, **asked: Unpack[Asked]) -> Any:
-        response = self._send(method, path, **asked)
-        try:
-            return response.json()
-        except ValueError:
-            raise CallRefused(response.status_code, {}, self.url) from None
-
-    def _send(self, method: str, path: str, **asked: Unpack[Asked]) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, **request_of(asked))
-        except httpx.TransportError as error:
-            raise gone(self.url, error) from None
-        if response.is_error:
-            raise error_of(response, self.url)
-        return response
-
-
-def settings_of(url: str, token: str | None) -> dict[str, Any]:
-    """Return what a client of httpx is made with for a server.
-
-    Raises:
-        InvalidInput: it is not an HTTP URL, or cannot be a token.
-    """
-    base_url = _base_url(url)
-    return {
-        "base_url": base_url,
-        "headers": _bearing(token),
-        "timeout": httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-        # A proxy that the environment names is not for a server on this machine.
-        "trust_env": False,
-        # Against those that the system trusts, or the file that SSL_CERT_FILE names; over
-        # plain HTTP there is nothing to verify, and loading them takes time.
-        "verify": ssl.create_default_context() if base_url.startswith("https:") else False,
-    }
-
-
-def request_of(asked: Asked) -> dict[str, Any]:
-    """Return what a client of httpx is given for a call."""
-    wait_s = asked.get("wait_s", 0)
-    query = asked.get("query", {})
-    return {
-        "params": {name: value for name, value in query.items() if value is not None},
-        # Escaped, so that the server hears of text that is no text, and can say so.
-        "content": json.dumps(asked["body"]) if "body" in asked else None,
-        "timeout": httpx.Timeout(ANSWER_S + wait_s, connect=CONNECT_S),
-    }
+    def _do(self, ask: Ask[_Answer]) -> _Answer:
+        retries = Retries(ask)
+        while True:
+            try:
+                response = self._http.request(**request_of(ask))
+            except httpx.TransportError as error:
+                raise gone(self.url, error) from None
+            pause_s = retries.pause_s(response)
+            if pause_s is None:
+                return meaning_of(ask, response, self.url)
+            time.sleep(pause_s)
 
 
 def error_of(response: httpx.Response, url: str) -> OrchestratorError:
-    """Return the error that a server's answer, which was read, stands for."""
+    """Return the error that an answer reports."""
     try:
         problem = response.json()
     except ValueError:

@@ -24,9 +24,9 @@ RETRY_S = 1.0
 # Runs of which events do not say all are asked for so often, and no more than that one by one.
 LEARN_S = 0.3
 ONE_BY_ONE = 8
-PAGE = "500"
+PAGE = 500
 # Of runs that have ended the latest are read.
-RECENT = "200"
+RECENT = 200
 
 LIVE = [str(status) for status in RunStatus if not status.is_terminal]
 # What a row shows changes by these alone; logs and operations would be noise here.

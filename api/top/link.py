@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
+from api import asks
+from api.asks import Ask, view_of
 from api.sse import FrameReader, event_of
-from api.transport import CONNECT_S, CallRefused, error_of, gone, path_of, request_of, settings_of
-from api.views import view_of
+from api.transport import (
+    CONNECT_S,
+    error_of,
+    gone,
+    meaning_of,
+    path_of,
+    request_of,
+    settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import Self, Unpack
+    from typing import Self
 
     from api.sse import Frame
-    from api.transport import Asked
     from orchestrator import Event, RunRecord
+
+_Answer = TypeVar("_Answer")
 
 # A stream says something every 15 s.
 SILENCE_S = 35.0
@@ -38,10 +48,10 @@ class Link:
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        settings = settings_of(url, token)
-        self.url: str = settings["base_url"]
-        settings["headers"] = {"Accept": "application/json", **settings["headers"]}
-        self._http = httpx.AsyncClient(**settings)
+        made = settings(url, token)
+        self.url: str = made["base_url"]
+        made["headers"] = {"Accept": "application/json", **made["headers"]}
+        self._http = httpx.AsyncClient(**made)
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,20 +59,26 @@ class Link:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def runs(self, **query: str | None) -> tuple[list[RunRecord], str | None]:
+    async def runs(
+        self, *, limit: int, after: str | None = None, **where: str | None
+    ) -> tuple[list[RunRecord], str | None]:
         """Return a page of runs, newest first, and the cursor of the next page."""
-        page = await self._call("GET", "/runs", query=query)
-        return [view_of(each, self.url).record for each in page["runs"]], page["next"]
+        views, following = await self._do(asks.runs(after, limit, where))
+        return [view.record for view in views], following
 
     async def get(self, run_id: str) -> RunRecord:
         """Return a run."""
-        return view_of(await self._call("GET", path_of(run_id)), self.url).record
+        return (await self._do(asks.get(run_id, 0))).record
 
     async def events(self, run_id: str, *, after: int) -> tuple[list[Event], int | None]:
         """Return a page of a run's feed, and where the next one begins."""
-        path = path_of(run_id, "events")
-        page = await self._call("GET", path, query={"after": str(after)})
-        return [event_of(each) for each in page["events"]], page["next"]
+
+        def read(response: httpx.Response) -> tuple[list[Event], int | None]:
+            page = response.json()
+            return [event_of(each) for each in page["events"]], page["next"]
+
+        query = {"after": str(after)}
+        return await self._do(Ask("GET", path_of(run_id, "events"), read, query=query))
 
     async def ask(self, run_id: str, verb: str, **order: Any) -> RunRecord:
         """Ask something of a run: ``stop pause resume rerun``.
@@ -73,8 +89,12 @@ class Link:
         Raises:
             RunEnded, IllegalTransition, ParentIsPaused: its status does not allow it.
         """
-        answer = await self._call("POST", path_of(run_id, verb), body=order)
-        return view_of(answer.get("run", answer), self.url).record
+
+        def read(response: httpx.Response) -> RunRecord:
+            answer = response.json()
+            return view_of(answer.get("run", answer)).record
+
+        return await self._do(Ask("POST", path_of(run_id, verb), read, body=order))
 
     @asynccontextmanager
     async def stream(self, path: str, last: str | None) -> AsyncIterator[AsyncIterator[Frame]]:
@@ -93,17 +113,12 @@ class Link:
         except httpx.TransportError as error:
             raise gone(self.url, error) from None
 
-    async def _call(self, method: str, path: str, **asked: Unpack[Asked]) -> Any:
+    async def _do(self, ask: Ask[_Answer]) -> _Answer:
         try:
-            response = await self._http.request(method, path, **request_of(asked))
+            response = await self._http.request(**request_of(ask))
         except httpx.TransportError as error:
             raise gone(self.url, error) from None
-        if response.is_error:
-            raise error_of(response, self.url)
-        try:
-            return response.json()
-        except ValueError:
-            raise CallRefused(response.status_code, {}, self.url) from None
+        return meaning_of(ask, response, self.url)
 
 
 async def _frames(response: httpx.Response) -> AsyncIterator[Frame]:

@@ -11,7 +11,7 @@ import trio
 
 from api.client import CallRefused, Client, ServerGone
 from api.service import open_server
-from api.sse import ending_of, read_events
+from api.sse import FrameReader, ending_of
 from orchestrator import (
     ArtifactInfo,
     Context,
@@ -402,7 +402,9 @@ def test_events_in_pieces(size: int) -> None:
         + framed(event(4))[:-1]
     )
     chunks = [text[n : n + size] for n in range(0, len(text), size)]
-    first, second, third = read_events(chunks)
+    reader = FrameReader()
+    frames = [frame for chunk in chunks for frame in reader.feed(chunk)]
+    first, second, third = events_in(frames)
     assert (first, second) == (event(1), event(2))
     assert (third.seq, third.data) == (3, {"text": "\u2028"})
 

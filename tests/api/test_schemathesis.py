@@ -1,4 +1,4 @@
-"""Whatever the document of the interface allows is sent to a real server, and much that is not.
+"""All that the document of the interface allows is sent to a real server, and much beside it.
 
 It never fails by a mistake of its own, and answers as the document says.
 """

@@ -8,7 +8,9 @@ from tests.bench.commits import bench_commits
 from tests.bench.crowd import bench_crowd, bench_tree
 from tests.bench.events import bench_events
 from tests.bench.idle import bench_idle
+from tests.bench.lists import bench_lists
 from tests.bench.observers import bench_observers
+from tests.bench.readers import bench_readers
 from tests.bench.stop import bench_stop
 from tests.bench.web import bench_starts, bench_stop_over_http
 from tests.bench.workers import bench_workers
@@ -30,4 +32,6 @@ BENCHMARKS: Mapping[str, Callable[[Effort], Awaitable[list[Figure]]]] = {
     "commits": bench_commits,
     "observers": bench_observers,
     "workers": bench_workers,
+    "lists": bench_lists,
+    "readers": bench_readers,
 }

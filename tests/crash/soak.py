@@ -100,9 +100,9 @@ async def act(soak: Soak, http: httpx.AsyncClient, heard: Heard, rng: random.Ran
             soak.live.append(answer.json()["id"])
         case "stop":
             soak.live.remove(run_id)
-            order = {"mode": rng.choice(["graceful", "now", "kill"]), "grace_s": 1}
-            wait_s = rng.choice([0, 0, 5])
-            answer = await http.post(f"/runs/{run_id}/stop", json=order | {"wait_s": wait_s})
+            mode, wait_s = rng.choice(["graceful", "now", "kill"]), rng.choice([0, 0, 5])
+            wanted = {"mode": mode, "grace_s": 1, "wait_s": wait_s}
+            answer = await http.post(f"/runs/{run_id}/stop", json=wanted)
         case "follow":
             await follow(soak, http, run_id, rng.uniform(0, 0.5))
             return

@@ -15,6 +15,7 @@ import orchestrator.events
 from api import answers, orders, schema
 from api.app import create_app
 from api.cli import main
+from api.client import AsyncClient, Client
 from orchestrator import (
     Context,
     Orchestrator,
@@ -220,6 +221,18 @@ def _default(option: click.Option) -> str:
     if option.is_flag or option.multiple or default in (None, ""):
         return ""
     return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_every_method_of_the_clients_is_there() -> None:
+    page = REFERENCE / "python-client.md"
+    shared = {re.sub(r"\(.*", "", each) for each in table_of(page, "method")}
+    assert shared == methods_of(AsyncClient) - {"aclose"}
+    assert shared < methods_of(Client)
+    assert methods_of(Client) <= shared | code_in(page)
+
+
+def methods_of(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 def test_the_input_of_a_crawl_is_there() -> None:

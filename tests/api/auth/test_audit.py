@@ -90,6 +90,38 @@ async def test_an_answer_is_a_deed(served: Orchestrator) -> None:
     assert [each["action"] for each in await entries(asking)] == ["answer"]
 
 
+async def test_deletions_halts_and_schedules_are_deeds(served: Orchestrator) -> None:
+    asking = Asking(served, access())
+    ended = await served.start("echo", {"text": "x"}, owner="olga")
+    await ended.wait()
+    order = {"id": "yearly", "agent": "echo", "cron": "0 0 1 1 *", "input": {"text": "x"}}
+    for call, name, body in [
+        (f"DELETE /runs/{ended.id}", "owner", None),
+        ("POST /halt", "admin", {"reason": "a bill that grows"}),
+        ("DELETE /halt", "admin", None),
+        ("POST /schedules", "owner", order),
+        ("POST /schedules/yearly/pause", "owner", None),
+        ("POST /schedules/yearly/resume", "owner", None),
+        ("DELETE /schedules/yearly", "owner", None),
+        ("POST /webhooks/deliveries/none/retry", "admin", None),
+    ]:
+        await asking.ask(call, name, body=body)
+    found = [
+        (each["action"], each["principal"], each["run_id"], each["reason"], each["result"])
+        for each in reversed(await entries(asking))
+    ]
+    assert found == [
+        ("delete", "olga", ended.id, "", "ok"),
+        ("halt", "ada", None, "a bill that grows", "ok"),
+        ("lift", "ada", None, "", "ok"),
+        ("schedule", "olga", None, "yearly", "ok"),
+        ("pause-schedule", "olga", None, "yearly", "ok"),
+        ("resume-schedule", "olga", None, "yearly", "ok"),
+        ("unschedule", "olga", None, "yearly", "ok"),
+        ("retry delivery", "ada", None, "", "unknown-delivery"),
+    ]
+
+
 async def test_what_is_refused_is_noted_with_the_reason_why(served: Orchestrator) -> None:
     asking = Asking(served, access(frozenset({"sleeper"})))
     ended = await served.start("echo", {"text": "x"}, owner="olga")
