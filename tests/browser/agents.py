@@ -92,6 +92,12 @@ async def painter(ctx: Context) -> list[str]:
     return ["a", "b"]
 
 
+@agent
+async def reader(ctx: Context, names: list[str]) -> dict[str, str]:
+    """Return files that it was started with."""
+    return {name: (await ctx.file(name)).decode() for name in names}
+
+
 async def paint() -> str:
     """The work of a step."""
     return "painted"

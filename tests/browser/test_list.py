@@ -159,6 +159,23 @@ def test_what_the_server_refuses_is_shown_at_its_field(pages: Pages, server: Ser
     expect(panel.locator(".field", has_text="grace_s")).to_contain_text("less than or equal to")
 
 
+def test_a_run_is_started_with_files(pages: Pages, server: Server) -> None:
+    page = pages.runs("?start=reader")
+    panel = page.locator("dialog[open]")
+    panel.get_by_label("Files").set_input_files(
+        [
+            {"name": "a.txt", "mimeType": "text/plain", "buffer": b"one"},
+            {"name": "b.txt", "mimeType": "text/plain", "buffer": "zwölf".encode()},
+        ]
+    )
+    panel.get_by_label("names").fill("a.txt\nb.txt")
+    panel.get_by_role("button", name="Start").click()
+    page.wait_for_url(re.compile("/dashboard/runs/run_"))
+    expect(chip(page)).to_have_text("succeeded")
+    run = server.get(page.url.rpartition("/")[2])
+    assert run["result"] == {"a.txt": "one", "b.txt": "zwölf"}
+
+
 def test_an_empty_server_is_quiet(browser: Browser, tmp_path: Path) -> None:
     with Server(tmp_path).running() as server:
         pages = Pages(browser, server)

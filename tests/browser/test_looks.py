@@ -80,6 +80,23 @@ def a_start(pages: Pages, server: Server, **window: Any) -> Page:
     return page
 
 
+def the_schedules(pages: Pages, server: Server, **window: Any) -> Page:
+    for name, cron in [("nightly", "0 3 * * 1-5"), ("yearly", "0 0 1 1 *")]:
+        order = {"agent": "writer", "cron": cron, "id": name, "zone": "Europe/Berlin"}
+        server.http.post("/schedules", json=order)
+    server.http.post("/schedules/yearly/pause").raise_for_status()
+    page = pages.window(**window)
+    page.goto(f"{server.url}/dashboard/schedules")
+    expect(page.get_by_role("button", name="Resume yearly")).to_be_visible()
+    return page
+
+
+def a_deletion(pages: Pages, server: Server, **window: Any) -> Page:
+    page = pages.run(server.start("painter", {"retention_s": 7200}), **window)
+    page.get_by_role("button", name="Delete").click()
+    return page
+
+
 def settings(pages: Pages, server: Server, **window: Any) -> Page:
     page = pages.runs(**window)
     page.get_by_label("Settings").click()
@@ -181,7 +198,17 @@ def a_login(pages: Pages, server: Server, **window: Any) -> Page:
 
 STATES: list[Callable[..., Page]] = [
     *(the_list, an_empty_list, a_list_that_loads, a_list_that_failed, a_selection, a_start),
-    *(settings, a_run, a_panel, a_stopping_run, a_stopped_run, an_abandoned_run, a_failed_run),
+    *(
+        settings,
+        the_schedules,
+        a_deletion,
+        a_run,
+        a_panel,
+        a_stopping_run,
+        a_stopped_run,
+        an_abandoned_run,
+        a_failed_run,
+    ),
     *(a_result, a_question, a_refused_stop, a_lost_connection, a_run_that_is_not_there, a_login),
 ]
 
@@ -213,6 +240,15 @@ def problems(page: Page) -> list[str]:
         for each in found["violations"]
         for node in each["nodes"]
     ]
+
+
+@pytest.mark.parametrize("width", [760, 800, 940, 1160])
+def test_every_stop_can_be_reached_at_every_width(pages: Pages, server: Server, width: int) -> None:
+    live, stopping = server.start("waiter"), server.start("writer")
+    server.stop(stopping, grace_s=600)
+    page = pages.runs(viewport={"width": width, "height": 850})
+    for run, name in [(live, "Stop waiter"), (stopping, "Stop writer")]:
+        expect(row(page, run).get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
 
 
 def test_a_stop_is_told_to_those_who_do_not_see_it(pages: Pages, server: Server) -> None:
