@@ -98,6 +98,12 @@ async def reader(ctx: Context, names: list[str]) -> dict[str, str]:
     return {name: (await ctx.file(name)).decode() for name in names}
 
 
+@agent
+async def echo(ctx: Context, text: str) -> list[str]:
+    """Return what it is given."""
+    return [text]
+
+
 async def paint() -> str:
     """The work of a step."""
     return "painted"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 
 from orchestrator import RunId, RunRecord, RunStatus
 from orchestrator.model import Progress, RunOptions
@@ -164,8 +164,8 @@ def test_a_run_is_started_with_files(pages: Pages, server: Server) -> None:
     panel = page.locator("dialog[open]")
     panel.get_by_label("Files").set_input_files(
         [
-            {"name": "a.txt", "mimeType": "text/plain", "buffer": b"one"},
-            {"name": "b.txt", "mimeType": "text/plain", "buffer": "zwölf".encode()},
+            FilePayload(name="a.txt", mimeType="text/plain", buffer=b"one"),
+            FilePayload(name="b.txt", mimeType="text/plain", buffer="zwölf".encode()),
         ]
     )
     panel.get_by_label("names").fill("a.txt\nb.txt")
