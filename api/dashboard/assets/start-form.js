@@ -61,7 +61,7 @@ function draw(agents, agent, scheduled) {
     when.elements,
     input.elements.length ? input.elements : h('p', { class: 'hint' }, 'It takes no input.'),
     h('details', {}, h('summary', {}, icon('chevron'), 'Options'), options.elements),
-    !scheduled && h('div', { class: 'field' }, h('label', { for: 'files' }, 'Files', h('span', { class: 'hint' }, ' optional, for the agent to read')), files), refused,
+    !scheduled && h('div', { class: 'field' }, h('label', { for: 'files' }, 'Files', h('span', { class: 'hint' }, ' optional')), files, h('p', { class: 'hint' }, 'What the run is to read.')), refused,
     h('div', { class: 'buttons' }, h('button', { type: 'button', onclick: () => dialog.close() }, 'Not now'),
       h('button', { type: 'submit', class: 'primary' }, icon('play'), scheduled ? 'Schedule' : 'Start')));
   // Of a form that is sent twice, one run comes.
