@@ -51,6 +51,7 @@ CALLS = {
     # Pages are shells: what is in them is read by the calls below.
     "GET /": Call(Right.OPEN),
     "GET /dashboard/runs/<run_id>": Call(Right.OPEN),
+    "GET /dashboard/schedules": Call(Right.OPEN),
     "GET /dashboard/login": Call(Right.OPEN),
     "GET /dashboard/assets/<version>/<name>": Call(Right.OPEN),
     # Whose schedule it is, is looked at by the calls themselves.

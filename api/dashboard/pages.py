@@ -36,6 +36,12 @@ async def run(run_id: str) -> Response:
     return await _page("run.html", run_id=run_id)
 
 
+@blueprint.get("/dashboard/schedules")
+async def schedules() -> Response:
+    """Show the page of recurring starts."""
+    return await _page("schedules.html")
+
+
 @blueprint.get("/dashboard/login")
 async def login() -> Response:
     """Show the page where a person gives a token."""

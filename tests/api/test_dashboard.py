@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import httpx
 
 MODULES = {name: file.content.decode() for name, file in FILES.items() if name.endswith(".js")}
-PAGES = ("/", "/dashboard/runs/run_0", "/dashboard/login")
-ENTRIES = {"list.js", "run.js", "login.js", "theme.js"}
+PAGES = ("/", "/dashboard/runs/run_0", "/dashboard/schedules", "/dashboard/login")
+ENTRIES = {"list.js", "run.js", "schedules.js", "login.js", "theme.js"}
 
 
 def imports_of(module: str) -> set[str]:

@@ -92,6 +92,18 @@ async def painter(ctx: Context) -> list[str]:
     return ["a", "b"]
 
 
+@agent
+async def reader(ctx: Context, names: list[str]) -> dict[str, str]:
+    """Return files that it was started with."""
+    return {name: (await ctx.file(name)).decode() for name in names}
+
+
+@agent
+async def echo(ctx: Context, text: str) -> list[str]:
+    """Return what it is given."""
+    return [text]
+
+
 async def paint() -> str:
     """The work of a step."""
     return "painted"

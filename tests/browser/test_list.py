@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 
 from orchestrator import RunId, RunRecord, RunStatus
 from orchestrator.model import Progress, RunOptions
@@ -159,6 +159,23 @@ def test_what_the_server_refuses_is_shown_at_its_field(pages: Pages, server: Ser
     expect(panel.locator(".field", has_text="grace_s")).to_contain_text("less than or equal to")
 
 
+def test_a_run_is_started_with_files(pages: Pages, server: Server) -> None:
+    page = pages.runs("?start=reader")
+    panel = page.locator("dialog[open]")
+    panel.get_by_label("Files").set_input_files(
+        [
+            FilePayload(name="a.txt", mimeType="text/plain", buffer=b"one"),
+            FilePayload(name="b.txt", mimeType="text/plain", buffer="zwölf".encode()),
+        ]
+    )
+    panel.get_by_label("names").fill("a.txt\nb.txt")
+    panel.get_by_role("button", name="Start").click()
+    page.wait_for_url(re.compile("/dashboard/runs/run_"))
+    expect(chip(page)).to_have_text("succeeded")
+    run = server.get(page.url.rpartition("/")[2])
+    assert run["result"] == {"a.txt": "one", "b.txt": "zwölf"}
+
+
 def test_an_empty_server_is_quiet(browser: Browser, tmp_path: Path) -> None:
     with Server(tmp_path).running() as server:
         pages = Pages(browser, server)
@@ -221,6 +238,12 @@ def test_five_thousand_runs(browser: Browser, crowded: Path) -> None:
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         expect(row(page, record(0).id)).to_be_visible()
         assert most < 60
+        # Rows are used again while one scrolls; at rest they are read in their order.
+        page.evaluate("scrollTo(0, scrollY - 700)")
+        page.wait_for_function("""() => {
+            const at = [...document.querySelectorAll('.rows .row')].map((row) => row.ariaRowIndex);
+            return at.length > 20 && at.every((n, i) => i === 0 || Number(n) > Number(at[i - 1]));
+        }""")
         run = server.start("waiter")
         page.evaluate("scrollTo(0, 0)")
         expect(chip(row(page, run))).to_have_text("running")

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+from tests.browser.looking import Pages
 
-    from tests.browser.looking import Pages
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.browser.looking import Server
 
 LIVE = ("queued", "running", "pausing", "paused")
 OVER = ("succeeded", "failed", "stopped", "timed_out", "abandoned", "lost")
@@ -27,9 +31,12 @@ const event = (type, data = {}) =>
 """
 
 
-@pytest.fixture
-def page(pages: Pages) -> Page:
-    return pages.runs()
+@pytest.fixture(scope="module")
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """One page for all of them: each makes what it needs anew, and leaves the page alone."""
+    pages = Pages(browser, server)
+    yield pages.runs()
+    pages.close()
 
 
 def play(page: Page, script: str, argument: Any = None) -> Any:

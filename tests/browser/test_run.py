@@ -292,3 +292,20 @@ def test_a_slow_server_is_asked_once_at_a_time_where_a_run_stands(
     held[0].continue_()
     page.unroute("**/stack")
     expect(page.locator(".stack").first).to_contain_text("waiter")
+
+
+def test_a_run_that_has_ended_is_deleted_once_that_is_meant(pages: Pages, server: Server) -> None:
+    run, live = server.start("painter", {"retention_s": 7200}), server.start("waiter")
+    page = pages.run(run)
+    expect(chip(page)).to_have_text("succeeded")
+    expect(page.locator("run-head .facts")).to_contain_text(re.compile("Kept.*until"))
+    page.get_by_role("button", name="Delete").click()
+    page.keyboard.press("Escape")
+    assert server.get(run)["status"] == "succeeded"
+    page.get_by_role("button", name="Delete").click()
+    page.locator("dialog[open]").get_by_role("button", name="Delete").click()
+    page.wait_for_url(f"{server.url}/")
+    assert server.http.get(f"/runs/{run}").status_code == 404
+    other = pages.run(live)
+    expect(other.get_by_role("button", name="Pause")).to_be_visible()
+    expect(other.get_by_role("button", name="Delete")).to_have_count(0)

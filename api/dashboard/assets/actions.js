@@ -51,6 +51,19 @@ export class Actions {
     if (made) location.assign(`/dashboard/runs/${made.id}`);
   }
 
+  /** Remove a run that has ended, and go to those that are left. */
+  async remove(run) {
+    try {
+      await send('DELETE', `/runs/${run.id}`);
+    } catch (problem) {
+      if (problem.status !== 404) {
+        toast(`${nameOf(run)} could not be deleted: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => this.remove(run) } });
+        return;
+      }
+    }
+    location.assign('/');
+  }
+
   /** Stop many. Each is shown as stopping at once; those that are refused are shown as they are. */
   async stopMany(runs, order) {
     const takeBack = runs.map((run) => this.#runs.expect(run.id, { status: 'stopping', stop: { ...order, outcome: 'stopping', source: 'user' } }));

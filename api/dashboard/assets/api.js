@@ -68,12 +68,15 @@ export async function read(path, { signal } = {}) {
   return body;
 }
 
-/** Send JSON and return the answer's JSON. */
+/** Send JSON, or a form with files, and return the answer's JSON. */
 export async function send(method, path, body, headers = {}) {
+  const form = body instanceof FormData;
   const response = await request(path, {
     method,
-    headers: { 'Content-Type': 'application/json', ...headers },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    // What stands between the parts of a form only the browser knows.
+    headers: { ...(form ? {} : { 'Content-Type': 'application/json' }), ...headers },
+    body: form || body === undefined ? body : JSON.stringify(body),
+    ...(form ? { patience: 0 } : {}), // files may take their time
   });
   return response.status === 204 ? null : response.json();
 }

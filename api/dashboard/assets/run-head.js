@@ -2,6 +2,7 @@
 
 import { now, read } from './api.js';
 import './chip.js';
+import { confirm } from './confirm.js';
 import { attribute, fill, h, icon, show, text } from './dom.js';
 import './progress.js';
 import { moves, saying } from './run-row.js';
@@ -60,7 +61,16 @@ class RunHead extends HTMLElement {
       !isLive(run.status) && h('a', { class: 'button', href: '#results' }, 'View results'),
       button('rerun', 'rerun', 'Rerun', () => actions.rerun(run)),
       can('rerun') && tree.steps.length > 0 && this.#rerunFrom(run, tree.steps),
+      can('rerun') && !run.parent_id && h('button', { type: 'button', class: 'quiet', onclick: () => this.#remove(run) }, 'Delete…'),
     ];
+  }
+
+  #remove(run) {
+    confirm({
+      title: ['Delete ', h('strong', {}, run.agent), ' ', h('code', {}, run.id)],
+      says: 'Its log, results and files are gone then, and those of everything below it. This cannot be undone.',
+      does: 'Delete', keep: 'Keep it',
+    }, () => this.page.actions.remove(run));
   }
 
   #rerunFrom(run, names) {
@@ -87,6 +97,7 @@ class RunHead extends HTMLElement {
       ['Begun', run.started_at && `${dayAndClock(run.started_at)}`, run.started_at && age(now() - seconds(run.started_at))],
       [run.ended_at ? 'Took' : 'For', run.started_at && took(run)],
       ['Deadline', ...deadline(run)],
+      ['Kept', ...kept(run)],
       ['Cost', run.usage?.cost > 0 && money(run.usage.cost)],
       ['Tokens', run.usage?.requests > 0 && count(run.usage.input_tokens + run.usage.output_tokens, 'token').replace(/ tokens?/, '')],
     ].filter(([, value]) => value);
@@ -143,6 +154,12 @@ function deadline(run) {
   const left = seconds(run.deadline_at) - now();
   if (!isLive(run.status)) return [dayAndClock(run.deadline_at)];
   return [left > 0 ? `in ${wholeSpan(left)}` : 'is over', dayAndClock(run.deadline_at)];
+}
+
+function kept({ options, ended_at: ended }) {
+  if (options?.retention_s == null) return [null];
+  if (!ended) return [wholeSpan(options.retention_s), 'after its end'];
+  return [`until ${dayAndClock((seconds(ended) + options.retention_s) * 1000)}`];
 }
 
 /** What became of a stop, in a sentence that says only what is proved. */

@@ -23,7 +23,7 @@ class RunTimeline extends HTMLElement {
   open(page) {
     this.page = page;
     this.wanted = false;
-    this.sieve = h('select', { 'aria-label': 'Which runs of the tree', onchange: () => this.show(this.run, page) }, Object.entries(SIEVES).map(([value, says]) => h('option', { value }, says)));
+    this.sieve = h('select', { 'aria-label': 'Which runs of the tree', onchange: () => this.#sift() }, Object.entries(SIEVES).map(([value, says]) => h('option', { value }, says)));
     this.short = h('input', { type: 'checkbox', checked: true, onchange: () => this.show(this.run, page) });
     this.idle = h('label', { class: 'check hint', hidden: true }, this.short, 'shorten idle time');
     this.fit = h('button', { type: 'button', class: 'quiet', onclick: () => this.#zoom(null) }, 'Fit');
@@ -113,6 +113,11 @@ class RunTimeline extends HTMLElement {
     text(this.gate.firstChild, `This tree has ${count(tree.nodes.size, 'run')}.`);
   }
 
+  #sift() {
+    address.set({ tree: this.sieve.value === 'all' ? null : this.sieve.value });
+    this.show(this.run, this.page);
+  }
+
   #want() {
     this.wanted = true;
     this.show(this.run, this.page);
@@ -187,6 +192,7 @@ class RunTimeline extends HTMLElement {
   #readAddress() {
     const [from, to] = [address.get('from'), address.get('to')].map((value) => (value == null ? NaN : Number(value)));
     this.fromTo = to > from ? [from, to] : null;
+    this.sieve.value = address.get('tree') in SIEVES ? address.get('tree') : 'all';
   }
 
   #zoomBy(factor) {

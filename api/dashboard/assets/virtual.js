@@ -1,12 +1,15 @@
 // Rows of one height, of which only those that can be seen are in the document.
 
 const AHEAD = 8; // rows that are ready above and below what is seen
+const AT_REST_MS = 120; // after the last scroll
 
 export class VirtualRows {
   #rows = new Map();
   #spare = [];
   #asked = false;
   #height = 0;
+  #scrolled = false;
+  #resting;
 
   /**
    * box: the element that holds the rows; its custom property `--row` is their height in pixels.
@@ -16,7 +19,7 @@ export class VirtualRows {
    */
   constructor(box, { scroller = null, keys, make, update, moved = () => {} }) {
     Object.assign(this, { box, scroller, keys, make, update, moved });
-    (scroller ?? window).addEventListener('scroll', () => this.ask(), { passive: true });
+    (scroller ?? window).addEventListener('scroll', () => this.#scroll(), { passive: true });
     new ResizeObserver(() => this.#resize()).observe(scroller ?? document.body);
   }
 
@@ -44,17 +47,40 @@ export class VirtualRows {
     const keys = this.keys();
     const [first, last] = this.#range(keys.length);
     this.#stretch(keys.length);
-    const wanted = new Set(keys.slice(first, last));
-    for (const [key, row] of this.#rows) if (!wanted.has(key)) this.#free(key, row);
+    const shown = keys.slice(first, last);
+    const idle = this.#idle(new Set(shown));
+    shown.forEach((key, n) => this.#rowFor(key, first + n, idle));
+    idle.forEach(([key, row]) => this.#free(key, row));
+    if (!this.#scrolled) this.#sort(shown);
+    this.moved(first, last);
+  }
+
+  // A row that has the focus stays, or the keyboard would lose its place.
+  #idle(wanted) {
+    return [...this.#rows].filter(([key, row]) => !wanted.has(key) && !row.contains(document.activeElement));
+  }
+
+  // In the order of the list: that is the order in which it is read and tabbed through. While one
+  // scrolls they stay where they are, since what is moved in the document is laid out from scratch.
+  #sort(shown) {
     let next = this.box.firstElementChild;
-    for (let index = first; index < last; index++) {
-      const row = this.#rowFor(keys[index], index);
+    const wanted = new Set(shown);
+    for (const key of shown) {
+      const row = this.#rows.get(key);
       while (next && !wanted.has(next.key)) next = next.nextElementSibling;
-      // In the order of the list: that is the order in which it is read and tabbed through.
       if (row === next) next = row.nextElementSibling;
       else this.box.insertBefore(row, next);
     }
-    this.moved(first, last);
+  }
+
+  #scroll() {
+    this.#scrolled = true;
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => {
+      this.#scrolled = false;
+      this.ask();
+    }, AT_REST_MS);
+    this.ask();
   }
 
   /** Bring a row into view. */
@@ -89,14 +115,8 @@ export class VirtualRows {
     return [clamp(first), clamp(last)];
   }
 
-  #rowFor(key, index) {
-    let row = this.#rows.get(key);
-    if (!row) {
-      row = this.#spare.pop() ?? this.make();
-      row.key = key;
-      this.#rows.set(key, row);
-      row.index = -1;
-    }
+  #rowFor(key, index, idle) {
+    const row = this.#rows.get(key) ?? this.#adopt(key, idle);
     if (row.index !== index) {
       row.index = index;
       row.style.transform = `translateY(${index * this.height}px)`;
@@ -106,9 +126,17 @@ export class VirtualRows {
     return row;
   }
 
-  // A row that has the focus stays, or the keyboard would lose its place.
+  #adopt(key, idle) {
+    const [before, row] = idle.pop() ?? [null, this.#spare.pop() ?? this.make()];
+    this.#rows.delete(before);
+    if (!row.isConnected) this.box.append(row);
+    row.key = key;
+    row.index = -1;
+    this.#rows.set(key, row);
+    return row;
+  }
+
   #free(key, row) {
-    if (row.contains(document.activeElement)) return;
     this.#rows.delete(key);
     row.remove();
     if (this.#spare.length < 60) this.#spare.push(row);

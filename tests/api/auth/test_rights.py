@@ -53,6 +53,7 @@ RUN_CALLS: dict[str, tuple[int, ...]] = {
 OTHER_CALLS = {
     "GET /": 200,
     "GET /dashboard/runs/<run_id>": 200,
+    "GET /dashboard/schedules": 200,
     "GET /dashboard/login": 200,
     "GET /dashboard/assets/<version>/<name>": 404,
     "GET /openapi.json": 200,
