@@ -53,9 +53,9 @@ async def begin(order: StartOrder, files: Sequence[File] = ()) -> Run:
     return run
 
 
-async def start(order: StartOrder) -> Run:
+async def start(order: StartOrder, files: Sequence[File] = ()) -> Run:
     """Start a run of the caller's; it is durable when this returns. Errors as for ``begin``."""
-    return await the_orchestrator().stored(await begin(order))
+    return await the_orchestrator().stored(await begin(order, files))
 
 
 class Act:

@@ -22,11 +22,12 @@ from orchestrator import OrchestratorError
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
+from orchestrator.agents.ingest import ingest
 from orchestrator.agents.job import job
 from orchestrator.agents.playbook import playbook
 
 # The agents that are always there.
-BUILT_IN = (chat, command, crawl, job, playbook)
+BUILT_IN = (chat, command, crawl, ingest, job, playbook)
 
 
 class Refused(click.ClickException):

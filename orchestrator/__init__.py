@@ -17,6 +17,7 @@ How the package is laid out, from the leaves up; imports point only downwards in
   runs; and the engine of a single process;
 - ``starting halting recovery schedules runtime``: how runs come to be, also after a crash, and
   again and again; how all of them are stopped; and the orchestrator;
+- ``knowledge``: the search through what runs have found to read;
 - ``agents``: the built-in agents.
 
 ``stack`` reads where tasks stand.
@@ -65,6 +66,8 @@ from orchestrator.events import Event as Event
 from orchestrator.feed import Subscription as Subscription
 from orchestrator.files import File as File
 from orchestrator.inprocess import MAX_QUEUED as MAX_QUEUED
+from orchestrator.knowledge import Knowledge as Knowledge
+from orchestrator.knowledge import Passage as Passage
 from orchestrator.lifecycle import available_actions as available_actions
 from orchestrator.llm import Reply as Reply
 from orchestrator.llm import ToolCall as ToolCall
@@ -82,6 +85,7 @@ from orchestrator.model import StopOutcome as StopOutcome
 from orchestrator.model import StopSource as StopSource
 from orchestrator.model import Usage as Usage
 from orchestrator.observing import Observer as Observer
+from orchestrator.options import options_schema as options_schema
 from orchestrator.ports import Child as Child
 from orchestrator.run import Run as Run
 from orchestrator.runtime import Orchestrator as Orchestrator

@@ -195,6 +195,11 @@ class Context(Telling):
         """
         return await self._run.questions.ask(question, schema, within_s)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that the run was started with."""
+        return self._run.record.files
+
     async def file(self, name: str) -> bytes:
         """Return a file of the run's: one that it was started with, or an artifact of its own.
 

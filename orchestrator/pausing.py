@@ -66,6 +66,8 @@ class Brake:
         """Take over a pause of the parent's, or of the run itself, that came before it began."""
         if self._run.is_held:
             self._run.gate.hold()
+            # What was in flight in the process that is gone is so no more.
+            self.settle()
             return
         running = self._run.record.status is RunStatus.RUNNING
         if running and above.is_held and not self._run.gate.sheltered:

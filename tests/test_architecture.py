@@ -23,7 +23,7 @@ RANKS = {
     5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run"
     " worker engine inprocess",
     6: "files reading starting halting recovery retention schedules runtime",
-    7: "agents testing",
+    7: "knowledge agents testing",
 }
 RANK = {name: rank for rank, names in RANKS.items() for name in names.split()}
 
@@ -116,12 +116,13 @@ def test_the_wall_clock_is_read_in_one_place() -> None:
 
 
 def test_threads_are_used_where_something_blocks_only() -> None:
-    """The store, the parsing of pages, a slow import, the sweep, and workers' own code;
-    and the watchdog, which watches what blocks."""
+    """The store, the index of what was found, the parsing of pages, a slow import, the sweep, and
+    workers' own code; and the watchdog, which watches what blocks."""
     core = {module_of(p) for p in CORE if re.search(r"to_thread|threading", p.read_text())}
     assert {name.split(".")[1] for name in core} <= {
         "store",
         "agents",
+        "knowledge",
         "llm",
         "testing",
         "watchdog",

@@ -34,6 +34,9 @@ class Call(NamedTuple):
 CALLS = {
     "GET /healthz": Call(Right.OPEN),
     "GET /readyz": Call(Right.OPEN),
+    # They say what there is, and nothing of what is done with it.
+    "GET /openapi.json": Call(Right.OPEN),
+    "GET /docs": Call(Right.OPEN),
     "GET /session": Call(Right.READ),
     "POST /session": Call(Right.OPEN),
     "POST /session/challenge": Call(Right.OPEN),
@@ -87,6 +90,12 @@ CALLS_OF_DIALECTS = {
     "GET /socket.io/": Call(Right.OPEN),
     "POST /socket.io/": Call(Right.OPEN),
     "WS /socket.io/": Call(Right.OPEN),
+    "POST /api/knowledge-items/crawl": Call(Right.START, "start"),
+    "POST /api/documents/upload": Call(Right.START, "start"),
+    "GET /api/crawl-progress/<run_id>": Call(Right.READ),
+    "GET /api/progress/<run_id>": Call(Right.READ),
+    "POST /api/knowledge-items/stop/<run_id>": Call(Right.ACT, "stop"),
+    "GET /api/knowledge-items": Call(Right.READ),  # of runs that one may see
     "POST /api/executions": Call(Right.START, "start"),
     "GET /api/executions/<run_id>": Call(Right.READ),
     "GET /api/executions/<run_id>/view": Call(Right.READ),

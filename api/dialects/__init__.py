@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # The modules whose blueprints they are; a server imports those that it needs.
 DIALECTS: dict[str, tuple[str, ...]] = {
-    "archon": ("api.dialects.archon_rooms",),
+    "archon": ("api.dialects.archon", "api.dialects.archon_rooms"),
     "beacon": ("api.dialects.beacon",),
     "gofannon": (),  # its one call, `POST /runs/{id}/stop`, is our own
     "ignition": ("api.dialects.ignition",),

@@ -142,6 +142,15 @@ class Face:
         """See ``Context.ask``."""
         return self._way.cross(self._context.ask, question, schema, within_s=within_s)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """See ``Context.files``."""
+        return self._context.files
+
+    def file(self, name: str) -> Any:
+        """See ``Context.file``."""
+        return self._way.cross(self._context.file, name)
+
     # Telling
 
     def progress(self, percent: float, message: str = "") -> Any:

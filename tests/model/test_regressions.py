@@ -322,3 +322,46 @@ async def test_a_step_of_a_run_that_only_asks_leaves_it_paused(
     await trio.sleep(1)
     assert run.record.status is RunStatus.PAUSED
     await run.stop(source=StopSource.USER)
+
+
+async def test_a_run_that_was_pausing_at_a_crash_is_paused_when_it_starts_again(
+    autojump_clock: MockClock,
+) -> None:
+    lives: list[str] = []
+
+    @agent
+    async def worker(ctx: Context) -> None:
+        lives.append(ctx.run_id)
+        if len(lives) == 2:
+            # There is no gate before this.
+            await trio.sleep(10)
+        async with ctx.operation("work"):
+            await trio.sleep(10)
+
+    async def crash(mount: Mount) -> None:
+        async with open_orchestrator(agents=[worker]) as orchestrator:
+            run = await orchestrator.start(worker, on_crash="restart")
+            await trio.sleep(1)
+            run.request_pause()
+            await trio.sleep(1)
+            assert run.status == "pausing"
+            await mount.crash()
+            nursery.cancel_scope.cancel()
+
+    disk = Disk(0)
+
+    @asynccontextmanager
+    async def mounted(url: str) -> AsyncIterator[Mount]:
+        yield mount
+
+    with patch("orchestrator.runtime.open_store", mounted):
+        async with trio.open_nursery() as nursery:
+            mount = Mount(disk)
+            nursery.start_soon(crash, mount)
+        mount = Mount(disk)
+        async with open_orchestrator(agents=[worker]) as orchestrator:
+            (run,) = orchestrator.registry
+            await trio.sleep(1)
+            assert run.status == "paused"
+            run.request_resume()
+            assert (await run.wait()).status is RunStatus.SUCCEEDED
