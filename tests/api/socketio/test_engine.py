@@ -153,11 +153,14 @@ async def test_two_polls_at_a_time_end_the_session() -> None:
 
 
 async def test_a_poll_that_is_broken_off_ends_the_session() -> None:
+    """At once, and not only when a ping is not answered."""
     async with serving() as (_, url), polling(url) as polls:
+        await polls.connect()
         with trio.move_on_after(0.1):
             await polls.poll()
-        while (await polls.poll()).status_code != 400:
-            pass
+        with trio.fail_after(engine.PING_INTERVAL_S / 3):
+            while (await polls.poll()).status_code != 400:
+                pass
 
 
 async def test_who_closes_a_session_is_let_go() -> None:
