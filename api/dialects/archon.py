@@ -15,7 +15,7 @@ from api.acts import Stop
 from api.auth.guard import caller
 from api.auth.noting import kind_of
 from api.calls import json_response, query, tagged, the_orchestrator
-from api.dialects.archon_progress import SAID, STOP, progress_of
+from api.dialects.archon_progress import STOP, progress_of, stop_message
 from api.dialects.words import record_of
 from api.problems import about, from_error
 from api.schema import Order, StartOrder, StopOrder, parse
@@ -129,7 +129,7 @@ async def stop(run_id: str) -> dict[str, Any]:
     answer, _ = await Stop(run_id, parse(StopOrder, STOP)).answer()
     if before.status.is_terminal:
         raise RunEnded(before.id, before.status)
-    message = SAID[RunStatus(answer["run"]["status"])]
+    message = stop_message(RunStatus(answer["run"]["status"]))
     return {"success": True, "message": message, "progressId": run_id}
 
 

@@ -16,13 +16,11 @@ CANCELLED = "Crawl cancelled by user"
 # What Archon waited for the end; what is alive then goes on being stopped.
 WAIT_S = 2.0
 STOP = {"mode": "now", "reason": CANCELLED, "wait_s": WAIT_S}
-# What is said of a stop by what it came to.
-SAID = {
+# What became of a run whose stop was asked for.
+_STOPPED = {
     RunStatus.STOPPED: "Crawl task stopped successfully",
     RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
     RunStatus.TIMED_OUT: "Crawl task was stopped since its time was up",
-    RunStatus.SUCCEEDED: "Crawl task had ended by itself",
-    RunStatus.FAILED: "Crawl task had failed",
     RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
     RunStatus.LOST: "Crawl task was lost, and may not have ended",
 }
@@ -41,6 +39,11 @@ _STATUSES: Mapping[RunStatus, str] = {
     RunStatus.LOST: "error",
 }
 _AT_WORK = {"crawl": "crawling", "ingest": "processing"}
+
+
+def stop_message(status: RunStatus) -> str:
+    """Return what is said of a stop, given what the run has come to."""
+    return _STOPPED.get(status, "Crawl task had ended by itself")
 
 
 def status_of(record: RunRecord) -> str:

@@ -19,7 +19,7 @@ from api.acts import Checked, Stop
 from api.auth.guard import check_run
 from api.auth.rights import Right
 from api.calls import the_orchestrator
-from api.dialects.archon_progress import SAID, STOP, STOPPING, progress_of, status_of
+from api.dialects.archon_progress import STOP, STOPPING, progress_of, stop_message
 from api.schema import Order, StopOrder, parse
 from api.stream import OneRun
 from orchestrator import InvalidInput, RunStatus, UnknownRun
@@ -199,16 +199,17 @@ async def _done(run_id: str) -> dict[str, Any]:
 
 async def _stop_answer(run_id: str, asked: Checked) -> dict[str, Any]:
     answer, _ = await asked.answer()
-    message = SAID[RunStatus(answer["run"]["status"])]
+    message = stop_message(RunStatus(answer["run"]["status"]))
     return {"success": True, "message": message, "progressId": run_id}
 
 
 def _stopped(record: RunRecord) -> dict[str, Any]:
+    progress = progress_of(record)
     cancelled = record.status is RunStatus.STOPPED
     return {
         "progressId": record.id,
-        "status": status_of(record),
-        "message": progress_of(record)["log"] if cancelled else SAID[record.status],
+        "status": progress["status"],
+        "message": progress["log"] if cancelled else stop_message(record.status),
         "timestamp": record.ended_at,
     }
 

@@ -11,7 +11,7 @@ import trio
 
 from api.client import CallRefused, Client, ServerGone
 from api.service import open_server
-from api.sse import FrameReader, ending_of
+from api.sse import FrameReader, ending_of, events_in
 from orchestrator import (
     ArtifactInfo,
     Context,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from typing import Any
 
 import socketio  # type: ignore[import-untyped]
 
+# The library calls back from threads of its own, and lines must stay whole.
+_saying = threading.Lock()
+
 
 def say(*words: Any) -> None:
-    print(json.dumps(words), flush=True)
+    with _saying:
+        print(json.dumps(words), flush=True)
 
 
 def main(url: str, transports: str = "") -> None:
