@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 TESTS ?= tests
+# The client of Socket.IO that the tests ask; without npm they are skipped, and say so.
+NODE := tests/dialects/node
+CLIENT := $(if $(shell command -v npm),$(NODE)/node_modules/.package-lock.json)
 # Processes that share the tests. A debugger needs JOBS=0.
 JOBS ?= 2
 
@@ -21,7 +24,7 @@ run: $(READY)
 
 # Real processes, browsers and servers share two processors here. What fails beside others is run
 # once more with the machine to itself, and has failed if it does so again.
-test: check
+test: check $(CLIENT)
 	$(BIN)/pytest -n $(JOBS) $(TESTS) $(ARGS) || \
 	  { [ $$? -eq 1 ] && $(BIN)/pytest --last-failed --last-failed-no-failures none $(TESTS) $(ARGS); }
 
@@ -42,6 +45,10 @@ docs: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	npm ci --prefix $(NODE) --silent --no-audit --no-fund
+	touch $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

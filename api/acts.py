@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from api.auth.guard import caller, check_agent
-from api.auth.noting import done
+from api.auth.guard import caller, check_agent, check_owner, check_run
+from api.auth.noting import done, kind_of, refused
+from api.auth.rights import Right
 from api.calls import the_orchestrator, whole_run
-from api.problems import StopNotDurable
-from orchestrator import RunEnded, RunStatus, StopSource, StoreUnavailable
+from api.problems import StopNotDurable, from_error
+from orchestrator import OrchestratorError, RunEnded, RunStatus, StopSource, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,9 +53,9 @@ async def begin(order: StartOrder, files: Sequence[File] = ()) -> Run:
     return run
 
 
-async def start(order: StartOrder) -> Run:
+async def start(order: StartOrder, files: Sequence[File] = ()) -> Run:
     """Start a run of the caller's; it is durable when this returns. Errors as for ``begin``."""
-    return await the_orchestrator().stored(await begin(order))
+    return await the_orchestrator().stored(await begin(order, files))
 
 
 class Act:
@@ -174,6 +175,49 @@ class Stop:
         if status.is_terminal and run["stop"] is None:
             raise RunEnded(run["id"], status)
         return {"run": run, "receipt": run["stop"]}, 200 if status.is_terminal else 202
+
+
+class Checked:
+    """Something that is asked of a run over a connection, by a caller who may not be allowed to.
+
+    Nothing takes effect on a run that is not live; so that they may is looked at for a live one at
+    once, and for another only before it is told what became of it.
+
+    Args:
+        action: what it is called in the audit.
+        ask: asks it; called once, now, or not at all.
+        reason: why, for the audit.
+    """
+
+    def __init__(
+        self, action: str, run_id: str, ask: Callable[[], Asked], *, reason: str = ""
+    ) -> None:
+        self._about = (action, run_id, reason)
+        self._run_id = run_id
+        self._asked: Asked | OrchestratorError
+        try:
+            live = the_orchestrator().live(run_id)
+            if live is not None:
+                check_owner(Right.ACT, run_id, live.record.owner)
+            self._asked = ask()
+        except OrchestratorError as error:
+            self._asked = error
+
+    async def answer(self) -> tuple[dict[str, Any], int]:
+        """See ``Asked.answer``.
+
+        Raises:
+            UnknownRun, Forbidden: the caller may not see the run, or not do that to it.
+            OrchestratorError: whatever it was refused with. The audit has each of these.
+        """
+        try:
+            if isinstance(self._asked, OrchestratorError):
+                raise self._asked
+            await check_run(Right.ACT, self._run_id)
+            return await self._asked.answer()
+        except OrchestratorError as error:
+            await refused(*self._about, await kind_of(from_error(error)))
+            raise
 
 
 def _source(run: Run) -> StopSource:

@@ -25,7 +25,7 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
     receipt = record.stop
     if live is not None and record.status is RunStatus.STOPPING:
         receipt = live.receipt
-    fields = {name: getattr(record, name) for name in _PLAIN_FIELDS}
+    fields = {name: getattr(record, name) for name in PLAIN_FIELDS}
     return fields | {
         "waiting_for": _question_json(record.waiting_for),
         "available_actions": _actions(record, live),
@@ -38,7 +38,8 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
     }
 
 
-_PLAIN_FIELDS = (
+# Of a run, what is shown as its record has it.
+PLAIN_FIELDS = (
     "id",
     "agent",
     "status",

@@ -17,6 +17,7 @@ from api import (
     files,
     halts,
     metrics,
+    openapi,
     problems,
     runs,
     schedules,
@@ -29,13 +30,13 @@ from api.auth.headers import harden
 from api.auth.noting import note_the_rest
 from api.calls import decode_json
 from api.dialects import install as install_dialects
-from api.forms import read_form
+from api.forms import order_in, read_form, values_in
 from api.logs import log_answer
 from api.metrics import Metrics
 from api.once import Starts
 from api.stream import Streams
 from api.webhooks import calls
-from orchestrator import come_from
+from orchestrator import InvalidInput, Knowledge, come_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,10 +46,14 @@ if TYPE_CHECKING:
 
 _CALLS = (
     *(starts, runs, bulk, feeds, controls, files, halts, schedules),
-    *(login, audit, socket, dashboard, calls),
+    *(login, audit, socket, dashboard, calls, openapi),
 )
 
 MAX_BODY = 8 * 2**20
+# The endpoints that take files, and how the body is made of the fields that come with them.
+FORMS = {starts.WITH_FILES: order_in, "archon.upload": values_in}
+# The blueprint whose bodies are no JSON. It is there with a dialect only, and not imported here.
+NO_JSON = "socketio"
 
 
 def create_app(
@@ -81,6 +86,7 @@ def create_app(
     app.extensions["quiesce.streams"] = streams or Streams()
     app.extensions["quiesce.trail"] = Trail(orchestrator)
     app.extensions["quiesce.outbox"] = outbox
+    app.extensions["quiesce.knowledge"] = Knowledge(orchestrator)
     answered.install(app, measures.answered, log_answer)
     app.extensions["quiesce.starts"] = Starts(orchestrator)
     metrics.install(app, measures)
@@ -99,11 +105,13 @@ def create_app(
 
 
 async def _healthz() -> dict[str, Any]:
+    """Say that the process lives."""
     return {"status": "ok"}
 
 
 def _readyz_of(orchestrator: Orchestrator) -> Any:
     async def readyz() -> tuple[dict[str, Any], int]:
+        """Say whether requests should come here, and if not, why."""
         reasons = [str(why) for why in (orchestrator.refusing, orchestrator.store_error) if why]
         body = {
             "status": "unready" if reasons else "ready",
@@ -139,11 +147,14 @@ async def _read_body() -> Response | None:
     """
     raw = await request.get_data(cache=True, as_text=False, parse_form_data=False)
     g.body, g.files = None, []
-    if request.endpoint == starts.WITH_FILES and request.mimetype == "multipart/form-data":
-        g.body, g.files = read_form(raw, request.mimetype_params.get("boundary", ""))
-    elif raw and request.method in ("POST", "PUT", "PATCH"):
+    if request.endpoint in FORMS and request.mimetype == "multipart/form-data":
+        fields, g.files = read_form(raw, request.mimetype_params.get("boundary", ""))
+        g.body = FORMS[request.endpoint](fields)
+    elif raw and request.method in ("POST", "PUT", "PATCH") and request.blueprint != NO_JSON:
         try:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:
             return problems.problem(400, "malformed-json", f"the body is not JSON: {error}")
+        if g.body is None:  # which is not the same as a body that is left out
+            raise InvalidInput([("body", "must be a JSON object, and not null")])
     return None

@@ -17,16 +17,18 @@ from api.commands.schedule import schedule
 from api.commands.serve import serve
 from api.commands.store import store
 from api.commands.token import token
+from api.commands.top import top
 from api.commands.webhooks import webhooks
 from orchestrator import OrchestratorError
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
+from orchestrator.agents.ingest import ingest
 from orchestrator.agents.job import job
 from orchestrator.agents.playbook import playbook
 
 # The agents that are always there.
-BUILT_IN = (chat, command, crawl, job, playbook)
+BUILT_IN = (chat, command, crawl, ingest, job, playbook)
 
 
 class Refused(click.ClickException):
@@ -67,7 +69,7 @@ def main() -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
 
 
-_ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
+_ABOUT_RUNS = (ls, top, show, tail, stop, pause, resume, step, answer, deadline, rerun)
 _ABOUT_ALL = (halt, schedule)
 
 for _command in (

@@ -9,12 +9,10 @@ with Client("http://127.0.0.1:8080") as client:
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
 
 from api.operating import Operating
 from api.sse import Loss, ending_of, read_events
@@ -23,7 +21,9 @@ from api.transport import CallRefused as CallRefused
 from api.transport import ServerGone as ServerGone
 from api.transport import TokenRefused as TokenRefused
 from api.transport import gone, path_of
-from orchestrator import ArtifactInfo, RunId, RunRecord, StopMode
+from api.views import RunView as RunView
+from api.views import view_of
+from orchestrator import ArtifactInfo, StopMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,27 +32,6 @@ if TYPE_CHECKING:
 
 # One long poll; ``wait`` makes as many as it takes.
 WAIT_S = 30.0
-
-_RECORD = TypeAdapter(RunRecord)
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """A run as a server shows it.
-
-    Attributes:
-        partial: its latest partial result; None in lists and in the answer to a stop.
-        json: the whole answer as it came.
-    """
-
-    record: RunRecord
-    partial: Any
-    json: dict[str, Any]
-
-    @property
-    def id(self) -> RunId:
-        """The run's id."""
-        return self.record.id
 
 
 class Client(Operating):
@@ -255,14 +234,4 @@ class Client(Operating):
         return self._view(self._call("POST", path_of(run_id, verb), body=order))
 
     def _view(self, answer: dict[str, Any]) -> RunView:
-        match answer:
-            case {"waiting_for": {"question_id": question_id} as question}:
-                fields = {**answer, "waiting_for": {**question, "id": question_id}}
-            case _:
-                fields = answer
-        fields = fields | {"retagged": fields.get("tags")}
-        try:
-            record = _RECORD.validate_python(fields)
-        except ValidationError:
-            raise CallRefused(200, {}, self.url) from None
-        return RunView(record, answer.get("partial"), answer)
+        return view_of(answer, self.url)

@@ -1,4 +1,4 @@
-"""Starts with files: the body of ``multipart/form-data``."""
+"""Requests with files: the body of ``multipart/form-data``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_PARTS = 100
 UNKNOWN_KIND = "application/octet-stream"
 
 
-def read_form(body: bytes, boundary: str) -> tuple[Any, list[File]]:
-    """Return the order of a start, as JSON, and the files that come with it.
+def read_form(body: bytes, boundary: str) -> tuple[MultiDict[str, str], list[File]]:
+    """Return the fields of a form, and the files that come with them.
 
     Raises:
         InvalidInput: it is no such form.
@@ -31,10 +31,15 @@ def read_form(body: bytes, boundary: str) -> tuple[Any, list[File]]:
     except (ValueError, HTTPException) as error:
         why = f"is no form of at most {MAX_PARTS} parts: {error}"
         raise InvalidInput([("body", why)]) from None
-    return _order_in(fields), [_file(each) for name in files for each in files.getlist(name)]
+    return fields, [_file(each) for name in files for each in files.getlist(name)]
 
 
-def _order_in(fields: MultiDict[str, str]) -> Any:
+def order_in(fields: MultiDict[str, str]) -> Any:
+    """Return the order of a start, as JSON.
+
+    Raises:
+        InvalidInput: it is not the one field that there is, or no JSON.
+    """
     unknown = [(name, "is not known; known is: order") for name in fields if name != "order"]
     if unknown:
         raise InvalidInput(unknown)
@@ -45,6 +50,12 @@ def _order_in(fields: MultiDict[str, str]) -> Any:
         return decode_json(given[0].encode())
     except (ValueError, RecursionError) as error:
         raise InvalidInput([("order", f"is not JSON: {error}")]) from None
+
+
+def values_in(fields: MultiDict[str, str]) -> dict[str, Any]:
+    """Return the fields by their names; one that is given several times is a list."""
+    lists = {name: fields.getlist(name) for name in fields}
+    return {name: given if len(given) > 1 else given[0] for name, given in lists.items()}
 
 
 def _file(part: FileStorage) -> File:

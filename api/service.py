@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from contextlib import asynccontextmanager
+from contextlib import closing as closing_when_left
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -71,14 +72,15 @@ async def open_server(
     app = create_app(orchestrator, streams, access, metrics, dialects, outbox)
     tls = None if certificate is None else certificate.context
     listen = partial(serve, host=host, port=port, loopback_only=not access.authentication, tls=tls)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_loop, metrics, closing)
-        address = await nursery.start(partial(listen, app, closing=closing))
-        try:
-            yield base_url(address, secure=tls is not None)
-        finally:
-            streams.close()
-            closing.set()
+    with closing_when_left(app.extensions["quiesce.knowledge"]):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_loop, metrics, closing)
+            address = await nursery.start(partial(listen, app, closing=closing))
+            try:
+                yield base_url(address, secure=tls is not None)
+            finally:
+                streams.close()
+                closing.set()
 
 
 def base_url(address: tuple[str, int], *, secure: bool = False) -> str:

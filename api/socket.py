@@ -17,8 +17,7 @@ import trio
 from quart import Blueprint, current_app, json, websocket
 
 from api import acts, problems
-from api.auth.guard import caller, check_owner, check_run
-from api.auth.noting import kind_of, refused
+from api.auth.guard import caller, check_run
 from api.auth.rights import Right
 from api.calls import decode_json, show, the_orchestrator
 from api.schema import AllEventsQuery, ControlOrder, EventsQuery, StopOrder, parse
@@ -145,28 +144,8 @@ class Session:
     def _act(self, command: str, run_id: str, said: dict[str, Any], request: Any) -> None:
         order_type, ask = _ACTS[command]
         order = parse(order_type, said)
-        asked: acts.Asked | OrchestratorError
-        try:
-            live = self._orchestrator.live(run_id)
-            # Nothing takes effect on a run that is not live, so that may be checked later.
-            if live is not None:
-                check_owner(Right.ACT, run_id, live.record.owner)
-            asked = ask(run_id, order)
-        except OrchestratorError as error:
-            asked = error
-
-        async def answer() -> tuple[dict[str, Any], int]:
-            try:
-                if isinstance(asked, OrchestratorError):
-                    raise asked
-                await check_run(Right.ACT, run_id)
-                return await asked.answer()
-            except OrchestratorError as error:
-                kind = await kind_of(problems.from_error(error))
-                await refused(command, run_id, order.reason, kind)
-                raise
-
-        self._later(partial(self._answer, run_id, request, answer))
+        checked = acts.Checked(command, run_id, partial(ask, run_id, order), reason=order.reason)
+        self._later(partial(self._answer, run_id, request, checked.answer))
 
     def _subscribe(self, name: str, said: dict[str, Any], request: Any) -> None:
         open_source = self._all_runs(said) if name == ALL else self._one_run(name, said)

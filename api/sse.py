@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator import Event, RunStatus
 
@@ -16,31 +16,64 @@ PATIENCE_S = 30.0
 RETRY_S = 0.5
 
 
+class Frame(NamedTuple):
+    """One thing that an event stream says.
+
+    Attributes:
+        name: the type of an event, ``snapshot``, ``reset``, or empty.
+        data: JSON; empty if there is nothing but a sign of life.
+    """
+
+    name: str
+    data: bytes
+
+    @property
+    def event(self) -> Event | None:
+        """The event; None if it is none: a snapshot is not one of the run."""
+        if not self.data or self.name in ("snapshot", "reset"):
+            return None
+        return event_of(json.loads(self.data))
+
+
+class FrameReader:
+    """Puts the frames of a ``text/event-stream`` together, however it comes in pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._name = ""
+
+    def feed(self, chunk: bytes) -> Iterator[Frame]:
+        """Yield the frames that are whole now."""
+        # Not as ``str.splitlines`` does: JSON may hold U+2028 and its like.
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            if line in (b"", b"\r"):
+                yield Frame(self._name, b"\n".join(self._data))
+                self._data.clear()
+                self._name = ""
+            else:
+                self._take(line.removesuffix(b"\r"))
+
+    def _take(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            self._data.append(line[5:].removeprefix(b" "))
+        elif line.startswith(b"event:"):
+            self._name = line[6:].strip().decode(errors="replace")
+
+
 def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
     """Yield the events of a ``text/event-stream``, however it comes in pieces."""
-    data: list[bytes] = []
-    kind = b""
-    for line in _lines(chunks):
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
-        elif line.startswith(b"event:"):
-            kind = line[6:].strip()
-        elif not line:
-            # The snapshot at the end is no event of the run.
-            if data and kind != b"snapshot":
-                said = json.loads(b"\n".join(data))
-                yield Event(**{name: said[name] for name in Event.__dataclass_fields__})
-            data.clear()
-            kind = b""
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield whole lines. Not as ``str.splitlines`` does: JSON may hold U+2028 and its like."""
-    rest = b""
+    reader = FrameReader()
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.removesuffix(b"\r")
+        for frame in reader.feed(chunk):
+            if (event := frame.event) is not None:
+                yield event
+
+
+def event_of(said: dict[str, Any]) -> Event:
+    """Return an event that a server has told."""
+    return Event(**{name: said[name] for name in Event.__dataclass_fields__})
 
 
 def ending_of(event: Event) -> RunStatus | None:

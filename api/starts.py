@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("starts", __name__)
 
-# The one endpoint that takes files.
+# The endpoint that takes files.
 WITH_FILES = "starts.start"
 
 

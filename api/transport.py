@@ -76,7 +76,7 @@ class CallRefused(OrchestratorError):
         super().__init__(str(self.problem.get("detail") or unlike))
 
 
-class _Asked(TypedDict, total=False):
+class Asked(TypedDict, total=False):
     """What a call may need; ``wait_s`` is how long the server may take on purpose."""
 
     query: Mapping[str, str | None]
@@ -96,17 +96,9 @@ class Transport:
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None) -> None:
-        self.url = _base_url(url)
-        # A proxy that the environment names is not for a server on this machine.
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers=_bearing(token),
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-            trust_env=False,
-            # Against those that the system trusts, or the file that SSL_CERT_FILE names; over
-            # plain HTTP there is nothing to verify, and loading them takes time.
-            verify=ssl.create_default_context() if self.url.startswith("https:") else False,
-        )
+        settings = settings_of(url, token)
+        self.url = settings["base_url"]
+        self._http = httpx.Client(**settings)
 
     def __enter__(self) -> Self:
         return self
@@ -124,44 +116,69 @@ class Transport:
         with self._http.stream("GET", path_of(run_id, "events"), headers=headers) as response:
             if response.is_error:
                 response.read()
-                raise self._error(response)
+                raise error_of(response, self.url)
             yield response
 
-    def _call(self, method: str, path: str, **asked: Unpack[_Asked]) -> Any:
+    def _call(self, method: str, path: str, **asked: Unpack[Asked]) -> Any:
         response = self._send(method, path, **asked)
         try:
             return response.json()
         except ValueError:
             raise CallRefused(response.status_code, {}, self.url) from None
 
-    def _send(self, method: str, path: str, **asked: Unpack[_Asked]) -> httpx.Response:
-        query, wait_s = asked.get("query", {}), asked.get("wait_s", 0)
+    def _send(self, method: str, path: str, **asked: Unpack[Asked]) -> httpx.Response:
         try:
-            response = self._http.request(
-                method,
-                path,
-                params={name: value for name, value in query.items() if value is not None},
-                # Escaped, so that the server hears of text that is no text, and can say so.
-                content=json.dumps(asked["body"]) if "body" in asked else None,
-                timeout=httpx.Timeout(ANSWER_S + wait_s, connect=CONNECT_S),
-            )
+            response = self._http.request(method, path, **request_of(asked))
         except httpx.TransportError as error:
             raise gone(self.url, error) from None
         if response.is_error:
-            raise self._error(response)
+            raise error_of(response, self.url)
         return response
 
-    def _error(self, response: httpx.Response) -> OrchestratorError:
-        try:
-            problem = response.json()
-        except ValueError:
-            problem = None
-        match problem:
-            case {"type": str()} if response.status_code == 401:
-                return TokenRefused(self.url, problem)
-            case {"type": str()}:
-                return _known(problem) or CallRefused(response.status_code, problem, self.url)
-        return CallRefused(response.status_code, {}, self.url)
+
+def settings_of(url: str, token: str | None) -> dict[str, Any]:
+    """Return what a client of httpx is made with for a server.
+
+    Raises:
+        InvalidInput: it is not an HTTP URL, or cannot be a token.
+    """
+    base_url = _base_url(url)
+    return {
+        "base_url": base_url,
+        "headers": _bearing(token),
+        "timeout": httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+        # A proxy that the environment names is not for a server on this machine.
+        "trust_env": False,
+        # Against those that the system trusts, or the file that SSL_CERT_FILE names; over
+        # plain HTTP there is nothing to verify, and loading them takes time.
+        "verify": ssl.create_default_context() if base_url.startswith("https:") else False,
+    }
+
+
+def request_of(asked: Asked) -> dict[str, Any]:
+    """Return what a client of httpx is given for a call."""
+    wait_s = asked.get("wait_s", 0)
+    query = asked.get("query", {})
+    return {
+        "params": {name: value for name, value in query.items() if value is not None},
+        # Escaped, so that the server hears of text that is no text, and can say so.
+        "content": json.dumps(asked["body"]) if "body" in asked else None,
+        "timeout": httpx.Timeout(ANSWER_S + wait_s, connect=CONNECT_S),
+    }
+
+
+def error_of(response: httpx.Response, url: str) -> OrchestratorError:
+    """Return the error that a server's answer, which was read, stands for."""
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    match problem:
+        case {"type": str()} if response.status_code == 401:
+            return TokenRefused(url, problem)
+        case {"type": str()}:
+            return _known(problem) or CallRefused(response.status_code, problem, url)
+    return CallRefused(response.status_code, {}, url)
 
 
 def _known(problem: dict[str, Any]) -> OrchestratorError | None:

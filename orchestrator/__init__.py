@@ -9,7 +9,7 @@ How the package is laid out, from the leaves up; imports point only downwards in
   slots and the queue for them, and where it all is stored;
 - ``apart options agent catalog sections operations``: what starters choose, and what an agent is;
   the stretches of code that a stop treats with care, and the gate before each of them;
-- ``http llm data steps questions``: what agents do through that gate;
+- ``http llm mcp data steps questions``: what agents do through that gate;
 - ``telling context``: what an agent is given;
 - ``stopping supervise ladder pausing handle run``: one run: the account of its stop, its
   execution, the ladder that stops it, the brake that pauses it, and the living whole;
@@ -17,7 +17,8 @@ How the package is laid out, from the leaves up; imports point only downwards in
   runs; and the engine of a single process;
 - ``starting halting recovery schedules runtime``: how runs come to be, also after a crash, and
   again and again; how all of them are stopped; and the orchestrator;
-- ``agents``: the built-in agents.
+- ``knowledge``: the search through what runs have found to read;
+- ``agents adapters``: the built-in agents, and those of other frameworks.
 
 ``stack`` reads where tasks stand.
 """
@@ -65,9 +66,15 @@ from orchestrator.events import Event as Event
 from orchestrator.feed import Subscription as Subscription
 from orchestrator.files import File as File
 from orchestrator.inprocess import MAX_QUEUED as MAX_QUEUED
+from orchestrator.knowledge import Knowledge as Knowledge
+from orchestrator.knowledge import Passage as Passage
 from orchestrator.lifecycle import available_actions as available_actions
 from orchestrator.llm import Reply as Reply
 from orchestrator.llm import ToolCall as ToolCall
+from orchestrator.mcp import ToolFailed as ToolFailed
+from orchestrator.mcp import ToolResult as ToolResult
+from orchestrator.mcp import ToolServer as ToolServer
+from orchestrator.mcp import ToolServerUnavailable as ToolServerUnavailable
 from orchestrator.model import Halt as Halt
 from orchestrator.model import Progress as Progress
 from orchestrator.model import Question as Question
@@ -82,6 +89,7 @@ from orchestrator.model import StopOutcome as StopOutcome
 from orchestrator.model import StopSource as StopSource
 from orchestrator.model import Usage as Usage
 from orchestrator.observing import Observer as Observer
+from orchestrator.options import options_schema as options_schema
 from orchestrator.ports import Child as Child
 from orchestrator.run import Run as Run
 from orchestrator.runtime import Orchestrator as Orchestrator

@@ -13,6 +13,7 @@ from orchestrator.cleanup import bounded
 from orchestrator.data import DataSpace
 from orchestrator.errors import InvalidInput
 from orchestrator.llm import call_model
+from orchestrator.mcp import ToolServer
 from orchestrator.sections import section_in
 from orchestrator.stack import TaskStack, frames_of, task_tree
 from orchestrator.telling import Telling
@@ -78,18 +79,20 @@ class Context(Telling):
 
     # Operations
 
-    def operation(self, kind: str, label: str = "") -> AbstractAsyncContextManager[None]:
+    def operation(
+        self, kind: str, label: str = "", effect: str = ""
+    ) -> AbstractAsyncContextManager[None]:
         """Guard the awaits in the body as one observable leaf action.
 
         Entering is a checkpoint and is refused once a stop is asked for. In flight a graceful
         stop lets it finish, up to the grace; leaving it then raises ``Cancelled``. So keep what
-        the operation brought within its body.
+        the operation brought within its body. ``effect`` says what a cut does to the other side.
 
         Raises:
             OperationsAreLeaves: it was entered inside another operation.
             OperationRefused, OperationCut: where ``Cancelled`` cannot arrive.
         """
-        return self._run.gate.operation(kind, label)
+        return self._run.gate.operation(kind, label, effect)
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -156,6 +159,10 @@ class Context(Telling):
             parameters=parameters,
         )
 
+    def mcp(self, server: str, *arguments: str, **options: Any) -> ToolServer:
+        """Return a server of the Model Context Protocol, for ``async with``; see ``ToolServer``."""
+        return ToolServer(self._run, server, arguments, **options)
+
     @property
     def data(self) -> DataSpace:
         """The agent's durable key-value store, shared by all runs of it that have one owner.
@@ -194,6 +201,11 @@ class Context(Telling):
             NotAnswered: nobody did, in that time.
         """
         return await self._run.questions.ask(question, schema, within_s)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that the run was started with."""
+        return self._run.record.files
 
     async def file(self, name: str) -> bytes:
         """Return a file of the run's: one that it was started with, or an artifact of its own.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.events import Event
-    from orchestrator.model import RunRecord
+    from orchestrator.model import RunId, RunRecord
     from orchestrator.store.protocol import Write
 
 _log = logging.getLogger("quiesce.observing")
@@ -49,6 +49,9 @@ class Observer:
 
     def committed(self, writes: int, seconds: float) -> None:
         """Hear that the store has made a batch durable: how many writes, and how long it took."""
+
+    def forgotten(self, root_id: RunId) -> None:
+        """Hear that a tree was removed for good, with everything that its runs left behind."""
 
 
 class Observers:
@@ -104,6 +107,14 @@ class Observers:
                 each.committed(writes, seconds)
             except Exception:
                 self._note_failure(each.committed)
+
+    def forgotten(self, root_id: RunId) -> None:
+        """Tell all of a tree that was removed."""
+        for each in self._observers:
+            try:
+                each.forgotten(root_id)
+            except Exception:
+                self._note_failure(each.forgotten)
 
     def _note_failure(self, told: Callable[..., object]) -> None:
         self.failures += 1

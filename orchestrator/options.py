@@ -81,6 +81,11 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
     return options
 
 
+def options_schema() -> dict[str, Any]:
+    """Return the JSON Schema of what ``parse_options`` takes."""
+    return _Options.model_json_schema()
+
+
 def options_as_json(options: RunOptions) -> dict[str, Any]:
     """Return the options as the JSON object that ``parse_options`` takes."""
     return asdict(options) | {"tags": list(options.tags)}

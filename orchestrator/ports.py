@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import trio
+
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
     from orchestrator.http import RunClient
@@ -46,6 +48,7 @@ class RunPort(Protocol):
     steps: Steps
     path: str
     has_partial: bool
+    nursery: trio.Nursery | None
     compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
     @property

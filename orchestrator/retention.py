@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,7 @@ class Keeper:
         """Remove a tree, piece by piece if its feed is long."""
         journal, store = self._services.journal, self._services.store
         while True:
-            await journal.stored(journal.append([Forget(root_id)]))
+            await journal.stored(_forget(self._services, root_id))
             if root_id not in await store.forgotten(limit=_TREES):
                 return
 
@@ -177,4 +178,10 @@ class Keeping(Starter):
         for record in await self.tree(run_id):
             if not record.status.is_terminal:
                 raise IllegalTransition(record.status, "be deleted")
-        await journal.durable(journal.append([Forget(top.id)], urgent=True))
+        await journal.durable(_forget(self._services, top.id))
+
+
+def _forget(services: Services, root_id: RunId) -> int:
+    """Remove a tree, or some of what is left of it; return the journal's ticket."""
+    tell = partial(services.observers.forgotten, root_id)
+    return services.journal.append([Forget(root_id)], tell, urgent=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Right(Enum):
     """What a call needs."""
 
-    OPEN = "nothing: probes, and what is needed to log in"
+    OPEN = "nothing: probes, and what is needed to say who one is"
     READ = "to be known; of runs, only those that one may see"
     START = "to be an operator"
     ACT = "to be an operator whose own run it is, or an admin"
@@ -34,6 +34,9 @@ class Call(NamedTuple):
 CALLS = {
     "GET /healthz": Call(Right.OPEN),
     "GET /readyz": Call(Right.OPEN),
+    # They say what there is, and nothing of what is done with it.
+    "GET /openapi.json": Call(Right.OPEN),
+    "GET /docs": Call(Right.OPEN),
     "GET /session": Call(Right.READ),
     "POST /session": Call(Right.OPEN),
     "POST /session/challenge": Call(Right.OPEN),
@@ -83,6 +86,16 @@ CALLS = {
 }
 # Those of the dialects, which are there only if they are asked for.
 CALLS_OF_DIALECTS = {
+    "POST /api/knowledge-items/crawl": Call(Right.START, "start"),
+    "POST /api/documents/upload": Call(Right.START, "start"),
+    "GET /api/crawl-progress/<run_id>": Call(Right.READ),
+    "GET /api/progress/<run_id>": Call(Right.READ),
+    "POST /api/knowledge-items/stop/<run_id>": Call(Right.ACT, "stop"),
+    "GET /api/knowledge-items": Call(Right.READ),  # of runs that one may see
+    # Who it is, is looked at when a client connects; and each of its events for itself.
+    "GET /socket.io/": Call(Right.OPEN),
+    "POST /socket.io/": Call(Right.OPEN),
+    "WS /socket.io/": Call(Right.OPEN),
     "POST /api/executions": Call(Right.START, "start"),
     "GET /api/executions/<run_id>": Call(Right.READ),
     "GET /api/executions/<run_id>/view": Call(Right.READ),

@@ -6,22 +6,22 @@ calls of our own ask, with the same rights. None is on unless it is named.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from api.dialects import beacon, ignition
 from orchestrator import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quart import Blueprint
     from quart_trio import QuartTrio
 
-# Gofannon's one call, `POST /runs/{id}/stop`, is our own.
-DIALECTS: dict[str, Blueprint | None] = {
-    "beacon": beacon.blueprint,
-    "gofannon": None,
-    "ignition": ignition.blueprint,
+# The modules whose blueprints they are; a server imports those that it needs.
+DIALECTS: dict[str, tuple[str, ...]] = {
+    "archon": ("api.dialects.archon", "api.dialects.archon_rooms"),
+    "beacon": ("api.dialects.beacon",),
+    "gofannon": (),  # its one call, `POST /runs/{id}/stop`, is our own
+    "ignition": ("api.dialects.ignition",),
 }
 
 
@@ -35,6 +35,5 @@ def install(app: QuartTrio, names: Iterable[str]) -> None:
         if name not in DIALECTS:
             known = ", ".join(DIALECTS)
             raise InvalidInput([("dialect", f"{name!r} is none of: {known}")])
-        blueprint = DIALECTS[name]
-        if blueprint is not None:
-            app.register_blueprint(blueprint)
+        for module in DIALECTS[name]:
+            app.register_blueprint(import_module(module).blueprint)

@@ -31,8 +31,8 @@ STATUSES: Mapping[RunStatus, str] = {
 }
 
 
-async def record_of(run_id: str, agent: str) -> RunRecord:
-    """Return the record of a run of that agent. Not a checkpoint if the run is live.
+async def record_of(run_id: str, *agents: str) -> RunRecord:
+    """Return the record of a run of one of those agents. Not a checkpoint if the run is live.
 
     Raises:
         UnknownRun: there is no such run, or it is another agent's.
@@ -40,7 +40,7 @@ async def record_of(run_id: str, agent: str) -> RunRecord:
     orchestrator = the_orchestrator()
     live = orchestrator.live(run_id)
     record = live.record if live is not None else await orchestrator.get(run_id)
-    if record.agent != agent:
+    if record.agent not in agents:
         raise UnknownRun(run_id)
     return record
 

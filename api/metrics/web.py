@@ -19,6 +19,7 @@ def install(app: QuartTrio, metrics: Metrics) -> None:
     turn = trio.CapacityLimiter(1)
 
     async def show() -> Response:
+        """Show all metrics, for Prometheus."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # In a thread: a thousand series take milliseconds, for which no run should wait.
         text = await trio.to_thread.run_sync(encode, metrics.registry, limiter=turn)

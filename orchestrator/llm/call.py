@@ -44,7 +44,7 @@ async def call_model(
     shape = None if schema is None else Shape(schema)
     asked = body_of(run, messages, tools, shape, stream, parameters)
     meter = Meter(run, price_of(endpoint.model))
-    await load()
+    await load("openai", "llm")
     answer: Answer | None = None
     async with run.gate.operation("llm", endpoint.model, "connection closed"):
         response = await send(run, endpoint, asked, meter)

@@ -29,21 +29,21 @@ MAX_RETRY_AFTER_S = 60.0
 _WORTH_A_RETRY = (408, 409, 429)
 
 
-async def load() -> None:
-    """Import the client, which takes half a second, without holding up other runs or a stop.
+async def load(package: str, extra: str) -> None:
+    """Import a package, which takes a while, without holding up other runs or a stop.
 
     A checkpoint if it is not there yet.
 
     Raises:
         ExtraMissing: it is not installed.
     """
-    loaded = sys.modules.get("openai")
+    loaded = sys.modules.get(package)
     if loaded is not None and not getattr(loaded.__spec__, "_initializing", False):
         return
     try:
-        await trio.to_thread.run_sync(importlib.import_module, "openai", abandon_on_cancel=True)
+        await trio.to_thread.run_sync(importlib.import_module, package, abandon_on_cancel=True)
     except ModuleNotFoundError as error:
-        raise ExtraMissing(error.name or "openai", "llm") from error
+        raise ExtraMissing(error.name or package, extra) from error
 
 
 async def send(

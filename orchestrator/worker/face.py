@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.agent import Agent
     from orchestrator.context import Context
     from orchestrator.data import DataSpace
+    from orchestrator.mcp import ToolServer
     from orchestrator.model import Json, RunId
     from orchestrator.ports import Child
 
@@ -107,9 +109,9 @@ class Face:
 
     # Operations
 
-    def operation(self, kind: str, label: str = "") -> Any:
+    def operation(self, kind: str, label: str = "", effect: str = "") -> Any:
         """See ``Context.operation``."""
-        return self._way.hold(lambda: self._context.operation(kind, label))
+        return self._way.hold(lambda: self._context.operation(kind, label, effect))
 
     def request(self, method: str, url: str, **options: Any) -> Any:
         """See ``Context.request``."""
@@ -127,6 +129,11 @@ class Face:
         """See ``Context.llm``."""
         return self._way.cross(self._context.llm, messages, **named)
 
+    def mcp(self, server: str, *arguments: str, **options: Any) -> ToolServerFace:
+        """See ``Context.mcp``; for ``with``, or ``async with``."""
+        found = self._way.at_once(partial(self._context.mcp, server, *arguments, **options))
+        return ToolServerFace(found, self._way)
+
     # What lasts, and what is asked
 
     @property
@@ -141,6 +148,15 @@ class Face:
     def ask(self, question: str, schema: Any = None, *, within_s: float | None = None) -> Any:
         """See ``Context.ask``."""
         return self._way.cross(self._context.ask, question, schema, within_s=within_s)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """See ``Context.files``."""
+        return self._context.files
+
+    def file(self, name: str) -> Any:
+        """See ``Context.file``."""
+        return self._way.cross(self._context.file, name)
 
     # Telling
 
@@ -176,6 +192,14 @@ class Face:
     def view(self, image: bytes) -> Any:
         """See ``Context.view``."""
         return self._way.cross(self._context.view, image)
+
+    def delta(self, text: str) -> Any:
+        """See ``Context.delta``."""
+        return self._way.cross(self._context.delta, text)
+
+    def spend(self, **named: Any) -> None:
+        """See ``Context.spend``."""
+        self._way.at_once(partial(self._context.spend, **named))
 
     def flush(self) -> None:
         """See ``Context.flush``."""
@@ -270,3 +294,33 @@ class ChildFace:
     def stop(self, *, grace_s: float | None = None, reason: str = "") -> Any:
         """See ``Child.stop``."""
         return self._way.cross(self._child.stop, grace_s=grace_s, reason=reason)
+
+
+class ToolServerFace:
+    """A server of the Model Context Protocol, for code outside of Trio; see ``ToolServer``."""
+
+    def __init__(self, server: ToolServer, way: Way) -> None:
+        self._server = server
+        self._way = way
+
+    def __enter__(self) -> ToolServerFace:
+        self._way.cross(self._server.open)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._way.cross(self._server.close)
+
+    async def __aenter__(self) -> ToolServerFace:
+        await self._way.cross(self._server.open)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._way.cross(self._server.close)
+
+    def tools(self) -> Any:
+        """See ``ToolServer.tools``."""
+        return self._way.cross(self._server.tools)
+
+    def call(self, tool: str, /, **arguments: Any) -> Any:
+        """See ``ToolServer.call``."""
+        return self._way.cross(self._server.call, tool, **arguments)

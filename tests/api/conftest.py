@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from api import answered
+from api.schema import Order
 from api.service import open_server
 from orchestrator import Orchestrator, open_orchestrator
 from tests.api.agents import ALL
+from tests.api.contract import Contract
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from quart_trio import QuartTrio
+
+
+@pytest.fixture(autouse=True)
+def contract(monkeypatch: pytest.MonkeyPatch) -> Iterator[Contract]:
+    """Every answer of every test here is as the document of the interface says."""
+    found, install, validate = Contract(), answered.install, Order.model_validate
+
+    def installed(app: QuartTrio, *tell: Any) -> None:
+        found.watch(app)
+        install(app, *tell)
+
+    def validated(order: type[Order], given: Any) -> Order:
+        found.note_parsed(order)
+        checked: Order = validate.__func__(order, given)  # type: ignore[attr-defined]
+        return checked
+
+    monkeypatch.setattr(answered, "install", installed)
+    monkeypatch.setattr(Order, "model_validate", classmethod(validated))
+    yield found
+    assert found.broken == []
 
 
 @pytest.fixture

@@ -101,14 +101,18 @@ class Peer:
         Raises:
             Closed: there is none.
         """
+        message: dict[str, Any] = json.loads(await self.receive_text())
+        return message
+
+    async def receive_text(self) -> str:
+        """Return the next message as it is; errors as for ``receive``."""
         while True:
             match await self._next():
                 case TextMessage(data=data, message_finished=finished):
                     self._text += data
                     if finished:
                         text, self._text = self._text, ""
-                        message: dict[str, Any] = json.loads(text)
-                        return message
+                        return text
                 case Ping() as ping:
                     self.pings += 1
                     # The frame behind it may be the last one, and nothing can be sent after that.
@@ -134,7 +138,7 @@ class Peer:
         """Read until the server closes the connection, and return how."""
         try:
             while True:
-                await self.receive()
+                await self.receive_text()
         except Closed as closed:
             return closed
 

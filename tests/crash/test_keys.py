@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS = 40
+LIVES = 8
 
 
 async def ask(url: str, key: str, told: dict[str, set[str]]) -> bool:
@@ -68,12 +69,12 @@ async def last_life(path: Path, told: dict[str, set[str]]) -> dict[str, int]:
 
 # As in `test_kill`: the killed server tears requests of the test's own client.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
-@pytest.mark.parametrize("lives", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_a_key_is_one_run_through_kills(lives: int, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_key_is_one_run_through_kills(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
     path, told = tmp_path / "runs.db", {f"k{n}": set[str]() for n in range(KEYS)}
     with explained(seed):
-        for n in range(lives):
+        for n in range(LIVES):
             trio.run(one_life, path, f"{seed} {n}", told)
         answered = sum(map(bool, told.values()))
         found = trio.run(last_life, path, told)

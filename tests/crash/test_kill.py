@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.postgres import Server
 
 LIVES = 3
+ROUNDS = 4
 
 
 class Life:
@@ -107,16 +108,14 @@ def test_an_embedded_orchestrator_is_killed(rounds: int, tmp_path: Path) -> None
     assert figures.stops > 0
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_an_embedded_orchestrator_on_postgresql_is_killed(
-    rounds: int, postgres_server: Server
-) -> None:
+@pytest.mark.slow
+def test_an_embedded_orchestrator_on_postgresql_is_killed(postgres_server: Server) -> None:
     figures, base = Figures(), random.SystemRandom().randrange(10**6) * 1000
-    for seed in range(base, base + rounds):
+    for seed in range(base, base + ROUNDS):
         with explained(seed):
             rounds_of_lives(postgres_server.make_database("lives"), seed, figures)
     print(figures)
-    assert figures.starts > rounds
+    assert figures.starts > ROUNDS
 
 
 async def ask(url: str, seed: str, told: Told, live: list[str]) -> None:
@@ -162,14 +161,14 @@ async def drive(life: Life, seed: int, told: Told) -> None:
 # The killed server tears requests of the test's own client, and httpx leaves the generator of such
 # a request's body to the garbage collector. It holds nothing.
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
-@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_server_is_killed(rounds: int, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_server_is_killed(tmp_path: Path) -> None:
     figures, base = Figures(), random.SystemRandom().randrange(10**6) * 1000
-    for seed in range(base, base + rounds):
+    for seed in range(base, base + ROUNDS):
         with explained(seed):
             rounds_of_servers(f"sqlite:///{tmp_path / f'{seed}.db'}", seed, figures)
     print(figures)
-    assert figures.starts > rounds
+    assert figures.starts > ROUNDS
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Site) -> Iterator[S
     folder = tmp_path_factory.mktemp("dialects")
     (folder / "mine.py").write_text(AGENTS)
     (folder / "written_for_gofannon.py").write_text(WRITTEN_FOR_GOFANNON)
-    options = ["--port", "0", "--agents", "mine.py", "--dialect", "beacon,gofannon,ignition"]
+    options = ["--port", "0", "--agents", "mine.py", "--dialect", "archon,beacon,gofannon,ignition"]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("QUIESCE_LLM_BASE_URL", models.url)
         environment.setenv("QUIESCE_LLM_MODEL", "small")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -21,8 +22,10 @@ from orchestrator import (
     open_orchestrator,
 )
 from orchestrator.errors import AgentStopped
+from tests.orchestrator.test_steps import OddStore
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -235,6 +238,33 @@ async def test_a_child_that_asks_is_stopped_alone(
     (child,) = run.children
     child.request_stop(reason="nobody is there")
     assert (await run.wait()).result == "nobody is there: I decide myself"
+
+
+async def test_an_agent_has_its_answer_once_that_is_stored(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Interleaving: the store holds the answer. Nobody may act on what a crash could take back."""
+    store, got = OddStore(), []
+
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[OddStore]:
+        yield store
+
+    @agent
+    async def acting(ctx: Context) -> None:
+        got.append(await ctx.ask("Shall I?", Literal["yes", "no"]))
+
+    monkeypatch.setattr("orchestrator.runtime.open_store", opened)
+    async with open_orchestrator() as orchestrator:
+        run = await orchestrator.start(acting)
+        question_id = await asked(run)
+        store.held = trio.Event()
+        run.answer(question_id, "yes", answered_by="anna")
+        await trio.sleep(10)
+        assert got == []
+        store.held.set()
+        await run.wait()
+    assert got == ["yes"]
 
 
 async def test_answers_survive_a_rerun_and_a_restart(tmp_path: Path) -> None:

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Of a sweep, every so manieth step: a few for each Python, all of them once.
+SOME = [11, pytest.param(1, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("stride", SOME)
 @pytest.mark.parametrize("mode", FAST)
-def test_a_stop_at_every_step(mode: StopMode) -> None:
-    steps = sweep(lambda k, this: {k: partial(this.stop, mode)})
+def test_a_stop_at_every_step(mode: StopMode, stride: int) -> None:
+    steps = sweep(lambda k, this: {k: partial(this.stop, mode)}, stride=stride)
     assert steps > 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", FAST)
-def test_a_stop_at_every_step_many_times(mode: StopMode) -> None:
-    for _ in range(5):
+def test_a_stop_at_every_step_in_other_orders(mode: StopMode) -> None:
+    for _ in range(3):
         sweep(lambda k, this: {k: partial(this.stop, mode)})
 
 
@@ -46,6 +51,7 @@ def test_two_stops_at_every_step(one: StopMode, two: StopMode, gap: int) -> None
     sweep(actions, first=gap % 3, stride=3)
 
 
+@pytest.mark.slow
 def test_three_stops_in_every_order() -> None:
     for order in itertools.permutations(FAST):
 
@@ -62,6 +68,7 @@ def _stop_a_child(this: Round, mode: StopMode) -> None:
         this.stop(mode, min(this.run.children, key=lambda child: child.id))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", FAST)
 def test_a_child_is_stopped_and_then_its_tree(mode: StopMode) -> None:
     def actions(k: int, this: Round) -> dict[int, Callable[[], None]]:

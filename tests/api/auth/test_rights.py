@@ -55,6 +55,8 @@ OTHER_CALLS = {
     "GET /dashboard/runs/<run_id>": 200,
     "GET /dashboard/login": 200,
     "GET /dashboard/assets/<version>/<name>": 404,
+    "GET /openapi.json": 200,
+    "GET /docs": 200,
     "GET /healthz": 200,
     "GET /readyz": 200,
     "GET /session": 200,

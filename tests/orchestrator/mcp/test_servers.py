@@ -1,0 +1,265 @@
+"""Servers of the Model Context Protocol: what their tools bring, and what a stop leaves of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypercorn.config
+import hypercorn.trio
+import pytest
+import trio
+from mcp.server.mcpserver import MCPServer
+
+from orchestrator import (
+    Agent,
+    InvalidInput,
+    Orchestrator,
+    Run,
+    RunStatus,
+    StopMode,
+)
+from tests.orchestrator.mcp import using
+from tests.orchestrator.worker.running import BOUND_S, stopped, types
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+CALLS = {"words": [], "tools": ["add", "wait", "add"]}
+EVERYWHERE: list[tuple[Agent, dict[str, Any]]] = [
+    (using.on_trio, {}),
+    (using.on_trio, {"isolation": "process"}),
+    (using.on_asyncio, {}),
+    (using.blocking, {}),
+]
+NAMES = ["task", "process", "asyncio", "sync"]
+
+
+async def until_there(file: Path) -> str:
+    """Wait until the server has written a note, and return it."""
+    there = trio.Path(file)
+    while not await there.exists():
+        await trio.sleep(0.01)  # another process's file
+    return await there.read_text()
+
+
+async def waiting(orchestrator: Orchestrator, agent: Agent, folder: Path, **options: Any) -> Run:
+    """Start a run and wait until its second call has come to its server."""
+    given = {"folder": str(folder), **CALLS}
+    run = await orchestrator.start(agent, given, options=options)
+    await until_there(folder / "waiting")
+    return run
+
+
+def is_gone(folder: Path) -> bool:
+    """Whether the server's process is."""
+    return not Path("/proc", (folder / "pid").read_text()).exists()
+
+
+async def test_what_tools_bring(orchestrator: Orchestrator, tmp_path: Path) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator.start(using.looking, {"folder": str(tmp_path)})
+        record = await run.wait()
+        assert record.error is None
+        content = [{"type": "text", "text": "3"}]
+        added = record.result["added"]
+        assert added[:2] == ["3", {"sum": 3}]
+        assert [{k: v for k, v in each.items() if v is not None} for each in added[2]] == content
+        assert record.result["tools"] == ["add", "fail", "wait"]
+        failed, died, dead, closed = record.result["errors"]
+        assert failed == "ToolFailed: the tool 'fail' has failed: nothing there"
+        assert died.startswith("MCPError: ")
+        assert dead.startswith(("MCPError: ", "ToolServerUnavailable: "))
+        assert "it is closed" in closed
+        assert is_gone(tmp_path)
+
+
+async def test_its_process_is_gone_when_the_body_is_left(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator.start(using.closing, {"folder": str(tmp_path)})
+        assert (await run.wait()).result is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("agent", "options"), EVERYWHERE, ids=NAMES)
+async def test_a_graceful_stop_lets_a_call_finish(
+    orchestrator: Orchestrator, tmp_path: Path, agent: Agent, options: dict[str, Any]
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await waiting(orchestrator, agent, tmp_path, **options)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stopped, run)
+            async for event in await orchestrator.events(run.id):
+                if event.type == "run.stopping":
+                    break
+            (tmp_path / "go").touch()
+        receipt = run.record.stop
+        assert receipt is not None
+        assert (receipt.reached, receipt.error) == (StopMode.GRACEFUL, None)
+        assert (receipt.operations.finished, receipt.operations.cut) == (1, 0)
+        told = await types(orchestrator, run)
+        assert told.count("operation.started") == told.count("operation.finished") == 3
+        assert not (tmp_path / "cancelled").exists()
+        assert is_gone(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("agent", "options"), EVERYWHERE, ids=NAMES)
+async def test_a_stop_now_is_told_to_the_server(
+    orchestrator: Orchestrator, tmp_path: Path, agent: Agent, options: dict[str, Any]
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await waiting(orchestrator, agent, tmp_path, **options)
+        receipt = await stopped(run, mode="now")
+        assert (receipt.reached, receipt.operations.cut) == (StopMode.NOW, 1)
+        assert "requestId" in json.loads((tmp_path / "cancelled").read_text())
+        assert is_gone(tmp_path)
+
+
+@pytest.mark.slow
+async def test_a_server_that_does_not_end_is_killed(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        given = {"folder": str(tmp_path), **CALLS, "words": ["stubborn"]}
+        run = await orchestrator.start(using.on_trio, given, options={"cleanup_s": 30})
+        await until_there(tmp_path / "waiting")
+        await stopped(run, mode="now")
+        assert is_gone(tmp_path)
+
+
+async def test_a_stop_ends_one_that_is_being_opened(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    """What takes the connection never says a word."""
+    note = f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
+    script = f"import os, pathlib, time; {note}; time.sleep(600)"
+    given = {"server": sys.executable, "arguments": ["-I", "-c", script], "options": {}}
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator.start(using.opening, given, options={"cleanup_s": 30})
+        while not await until_there(tmp_path / "pid"):
+            await trio.sleep(0.01)
+        receipt = await stopped(run, mode="now")
+        assert receipt.operations.cut == 1
+        assert is_gone(tmp_path)
+
+
+class Site:
+    """The library's own server over HTTP, and who is connected to it."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.open = 0
+        self.waiting, self.cancelled = trio.Event(), trio.Event()
+        self.url = ""
+        self.server = MCPServer("site")
+        self.server.tool()(self.add)
+        self.server.tool()(self.wait)
+
+    async def add(self, a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+    async def wait(self) -> str:
+        """Wait for ever."""
+        self.waiting.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.cancelled.set()
+        raise AssertionError
+
+    async def carry(self, port: int, near: trio.SocketStream) -> None:
+        """Carry one connection to the server, and count it until its client has closed it."""
+        self.connections += 1
+        self.open += 1
+        far = await trio.open_tcp_stream("127.0.0.1", port)
+        try:
+            async with near, far, trio.open_nursery() as nursery:
+                nursery.start_soon(_pour, far, near)
+                await _pour(near, far)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.open -= 1
+
+
+async def _pour(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+    try:
+        async for piece in source:
+            await sink.send_all(piece)
+    except trio.BrokenResourceError:
+        pass
+
+
+@asynccontextmanager
+async def open_site() -> AsyncIterator[Site]:
+    site, config, over = Site(), hypercorn.config.Config(), trio.Event()
+    config.bind = ["127.0.0.1:0"]
+    config.graceful_timeout = 0.1
+    serve: Any = partial(
+        hypercorn.trio.serve,
+        site.server.streamable_http_app(),  # type: ignore[arg-type]  # an app like any other
+        config,
+        shutdown_trigger=over.wait,
+    )
+    async with trio.open_nursery() as nursery:
+        [bound] = await nursery.start(serve)
+        port = int(bound.rsplit(":", 1)[1])
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        carry = partial(site.carry, port)
+        nursery.start_soon(trio.serve_listeners, carry, [listener])
+        site.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/mcp"
+        yield site
+        over.set()
+        nursery.cancel_scope.cancel()
+
+
+async def test_over_http_connections_are_closed(orchestrator: Orchestrator) -> None:
+    with trio.fail_after(BOUND_S):
+        async with open_site() as site:
+            given = {"url": site.url, "tools": ["add", "wait"]}
+            run = await orchestrator.start(using.over_http, given)
+            await site.waiting.wait()
+            assert site.open > 0
+            receipt = await stopped(run, mode="now")
+            assert receipt.operations.cut == 1
+            await site.cancelled.wait()
+            while site.open:
+                await trio.sleep(0.01)  # the other end of a socket
+            run = await orchestrator.start(using.over_http, given | {"tools": ["add"]})
+            assert (await run.wait()).result == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("server", "arguments", "options", "words"),
+    [
+        ("", [], {}, "server: is missing"),
+        ("box", [], {"headers": {"a": "b"}}, "headers: are for a URL"),
+        ("http://127.0.0.1:1/mcp", ["x"], {}, "server: is a URL, which takes no arguments"),
+        ("http://127.0.0.1:1/mcp", [], {"env": {"A": "b"}}, "takes no arguments, `env` or `cwd`"),
+        ("no-such-command-anywhere", [], {}, "FileNotFoundError"),
+        (sys.executable, ["-c", ""], {}, "cannot be used"),
+        ("http://127.0.0.1:1/mcp", [], {}, "cannot be used"),
+    ],
+)
+async def test_what_cannot_be_used_is_said(
+    orchestrator: Orchestrator,
+    server: str,
+    arguments: list[str],
+    options: dict[str, Any],
+    words: str,
+) -> None:
+    with trio.fail_after(BOUND_S):
+        given = {"server": server, "arguments": arguments, "options": options}
+        record = await (await orchestrator.start(using.opening, given)).wait()
+        assert record.status is RunStatus.FAILED
+        assert record.error is not None
+        kinds = (InvalidInput.__name__, "ToolServerUnavailable")
+        assert record.error.type in kinds
+        assert words in record.error.message

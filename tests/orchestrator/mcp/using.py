@@ -1,0 +1,98 @@
+"""Agents that use a server of the Model Context Protocol, on each runtime."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from orchestrator import AsyncioContext, Context, SyncContext, agent
+
+TOOLBOX = str(Path(__file__).with_name("toolbox.py"))
+
+
+def command(folder: str, *words: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", TOOLBOX, folder, *words)
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process; not a checkpoint."""
+    return os.path.exists(f"/proc/{pid}")
+
+
+@agent
+async def on_trio(ctx: Context, folder: str, words: list[str], tools: list[str]) -> list[str]:
+    """Call those tools one after the other."""
+    found = []
+    async with ctx.mcp(*command(folder, *words)) as box:
+        for tool in tools:
+            found.append(str(await box.call(tool, a=1, b=2)))  # noqa: PERF401
+    return found
+
+
+@agent(runtime="asyncio")
+async def on_asyncio(
+    ctx: AsyncioContext, folder: str, words: list[str], tools: list[str]
+) -> list[str]:
+    """Call those tools one after the other."""
+    found = []
+    async with ctx.mcp(*command(folder, *words)) as box:
+        for tool in tools:
+            found.append(str(await box.call(tool, a=1, b=2)))  # noqa: PERF401
+    return found
+
+
+@agent
+def blocking(ctx: SyncContext, folder: str, words: list[str], tools: list[str]) -> list[str]:
+    """Call those tools one after the other."""
+    with ctx.mcp(*command(folder, *words)) as box:
+        return [str(box.call(tool, a=1, b=2)) for tool in tools]
+
+
+@agent
+async def looking(ctx: Context, folder: str) -> dict[str, Any]:
+    """Look at all that there is."""
+    async with ctx.mcp(*command(folder)) as box:
+        tools = await box.tools()
+        added = await box.call("add", a=1, b=2)
+        errors = []
+        for tool in ("fail", "die", "add"):
+            try:
+                await box.call(tool, a=1, b=2)
+            except Exception as error:
+                errors.append(f"{type(error).__name__}: {error}")
+    try:
+        await box.call("add", a=1, b=2)
+    except Exception as error:
+        errors.append(f"{type(error).__name__}: {error}")
+    return {
+        "tools": [tool["function"]["name"] for tool in tools],
+        "added": [added, added.value, added.content],
+        "errors": errors,
+    }
+
+
+@agent
+async def closing(ctx: Context, folder: str) -> bool:
+    """Return whether the server's process is gone as soon as the body is left."""
+    async with ctx.mcp(*command(folder)):
+        pid = await trio.Path(folder, "pid").read_text()
+        assert exists(int(pid))
+    return not exists(int(pid))
+
+
+@agent
+async def over_http(ctx: Context, url: str, tools: list[str]) -> list[str]:
+    """Call those tools one after the other."""
+    async with ctx.mcp(url, headers={"x-of": ctx.run_id}) as box:
+        return [str(await box.call(tool, a=1, b=2)) for tool in tools]
+
+
+@agent
+async def opening(ctx: Context, server: str, arguments: list[str], options: dict[str, Any]) -> None:
+    """Open a server, and do nothing with it."""
+    async with ctx.mcp(server, *arguments, **options):
+        pass
