@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import trio
@@ -92,6 +92,7 @@ async def act(soak: Soak, http: httpx.AsyncClient, heard: Heard, rng: random.Ran
     kinds = ["look", "pause", "resume", "follow", "stop", "stop"]
     kind = rng.choice(kinds) if len(soak.live) > rng.uniform(0, 2 * soak.alive) else "start"
     run_id = rng.choice(soak.live) if soak.live else ""
+    order: dict[str, Any]
     match kind:
         case "start":
             options = {"on_crash": rng.choice(["fail", "restart", "restart"])}
