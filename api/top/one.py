@@ -146,7 +146,7 @@ class RunScreen(Acting):
         for run_id, line in fresh:
             if self._own in (None, run_id):
                 log.write(line, scroll_end=False)
-        if follows:
+        if fresh and follows:
             log.scroll_end(animate=False, immediate=True)
 
     def _line(self, run_id: str, width: int) -> Text:

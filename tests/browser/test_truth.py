@@ -56,12 +56,14 @@ def state(page: Page, *expected: str) -> None:
 
 
 def test_a_reload_in_the_middle_of_a_stop(pages: Pages, server: Server) -> None:
-    run = server.start("writer", seconds=2)
+    run = server.start("writer")
     page = pages.run(run)
     page.add_init_script(f"addEventListener('DOMContentLoaded', {WATCH})")
-    server.stop(run)
+    server.stop(run, grace_s=600)
     expect(chip(page)).to_have_text("stopping…")
     page.reload()
+    expect(chip(page)).to_have_text("stopping…")
+    server.stop(run, mode="now")
     expect(chip(page)).to_have_text("stopped")
     assert seen(page) == ["stopping", "stopped"]
     assert not [each for each in offered(page) if "Resume" in each or "Pause" in each]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 LOOK_S = 0.05
 
 

@@ -36,7 +36,7 @@ def keys(terminal: Terminal) -> str:
 
 @played
 async def test_a_stop_is_asked_for_with_its_reason_and_followed(server: Server) -> None:
-    run = server.start("writer", seconds=1.5)
+    run = server.start("writer")
     async with at_terminal(server, run) as terminal:
         await terminal.press("s")
         await terminal.sees(f"Stop writer {run}", "graceful", "now", "kill")
@@ -44,10 +44,11 @@ async def test_a_stop_is_asked_for_with_its_reason_and_followed(server: Server) 
         await terminal.type("wrong topic")
         await terminal.press("enter")
         await terminal.until(lambda: "● stopping" in terminal.line(run[4:12]))
+        receipt = server.get(run)["stop"]
+        assert (receipt["mode"], receipt["reason"]) == ("graceful", "wrong topic")
+        server.stop(run, mode="now")
         await terminal.until(lambda: "■ stopped" in terminal.line(run[4:12]))
         await terminal.sees("by user in")
-    receipt = server.get(run)["stop"]
-    assert (receipt["mode"], receipt["reason"]) == ("graceful", "wrong topic")
 
 
 @played
@@ -205,19 +206,24 @@ async def test_one_sub_agent_is_stopped_from_the_tree(server: Server) -> None:
 
 @played
 async def test_the_log_follows_only_while_one_looks_at_its_end(server: Server) -> None:
-    run = server.start("writer", pages=1000, seconds=0.15)
+    run, other = (server.start("talker", lines=60, seconds=1000) for _ in range(2))
     async with at_terminal(server, run) as terminal:
         await terminal.press("enter")
+        await terminal.sees("line 59")
+        server.stop(run)
+        await terminal.sees("after it was asked to stop")
+    async with at_terminal(server, other) as terminal:
+        await terminal.press("enter")
+        await terminal.sees("line 59")
         log = terminal.app.screen.query_one("#log")
-        await terminal.until(lambda: log.max_scroll_y > 10 and log.is_vertical_scroll_end)
         await terminal.press("tab", "pageup")
-        await terminal.until(lambda: not log.is_vertical_scroll_end)
+        await terminal.until(lambda: "line 59" not in terminal.text)
         at, end = log.scroll_y, log.max_scroll_y
-        await terminal.until(lambda: log.max_scroll_y > end + 5)
+        server.stop(other)
+        await terminal.until(lambda: log.max_scroll_y > end)
         assert log.scroll_y == at
         await terminal.press("end")
-        await terminal.until(lambda: log.is_vertical_scroll_end)
-    server.stop(run, mode="now")
+        await terminal.sees("after it was asked to stop")
 
 
 @played
