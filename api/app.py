@@ -37,7 +37,7 @@ from api.metrics import Metrics
 from api.once import Starts
 from api.stream import Streams
 from api.webhooks import calls
-from orchestrator import Knowledge, come_from
+from orchestrator import InvalidInput, Knowledge, come_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,10 +51,10 @@ _CALLS = (
 )
 
 MAX_BODY = 8 * 2**20
-# The blueprint whose bodies are no JSON. It is there with a dialect only, and not imported here.
-NO_JSON = "socketio"
 # The endpoints that take files, and how the body is made of the fields that come with them.
 FORMS = {starts.WITH_FILES: order_in, archon.WITH_FILES: values_in}
+# The blueprint whose bodies are no JSON. It is there with a dialect only, and not imported here.
+NO_JSON = "socketio"
 
 
 def create_app(
@@ -156,4 +156,6 @@ async def _read_body() -> Response | None:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:
             return problems.problem(400, "malformed-json", f"the body is not JSON: {error}")
+        if g.body is None:  # which is not the same as a body that is left out
+            raise InvalidInput([("body", "must be a JSON object, and not null")])
     return None

@@ -17,6 +17,7 @@ from api.commands.schedule import schedule
 from api.commands.serve import serve
 from api.commands.store import store
 from api.commands.token import token
+from api.commands.top import top
 from api.commands.webhooks import webhooks
 from orchestrator import OrchestratorError
 from orchestrator.agents.chat import chat
@@ -68,7 +69,7 @@ def main() -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
 
 
-_ABOUT_RUNS = (ls, show, tail, stop, pause, resume, step, answer, deadline, rerun)
+_ABOUT_RUNS = (ls, top, show, tail, stop, pause, resume, step, answer, deadline, rerun)
 _ABOUT_ALL = (halt, schedule)
 
 for _command in (

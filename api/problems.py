@@ -7,10 +7,17 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, has_request_context, json, request, websocket
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.answers import receipt_json
-from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, Unidentified
+from api.auth.identity import (
+    BadCredentials,
+    CannotJudge,
+    Forbidden,
+    TooManySessions,
+    TooOften,
+    Unidentified,
+)
 from api.failures import Failures
 from api.once import KeyInUse, KeyReused
 from orchestrator import (
@@ -109,6 +116,7 @@ _TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
     BadCredentials: (401, "bad-token"),
     Unidentified: (401, "no-token"),
     CannotJudge: (503, "cannot-judge"),
+    TooManySessions: (429, "too-many-sessions"),
     UnknownSchedule: (404, "unknown-schedule"),
     ScheduleExists: (409, "schedule-exists"),
     QueueFull: (429, "queue-full"),
@@ -176,7 +184,11 @@ def install(app: QuartTrio) -> None:
     async def http_error(error: HTTPException) -> Response:
         status = error.code or 500
         kind = http.HTTPStatus(status).phrase.lower().replace(" ", "-")
-        return problem(status, kind, error.description or http.HTTPStatus(status).description)
+        said = error.description or http.HTTPStatus(status).description
+        response = problem(status, kind, said)
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response
 
     async def bug(error: Exception) -> Response:
         failures.note(error)

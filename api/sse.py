@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator import Event, RunStatus
 
@@ -32,8 +32,7 @@ class Frame(NamedTuple):
         """The event; None if it is none: a snapshot is not one of the run."""
         if not self.data or self.name in ("snapshot", "reset"):
             return None
-        said = json.loads(self.data)
-        return Event(**{name: said[name] for name in Event.__dataclass_fields__})
+        return event_of(json.loads(self.data))
 
 
 class FrameReader:
@@ -70,6 +69,11 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
         for frame in reader.feed(chunk):
             if (event := frame.event) is not None:
                 yield event
+
+
+def event_of(said: dict[str, Any]) -> Event:
+    """Return an event that a server has told."""
+    return Event(**{name: said[name] for name in Event.__dataclass_fields__})
 
 
 def ending_of(event: Event) -> RunStatus | None:

@@ -18,7 +18,7 @@ How the package is laid out, from the leaves up; imports point only downwards in
 - ``starting halting recovery schedules runtime``: how runs come to be, also after a crash, and
   again and again; how all of them are stopped; and the orchestrator;
 - ``knowledge``: the search through what runs have found to read;
-- ``agents``: the built-in agents.
+- ``agents adapters``: the built-in agents, and those of other frameworks.
 
 ``stack`` reads where tasks stand.
 """

@@ -78,18 +78,23 @@ class Context(Telling):
 
     # Operations
 
-    def operation(self, kind: str, label: str = "") -> AbstractAsyncContextManager[None]:
+    def operation(
+        self, kind: str, label: str = "", effect: str = ""
+    ) -> AbstractAsyncContextManager[None]:
         """Guard the awaits in the body as one observable leaf action.
 
         Entering is a checkpoint and is refused once a stop is asked for. In flight a graceful
         stop lets it finish, up to the grace; leaving it then raises ``Cancelled``. So keep what
         the operation brought within its body.
 
+        Args:
+            effect: what it does to the other side when this is cut, in words.
+
         Raises:
             OperationsAreLeaves: it was entered inside another operation.
             OperationRefused, OperationCut: where ``Cancelled`` cannot arrive.
         """
-        return self._run.gate.operation(kind, label)
+        return self._run.gate.operation(kind, label, effect)
 
     @property
     def http(self) -> httpx.AsyncClient:

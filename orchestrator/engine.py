@@ -75,8 +75,12 @@ class Engine(Protocol):
             runs: oldest first.
         """
 
-    def close_out(self, record: RunRecord, event: Event) -> None:
-        """Write the end of a run that was left over, which nobody will ever claim again."""
+    def close_out(self, record: RunRecord, event: Event, *more: Write) -> None:
+        """Write the end of a run that was left over, which nobody will ever claim again.
+
+        Args:
+            more: belongs to the end.
+        """
 
     def open(self) -> None:
         """Begin to claim runs."""

@@ -143,11 +143,12 @@ class InProcessEngine:
             if run.record.status is RunStatus.QUEUED:
                 self._let_wait(run, place)
 
-    def close_out(self, record: RunRecord, event: Event) -> None:
+    def close_out(self, record: RunRecord, event: Event, *more: Write) -> None:
         """See ``Engine.close_out``."""
         with_it = self._observers.ending(event, record)
         shown = partial(self._observers.shown, event, record)
-        self._journal.append([SaveRun(record), AppendEvent(event), *with_it], shown, urgent=True)
+        writes = [SaveRun(record), AppendEvent(event), *more, *with_it]
+        self._journal.append(writes, shown, urgent=True)
 
     def open(self) -> None:
         """See ``Engine.open``."""

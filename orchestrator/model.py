@@ -12,8 +12,7 @@ from typing import Any, Literal, NewType
 
 RunId = NewType("RunId", str)
 
-# The JSON edge: what agents are given and hand back. Nothing else in the core is untyped.
-Json = Any
+Json = Any  # What agents are given and hand back. Nothing else in the core is untyped.
 
 
 class RunStatus(StrEnum):
@@ -169,7 +168,7 @@ class Receipt:
         critical_s: for how long critical sections held the stop back, in seconds.
         error: what the agent raised while it was being stopped, if it did.
         detached: ids of runs that this tree had started detached; the stop left them alone.
-        also: later stop requests, which could only tighten this one.
+        also: later stop requests, which could only tighten this one; ``discard``: of the first.
     """
 
     mode: StopMode
@@ -192,6 +191,7 @@ class Receipt:
     error: RunError | None = None
     detached: tuple[RunId, ...] = ()
     also: tuple[StopRequest, ...] = ()
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

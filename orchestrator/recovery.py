@@ -25,7 +25,8 @@ from orchestrator.model import (
     StopSource,
 )
 from orchestrator.run import Run
-from orchestrator.stopping import ending_of
+from orchestrator.stopping import discards, ending_of
+from orchestrator.store.protocol import Discard
 
 if TYPE_CHECKING:
     from orchestrator.model import Halt, RunId
@@ -117,7 +118,9 @@ def settle_left(
         version=record.version + 1,
     )
     event = feed.number(record.id, ending_of(ended), at)
-    services.engine.close_out(ended, event)
+    # What the stop promised, the process that is gone may not have done.
+    gone = stop is not None and discards(stop)
+    services.engine.close_out(ended, event, *([Discard(record.id)] if gone else []))
     return status
 
 

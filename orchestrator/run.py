@@ -26,7 +26,7 @@ from orchestrator.operations import Gate
 from orchestrator.pausing import Brake
 from orchestrator.questions import Questions
 from orchestrator.steps import Steps
-from orchestrator.stopping import ending_of, outcome_of
+from orchestrator.stopping import discards, ending_of, outcome_of
 from orchestrator.store.protocol import Discard
 from orchestrator.subagents import SubAgents
 from orchestrator.supervise import supervise
@@ -255,11 +255,11 @@ class Run(Handle):
             )
         self.ladder.disarm()
         self.limits.disarm()
-        discards = stop is not None and stop.discard and move is not Move.SUCCEED
+        gone = receipt is not None and discards(receipt) and move is not Move.SUCCEED
         self.ledger.close(
             ending_of,
             self.leave,
-            *([Discard(self.id)] if discards else []),
+            *([Discard(self.id)] if gone else []),
             status=status,
             ended_at=at,
             result=self.value if move is Move.SUCCEED else None,

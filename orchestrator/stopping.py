@@ -103,11 +103,6 @@ class Stop:
     detached: list[RunId] = field(default_factory=list)
     also: list[StopRequest] = field(default_factory=list)
 
-    @property
-    def discard(self) -> bool:
-        """Whether any request wants the partial results gone."""
-        return self.request.discard or any(later.discard for later in self.also)
-
     def tighten(self, request: StopRequest, until: float) -> bool:
         """Take a later request. It may raise the mode and shorten the grace, never the reverse.
 
@@ -151,12 +146,18 @@ class Stop:
             error=error,
             detached=tuple(self.detached),
             also=tuple(self.also),
+            discard=self.request.discard,
         )
 
     def _reached(self, outcome: StopOutcome) -> StopMode:
         if outcome is StopOutcome.ABANDONED or self.processes_killed:
             return StopMode.KILL
         return StopMode.NOW if self.cut or self.critical_cut else StopMode.GRACEFUL
+
+
+def discards(stop: Receipt) -> bool:
+    """Return whether any of its requests wants gone what the run leaves behind."""
+    return stop.discard or any(later.discard for later in stop.also)
 
 
 def in_words(request: StopRequest) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.agent import as_json
 from orchestrator.errors import InvalidInput, check_text
 from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent
-from orchestrator.model import Progress
+from orchestrator.llm.spending import price_of
+from orchestrator.llm.stream import Deltas
+from orchestrator.model import Progress, Usage
 from orchestrator.partials import PartialResult
 from orchestrator.store.protocol import SaveArtifact
 
@@ -36,11 +39,12 @@ _ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}")
 class Telling:
     """The part of a context that tells. Every async method is a checkpoint."""
 
-    __slots__ = ("_partial", "_run")
+    __slots__ = ("_deltas", "_partial", "_run")
 
     def __init__(self, run: RunPort) -> None:
         self._run = run
         self._partial: PartialResult | None = None
+        self._deltas: Deltas | None = None
 
     @property
     def run_id(self) -> RunId:
@@ -131,8 +135,62 @@ class Telling:
             raise InvalidInput([("image", "is no PNG, JPEG, GIF or WebP file")])
         await self.artifact(VIEW, image, media_type=kinds[0])
 
+    async def delta(self, text: str) -> None:
+        """Tell a piece of what a model writes that was asked by other means than ``ctx.llm``.
+
+        Told as events ``llm.delta`` of the operation at hand, a few pieces at a time.
+        """
+        check_text("text", text)
+        if self._deltas is None or not self._deltas.is_here():
+            self._tell_deltas()
+            self._deltas = Deltas(self._run)
+        self._deltas.add(text)
+        await self._turn()
+
+    def spend(
+        self,
+        *,
+        requests: int = 0,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        model: str = "",
+        cost: float | None = None,
+    ) -> None:
+        """Count what was spent on a model that was asked by other means than ``ctx.llm``.
+
+        Not a checkpoint.
+
+        Args:
+            requests, input_tokens, output_tokens: what is added to the run's ``usage``.
+            model: whose price to take from ``QUIESCE_LLM_PRICES``, unless there is a cost.
+            cost: in US dollars.
+
+        Raises:
+            InvalidInput: a number is negative, or the prices cannot be read.
+        """
+        counts = {
+            "requests": requests,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+        }
+        problems = [(n, f"{v!r} is less than 0") for n, v in counts.items() if v < 0]
+        if cost is None:
+            price = price_of(model)
+            cost = 0.0 if price is None else price.of(input_tokens, output_tokens)
+        if not 0 <= cost < inf:
+            problems.append(("cost", f"{cost!r} is no sum of dollars"))
+        if problems:
+            raise InvalidInput(problems)
+        self._run.spend(Usage(**counts, cost=cost))
+
+    def _tell_deltas(self) -> None:
+        if self._deltas is not None:
+            self._deltas.tell()
+
     def flush(self) -> None:
-        """Write a partial result that waits to be encoded. Not a checkpoint."""
+        """Tell pieces of a model's answer that wait for more, and write a partial result that
+        waits to be encoded. Not a checkpoint."""
+        self._tell_deltas()
         if self._partial is not None:
             self._partial.write()
 

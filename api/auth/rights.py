@@ -86,16 +86,16 @@ CALLS = {
 }
 # Those of the dialects, which are there only if they are asked for.
 CALLS_OF_DIALECTS = {
-    # Who it is, is looked at when a client connects; and each of its events for itself.
-    "GET /socket.io/": Call(Right.OPEN),
-    "POST /socket.io/": Call(Right.OPEN),
-    "WS /socket.io/": Call(Right.OPEN),
     "POST /api/knowledge-items/crawl": Call(Right.START, "start"),
     "POST /api/documents/upload": Call(Right.START, "start"),
     "GET /api/crawl-progress/<run_id>": Call(Right.READ),
     "GET /api/progress/<run_id>": Call(Right.READ),
     "POST /api/knowledge-items/stop/<run_id>": Call(Right.ACT, "stop"),
     "GET /api/knowledge-items": Call(Right.READ),  # of runs that one may see
+    # Who it is, is looked at when a client connects; and each of its events for itself.
+    "GET /socket.io/": Call(Right.OPEN),
+    "POST /socket.io/": Call(Right.OPEN),
+    "WS /socket.io/": Call(Right.OPEN),
     "POST /api/executions": Call(Right.START, "start"),
     "GET /api/executions/<run_id>": Call(Right.READ),
     "GET /api/executions/<run_id>/view": Call(Right.READ),

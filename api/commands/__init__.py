@@ -7,6 +7,7 @@ control   pause, resume, step, answer, deadline, rerun: what asks something of a
 demo      the demonstration
 asking    a run's questions at the keyboard
 loading   agents from files and modules
+top       the runs of a server, live in a terminal
 target    a run to follow, answer and stop, here or on a server
 values    what people type
 """

@@ -15,7 +15,7 @@ from api.acts import Stop
 from api.auth.guard import caller
 from api.auth.noting import kind_of
 from api.calls import json_response, query, tagged, the_orchestrator
-from api.dialects.archon_words import WAIT_S, progress_of, stop_message
+from api.dialects.archon_words import lines_of, progress_of
 from api.dialects.words import record_of
 from api.problems import about, from_error
 from api.schema import Order, StartOrder, StopOrder, parse
@@ -39,6 +39,8 @@ INGEST = "ingest"
 # The endpoint that takes a file, and the one whose errors are Archon's.
 WITH_FILES = "archon.upload"
 STOP = "archon.stop"
+# As long as Archon waited; but a task that is alive then goes on being one.
+WAIT_S = 2.0
 NO_TASK = "No active task for given progress_id"
 # Lines of the log that are shown.
 LOG_LINES = 100
@@ -116,7 +118,9 @@ async def progress(run_id: str) -> Response:
     """Say how far a crawl or an upload is; ``If-None-Match`` saves the body."""
     await record_of(run_id, CRAWL, INGEST)
     record = await the_orchestrator().get(run_id)
-    return await tagged(json_response(progress_of(record, await _said(record))))
+    lines = lines_of(record, await _said(record))
+    log = {"log": lines[-1] if lines else "", "logs": lines}
+    return await tagged(json_response(progress_of(record) | log))
 
 
 @blueprint.post("/api/knowledge-items/stop/<run_id>")
@@ -127,8 +131,16 @@ async def stop(run_id: str) -> dict[str, Any]:
     answer, _ = await Stop(run_id, parse(StopOrder, wanted)).answer()
     if before.status.is_terminal:
         raise RunEnded(before.id, before.status)
-    message = stop_message(RunStatus(answer["run"]["status"]))
+    message = _MESSAGES.get(RunStatus(answer["run"]["status"]), "Crawl task had ended by itself")
     return {"success": True, "message": message, "progressId": run_id}
+
+
+_MESSAGES = {
+    RunStatus.STOPPED: "Crawl task stopped successfully",
+    RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
+    RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
+    RunStatus.LOST: "Crawl task was lost, and may not have ended",
+}
 
 
 @blueprint.get("/api/knowledge-items")

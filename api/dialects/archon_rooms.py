@@ -19,7 +19,7 @@ from api.acts import Checked, Stop
 from api.auth.guard import check_run
 from api.auth.rights import Right
 from api.calls import the_orchestrator
-from api.dialects.archon_words import CANCELLED, STOPPING, WAIT_S, progress_of, stop_message
+from api.dialects.archon_words import CANCELLED, STOPPING, progress_of, status_of
 from api.schema import Order, StopOrder, parse
 from api.stream import OneRun
 from orchestrator import InvalidInput, RunStatus, UnknownRun
@@ -33,7 +33,18 @@ if TYPE_CHECKING:
 
 # What one client may be in at a time.
 MAX_ROOMS = 100
+# What Archon waited for the end; what is alive then goes on being stopped.
+WAIT_S = 2.0
 STOP = {"mode": "now", "reason": CANCELLED, "wait_s": WAIT_S}
+# What is said of a stop by what it came to.
+SAID = {
+    RunStatus.STOPPED: "Crawl task stopped successfully",
+    RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
+    RunStatus.TIMED_OUT: "Crawl task was stopped since its time was up",
+    RunStatus.SUCCEEDED: "Crawl task had ended by itself",
+    RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
+    RunStatus.LOST: "Crawl task was lost, and may not have ended",
+}
 
 News = list[tuple[str, dict[str, Any]]]
 
@@ -66,7 +77,7 @@ class Room:
         Whoever comes when all is over hears the latter alone.
         """
         over, stop = record.status.is_terminal, record.stop is not None
-        came, progress = self.progress is None, _progress(record)
+        came, progress = self.progress is None, progress_of(record)
         begins = stop and not self.stopping and not (over and came)
         news: News = []
         if progress != self.progress and (came or over or not stop):
@@ -174,7 +185,7 @@ class Rooms:
         await check_run(Right.READ, room.run_id)
         record = await the_orchestrator().get(room.run_id)
         if not room.stopping:
-            await self._conversation.emit("crawl_progress", _progress(record))
+            await self._conversation.emit("crawl_progress", progress_of(record))
         return await _done(room.run_id)
 
     def _ended(self, room: Room) -> None:
@@ -200,24 +211,16 @@ async def _done(run_id: str) -> dict[str, Any]:
 
 async def _stop_answer(run_id: str, asked: Checked) -> dict[str, Any]:
     answer, _ = await asked.answer()
-    message = stop_message(RunStatus(answer["run"]["status"]))
+    message = SAID[RunStatus(answer["run"]["status"])]
     return {"success": True, "message": message, "progressId": run_id}
 
 
-def _progress(record: RunRecord) -> dict[str, Any]:
-    """Return what is told of a run's progress: the lines before the last are read over HTTP."""
-    progress = progress_of(record, [record.progress.message])
-    del progress["logs"]
-    return progress
-
-
 def _stopped(record: RunRecord) -> dict[str, Any]:
-    progress = _progress(record)
     cancelled = record.status is RunStatus.STOPPED
     return {
         "progressId": record.id,
-        "status": progress["status"],
-        "message": progress["log"] if cancelled else stop_message(record.status),
+        "status": status_of(record),
+        "message": progress_of(record)["log"] if cancelled else SAID[record.status],
         "timestamp": record.ended_at,
     }
 

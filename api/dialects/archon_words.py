@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 STOPPING = "Stopping crawl operation..."
 CANCELLED = "Crawl cancelled by user"
-# As long as Archon waited for the end; but a task that is alive then goes on being one.
-WAIT_S = 2.0
 
 _STATUSES: Mapping[RunStatus, str] = {
     RunStatus.QUEUED: "starting",
@@ -30,19 +28,6 @@ _STATUSES: Mapping[RunStatus, str] = {
     RunStatus.LOST: "error",
 }
 _AT_WORK = {"crawl": "crawling", "ingest": "processing"}
-# What became of a run whose stop was asked for.
-_STOPPED = {
-    RunStatus.STOPPED: "Crawl task stopped successfully",
-    RunStatus.STOPPING: "Crawl task is stopping, and has not ended yet",
-    RunStatus.TIMED_OUT: "Crawl task was stopped since its time was up",
-    RunStatus.ABANDONED: "Crawl task was let go, and may not have ended",
-    RunStatus.LOST: "Crawl task was lost, and may not have ended",
-}
-
-
-def stop_message(status: RunStatus) -> str:
-    """Return what is said of a stop, given what the run has come to."""
-    return _STOPPED.get(status, "Crawl task had ended by itself")
 
 
 def status_of(record: RunRecord) -> str:
@@ -50,21 +35,23 @@ def status_of(record: RunRecord) -> str:
     return _STATUSES.get(record.status) or _AT_WORK.get(record.agent, "in_progress")
 
 
-def progress_of(record: RunRecord, said: Sequence[str]) -> dict[str, Any]:
-    """Return what is shown of a run's progress. A stop leaves the percentage as it is.
-
-    Args:
-        said: the latest lines that the run has told of itself.
-    """
-    last = _last_line(record)
-    logs = [line for line in said if line] + ([last] if last else [])
+def progress_of(record: RunRecord) -> dict[str, Any]:
+    """Return how far a run is. A stop leaves the percentage as it is."""
     return {
         "progressId": record.id,
         "status": status_of(record),
         "progress": round(record.progress.percent),
-        "log": logs[-1] if logs else "",
-        "logs": logs,
+        "log": _last_line(record) or record.progress.message,
     }
+
+
+def lines_of(record: RunRecord, said: Sequence[str]) -> list[str]:
+    """Return the latest lines of a run's log, the last of how it ends or has ended.
+
+    Args:
+        said: the latest that the run has told of itself; some may be empty.
+    """
+    return [line for line in (*said, _last_line(record)) if line]
 
 
 def _last_line(record: RunRecord) -> str:

@@ -27,6 +27,8 @@ AGENT = "playbook"
 # The sub-agent that shows pictures.
 BROWSER = "browser"
 NORMAL_CLOSURE = 1000
+# An execution is kept for half an hour after its end, as there.
+KEPT_S = 1_800.0
 
 
 class ExecutionOrder(Order):
@@ -42,7 +44,7 @@ async def start() -> Answer:
     """Start an execution."""
     order = parse(ExecutionOrder, g.body)
     given = order.model_dump(include={"playbook", "inputs"}, exclude_none=True)
-    options = {"debug": order.debug}
+    options = {"debug": order.debug, "retention_s": KEPT_S}
     try:
         run = await acts.start(StartOrder(agent=AGENT, input=given, options=options))
     except InvalidInput as error:

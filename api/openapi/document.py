@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from api.auth.rights import CALLS, CALLS_OF_DIALECTS, UNLISTED, Right
 from api.auth.sessions import COOKIE
 from api.openapi.examples import EXAMPLES, HEADERS
-from api.openapi.operations import FOREIGN, NOTHING, OPERATIONS, Operation
+from api.openapi.operations import (
+    FOREIGN,
+    NOTHING,
+    OPERATIONS,
+    OPERATIONS_OF_DIALECTS,
+    Operation,
+)
 from api.openapi.refusals import refusals_of
 from api.openapi.shapes import (
     REFERENCE,
@@ -50,7 +56,7 @@ def document(app: QuartTrio) -> dict[str, Any]:
         view = app.view_functions[rule.endpoint]
         path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
         if rule.websocket:
-            paths.setdefault(path, {}).update({"description": _words(view), "x-websocket": True})
+            paths.setdefault(path, {})["x-websocket"] = _words(view)
             continue
         for method in sorted(set(rule.methods or ()) - {"HEAD", "OPTIONS"}):
             paths.setdefault(path, {})[method.lower()] = _operation(method, rule, view)
@@ -91,7 +97,7 @@ def _schema_of(order: type[Order]) -> Schema:
 def _operation(method: str, rule: Rule, view: Callable[..., Any]) -> dict[str, Any]:
     name = f"{method} {rule.rule}"
     right = (CALLS.get(name) or CALLS_OF_DIALECTS.get(name, UNLISTED)).right
-    operation = OPERATIONS.get(name, FOREIGN)
+    operation = OPERATIONS.get(name) or OPERATIONS_OF_DIALECTS.get(name, FOREIGN)
     group = rule.rule.split("/")[1]
     body = {} if operation.body is None else {"requestBody": _body(name, operation)}
     return {

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 NOTHING = ""
 # What is no JSON is named by its media type.
 HTML = "text/html"
+TEXT = "text/plain"
 STREAM = "text/event-stream"
 FILE = "*/*"
-METRICS = ("text/plain", "application/openmetrics-text")
+METRICS = (TEXT, "application/openmetrics-text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +184,16 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
 }
 
-# Of a call that is not in the table: those of the dialects, whose answers are their own.
+_SOCKETIO = _gives(
+    TEXT, refusals="bad-handshake unknown-session malformed-packet too-many-sessions"
+)
+OPERATIONS_OF_DIALECTS: Mapping[str, Operation] = {
+    "GET /socket.io/": _SOCKETIO,
+    "POST /socket.io/": _SOCKETIO,
+}
+
+# Of a call that is in no table: those of the dialects, whose answers are their own.
 FOREIGN = Operation(
-    gives=dict.fromkeys((200, 201, 202, 400, 404, 409), (FILE,)),
+    gives={200: (FILE,), 201: (FILE,), 202: (FILE,), 404: (FILE,), 409: (FILE,)},
     refusals=tuple(f"{_STARTS} {_ACTS} too-late-to-stop stop-not-durable".split()),
 )

@@ -79,10 +79,10 @@ def page_of(document: dict[str, Any]) -> Page:
     sockets = {}
     for path, item in document["paths"].items():
         if "x-websocket" in item:
-            sockets[path] = item["description"]
-        # A path may have both: calls, and a WebSocket with what is said of it.
-        for method in (each for each in item if isinstance(item[each], dict)):
-            operation = item[method]
+            sockets[path] = item["x-websocket"]
+        for method, operation in item.items():
+            if method == "x-websocket":
+                continue
             groups.setdefault(operation["tags"][0], []).append(_entry(method, path, operation))
     schemas = document["components"]["schemas"]
     shapes = {

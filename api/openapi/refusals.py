@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # Kind -> status. A test finds each in the code, and none beside them.
 KINDS = {
     "malformed-json": 400,
+    "bad-handshake": 400,
+    "malformed-packet": 400,
+    "unknown-session": 400,
     "no-token": 401,
     "bad-token": 401,
     "forbidden": 403,
@@ -41,6 +44,7 @@ KINDS = {
     "key-reused": 422,
     "queue-full": 429,
     "too-often": 429,
+    "too-many-sessions": 429,
     "internal-error": 500,
     "halted": 503,
     "starts-refused": 503,

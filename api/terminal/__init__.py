@@ -15,13 +15,18 @@ from __future__ import annotations
 
 from api.terminal.lines import line_of as line_of
 from api.terminal.lines import say_line as say_line
+from api.terminal.look import AMBER as AMBER
 from api.terminal.look import GREEN as GREEN
 from api.terminal.look import GREY as GREY
 from api.terminal.look import RED as RED
 from api.terminal.look import chip as chip
 from api.terminal.look import clean as clean
 from api.terminal.look import clock_of as clock_of
+from api.terminal.look import elapsed as elapsed
 from api.terminal.look import open_console as open_console
+from api.terminal.look import style_of as style_of
+from api.terminal.look import time_of as time_of
+from api.terminal.questions import QUESTION as QUESTION
 from api.terminal.questions import asked_by as asked_by
 from api.terminal.questions import question_block as question_block
 from api.terminal.questions import usage_words as usage_words
@@ -32,4 +37,6 @@ from api.terminal.tables import error_block as error_block
 from api.terminal.tables import json_block as json_block
 from api.terminal.tables import receipt_table as receipt_table
 from api.terminal.tables import runs_table as runs_table
+from api.terminal.tables import took as took
+from api.terminal.tree import Node as Node
 from api.terminal.tree import RunTree as RunTree

@@ -90,6 +90,30 @@ class RunTree:
         agent = node.agent if node is not None else "run"
         return clean(agent if node is self.root else f"{agent}·{run_id[-4:]}")
 
+    def node(self, run_id: str) -> Node | None:
+        """Return a run of the tree; None if it is none of it."""
+        return self._nodes.get(run_id)
+
+    def rows(self, *, live: bool = False) -> list[tuple[str, Node]]:
+        """Return every run with the lines that lead to it, parents before children.
+
+        Args:
+            live: leave out what has ended, except the root.
+        """
+        found: list[tuple[str, Node]] = []
+        todo = [("", "", self.root)] if self.root is not None else []
+        while todo:
+            lead, below, node = todo.pop()
+            found.append((lead, node))
+            wanted = [each for each in node.children if not (live and each.status.is_terminal)]
+            branches = [
+                (below + ("├─ ", "└─ ")[last], below + ("│  ", "   ")[last], child)
+                for child in wanted
+                for last in [child is wanted[-1]]
+            ]
+            todo.extend(reversed(branches))
+        return found
+
     def apply(self, event: Event) -> None:
         """Take in what has happened. Events come in their order, from the first one on."""
         data = event.data

@@ -33,6 +33,10 @@ class Price(pydantic.BaseModel):
     input: _Dollars
     output: _Dollars
 
+    def of(self, input_tokens: int, output_tokens: int) -> float:
+        """Return what so many tokens cost."""
+        return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
 
 _table = pydantic.TypeAdapter(dict[str, Price])
 
@@ -93,7 +97,7 @@ class Meter:
         tokens_out = int(_number(reported, "completion_tokens") or 0)
         cost = _number(reported, "cost")
         if cost is None and self._price is not None:
-            cost = (tokens_in * self._price.input + tokens_out * self._price.output) / 1e6
+            cost = self._price.of(tokens_in, tokens_out)
         self._seen = Usage(input_tokens=tokens_in, output_tokens=tokens_out, cost=cost or 0.0)
         self._settle()
 

@@ -34,11 +34,14 @@ class Deltas:
     """Tells the pieces of an answer, a few at a time; every piece once, and in order."""
 
     def __init__(self, run: RunPort) -> None:
-        section = current_section()
-        self._operation = 0 if section is None else section.number
+        self._operation = _operation_at_hand()
         self._run = run
         self._timer = run.timer(self.tell)
         self._pieces: list[str] = []
+
+    def is_here(self) -> bool:
+        """Return whether they are those of the operation at hand."""
+        return self._operation == _operation_at_hand()
 
     def add(self, piece: str) -> None:
         """Take a piece, to be told soon. Not a checkpoint."""
@@ -54,6 +57,11 @@ class Deltas:
         if self._pieces:
             text, self._pieces = "".join(self._pieces), []
             self._run.tell(UserEvent(DELTA, {"operation": self._operation, "text": text}))
+
+
+def _operation_at_hand() -> int:
+    section = current_section()
+    return 0 if section is None else section.number
 
 
 async def read(run: RunPort, response: httpx.Response, meter: Meter, *, streamed: bool) -> Answer:

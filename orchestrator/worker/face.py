@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -107,9 +108,9 @@ class Face:
 
     # Operations
 
-    def operation(self, kind: str, label: str = "") -> Any:
+    def operation(self, kind: str, label: str = "", effect: str = "") -> Any:
         """See ``Context.operation``."""
-        return self._way.hold(lambda: self._context.operation(kind, label))
+        return self._way.hold(lambda: self._context.operation(kind, label, effect))
 
     def request(self, method: str, url: str, **options: Any) -> Any:
         """See ``Context.request``."""
@@ -185,6 +186,14 @@ class Face:
     def view(self, image: bytes) -> Any:
         """See ``Context.view``."""
         return self._way.cross(self._context.view, image)
+
+    def delta(self, text: str) -> Any:
+        """See ``Context.delta``."""
+        return self._way.cross(self._context.delta, text)
+
+    def spend(self, **named: Any) -> None:
+        """See ``Context.spend``."""
+        self._way.at_once(partial(self._context.spend, **named))
 
     def flush(self) -> None:
         """See ``Context.flush``."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 import trio.testing
@@ -19,7 +20,9 @@ from rich.console import Console
 from api.cli import BUILT_IN
 from api.client import RunView
 from api.demo import Stopped, Tap, open_site, page_delay, run_demo, show_proof
+from api.dialects import DIALECTS
 from orchestrator import RunId, RunRecord, RunStatus
+from tests.api.processes import quiesce
 
 QUIESCE = str(Path(sys.executable).with_name("quiesce"))
 
@@ -66,6 +69,23 @@ def test_the_command_needs_no_terminal() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
     assert run.stdout.count("✓") == 4
+
+
+@pytest.mark.slow
+def test_it_speaks_every_dialect(tmp_path: Path) -> None:
+    paths = {
+        "archon": "/api/crawl-progress/run_none",
+        "beacon": "/api/v1/jobs/run_none",
+        "gofannon": "/runs/run_none",
+        "ignition": "/api/executions/run_none",
+    }
+    assert set(paths) == set(DIALECTS)
+    with quiesce("demo", "--port", "0", cwd=tmp_path) as demo:
+        found = re.search(r"http://127\.0\.0\.1:\d+", demo.until("a server on"))
+        assert found is not None
+        for path in paths.values():
+            answer = httpx.get(found[0] + path)
+            assert answer.json()["type"] == "urn:quiesce:unknown-run", path
 
 
 def test_half_of_the_site_takes_as_long_as_it_is_watched(docs: Path) -> None:

@@ -187,6 +187,19 @@ async def test_a_body_that_is_not_json_is_a_400(client: httpx.AsyncClient, body:
     assert response.json()["type"] == "urn:quiesce:malformed-json"
 
 
+@pytest.mark.parametrize("path", ["/halt", "/runs", "/runs/stop", "/runs/x/stop", "/runs/x/pause"])
+async def test_null_is_no_body_that_is_left_out(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.post(path, content=b"null")
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json()["errors"]] == ["body"]
+    assert (await client.get("/halt")).json()["halt"] is None
+
+
+async def test_a_method_that_is_not_allowed_says_which_are(client: httpx.AsyncClient) -> None:
+    response = await client.put("/runs", json={})
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+
+
 async def test_a_deep_body_is_refused_whatever_the_limit_of_recursion(
     client: httpx.AsyncClient,
 ) -> None:

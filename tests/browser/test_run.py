@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.browser.looking import Pages, Server, chip
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 
 def test_a_run_is_told_from_its_beginning_to_its_result(pages: Pages, server: Server) -> None:
@@ -275,3 +275,20 @@ def test_text_is_never_taken_for_markup(pages: Pages, server: Server) -> None:
     expect(page.locator(".question h2")).to_have_text(evil)
     assert page.title() == "running · asker · Quiesce"
     assert page.locator("img[onerror]").count() == 0
+
+
+def test_a_slow_server_is_asked_once_at_a_time_where_a_run_stands(
+    pages: Pages, server: Server
+) -> None:
+    page = pages.run(server.start("waiter"))
+    held: list[Route] = []
+    page.route("**/stack", lambda route: held.append(route))
+    box = page.locator("run-stack details").first
+    page.locator("run-stack summary").first.press("Enter")
+    box.evaluate("(box) => { for (let n = 0; n < 5; n++) box.dispatchEvent(new Event('toggle')); }")
+    while not held:
+        page.wait_for_timeout(20)
+    assert len(held) == 1
+    held[0].continue_()
+    page.unroute("**/stack")
+    expect(page.locator(".stack").first).to_contain_text("waiter")

@@ -114,7 +114,7 @@ def without_streams(page: Page) -> list[Route]:
     return refused
 
 
-def test_a_stop_works_without_the_event_stream(pages: Pages, server: Server) -> None:
+def test_B4_a_stop_works_without_the_event_stream(pages: Pages, server: Server) -> None:
     run = server.start("writer")
     page = pages.window()
     statuses: dict[int, int] = {}

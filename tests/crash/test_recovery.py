@@ -7,9 +7,21 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Context, RunId, RunOptions, RunRecord, RunStatus, agent, open_orchestrator
+from orchestrator import (
+    Context,
+    RunId,
+    RunOptions,
+    RunRecord,
+    RunStatus,
+    StopMode,
+    StopSource,
+    agent,
+    open_orchestrator,
+)
 from orchestrator.events import Event
-from orchestrator.store import AppendEvent, SaveRun, Write, open_store
+from orchestrator.model import StopRequest
+from orchestrator.recovery import _stop_of
+from orchestrator.store import AppendEvent, SavePartial, SaveRun, Write, open_store
 from tests.race.isolated import alone
 
 pytestmark = pytest.mark.slow
@@ -92,3 +104,36 @@ def test_a_restart_does_not_move_the_deadline(tmp_path: Any) -> None:
     """``deadline_s`` counts from the first start of the agent's code, and that was long ago."""
     found = alone(restarted, f"sqlite:///{tmp_path}/x.db", virtual=False, within_s=8)
     assert found == ["timed_out", "2026-01-01T00:10:00.000Z"]
+
+
+async def discarded(url: str, first: str, later: str) -> list[Any]:
+    asked = StopRequest(
+        mode=StopMode.NOW,
+        grace_s=0,
+        source=StopSource.USER,
+        requested_by="",
+        requested_at="2026-01-01T00:00:01Z",
+        discard=bool(later),
+    )
+    record = _record("run_root", status=RunStatus.RUNNING)
+    receipt = _stop_of(record, asked.requested_at, asked.source, "")
+    receipt = replace(receipt, discard=bool(first), also=(asked,))
+    record = replace(record, status=RunStatus.STOPPING, stop=receipt)
+    async with open_store(url) as store:
+        writes: list[Write] = [SaveRun(record), _queued(record.id, 1, None)]
+        await store.write([*writes, SavePartial(record.id, b'"found"')])
+    async with open_orchestrator(url, agents=[sleeper]) as orchestrator:
+        status = (await orchestrator.get("run_root")).status
+        return [status, await orchestrator.store.partial("run_root")]
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "partial"), [("yes", "", None), ("", "yes", None), ("", "", "found")]
+)
+def test_a_stop_that_discards_does_so_also_after_a_crash(
+    tmp_path: Any, first: str, later: str, partial: str | None
+) -> None:
+    """Interleaving: the crash comes between the stop and the end."""
+    url = f"sqlite:///{tmp_path}/x.db"
+    found = alone(discarded, url, first, later, virtual=False, within_s=20)
+    assert found == ["stopped", partial]

@@ -196,6 +196,21 @@ def test_J6_from_a_percentage_on_a_user_cannot_stop_a_job(http: httpx.Client, si
     until(http, job_id, ["completed", "completed"])
 
 
+def test_J6_many_jobs_are_cancelled_by_one_call(http: httpx.Client, site: Site) -> None:
+    jobs = [start(http, site, models=["m"], name="bulk") for _ in range(3)]
+    other = start(http, site, models=["m"])
+    site.wait_for("asked", 12)
+    asked = {"ids": jobs, "mode": "now", "reason": "all of them", "wait_s": 10}
+    results = http.post("/runs/stop", json=asked).json()["results"]
+    assert [(each["run_id"], each["status_code"]) for each in results] == [(j, 200) for j in jobs]
+    site.wait_for("left", 9)
+    assert [job(http, each)["status"] for each in jobs] == ["cancelled"] * 3
+    assert all(statuses(http, each) == ["cancelled"] * 3 for each in jobs)
+    assert {each["receipt"]["reason"] for each in results} == {"all of them"}
+    assert statuses(http, other) == ["running"] * 3
+    cancel(http, other)
+
+
 def test_J7_cancels_are_counted_and_audited(http: httpx.Client, site: Site) -> None:
     def counted() -> float:
         text = http.get("/metrics").text

@@ -45,10 +45,10 @@ SYSTEMS = {
     "Beacon": {
         "J1": "what runs is registered until it has ended, also when many cancel at once",
         "J2": "`POST /api/v1/jobs/{id}/cancel` says what it has done",
-        "J3": "401 without identity, 403 for another's job, 404 if unknown, 409 if it is over",
+        "J3": "401 without identity, 403 for another's job, 404 if unknown, 409 if over; wallets",
         "J4": "a cancel closes the connections of executions; what was finished stays",
         "J5": "the button: red, then grey with a spinner, then gone; toasts; the list is read anew",
-        "J6": "a reason, bulk cancels, an override for admins, refunds, no stop after so much",
+        "J6": "a reason, bulk cancels, admins, refunds, no stop after so much, webhooks and mail",
         "J7": "metrics and an audit",
     },
     "Ignition": {
@@ -63,11 +63,7 @@ SYSTEMS = {
 }
 
 # What a row asks that its tests do not show.
-MISSING = {
-    "E3": "records are not removed after a time yet",
-    "J3": "without identities that are signed by a wallet",
-    "J6": "without bulk cancels and notifications",
-}
+MISSING: dict[str, str] = {}
 
 HEAD = """\
 # The systems that asked for this

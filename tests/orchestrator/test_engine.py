@@ -68,7 +68,7 @@ class ByHand:
     def restore(self, runs: Sequence[Run]) -> None:
         raise NotImplementedError
 
-    def close_out(self, record: RunRecord, event: Event) -> None:
+    def close_out(self, record: RunRecord, event: Event, *more: Write) -> None:
         raise NotImplementedError
 
     def open(self) -> None: ...

@@ -11,6 +11,7 @@ import { age, count, dayAndClock, isLive, MODES, money, ownerOf, seconds, span, 
 
 class RunHead extends HTMLElement {
   #tasks = [];
+  #asks = false;
 
   open(page) {
     this.page = page;
@@ -126,8 +127,12 @@ class RunHead extends HTMLElement {
       this.#tasks = [];
       return;
     }
+    // One after the other: a server that is slow must not be asked ever more.
+    if (this.#asks) return;
+    this.#asks = true;
     const { tasks } = await read(`/runs/${this.run.id}/stack`).catch(() => ({ tasks: [] }));
     this.#tasks = tasks;
+    this.#asks = false;
   }
 }
 

@@ -7,6 +7,8 @@ import { count, isLive } from './words.js';
 const EVERY_MS = 2_000;
 
 class RunStack extends HTMLElement {
+  #reads = false;
+
   open() {
     this.body = h('div', { class: 'stacks' });
     this.box = h('details', { class: 'card', ontoggle: () => this.#read() }, h('summary', {}, icon('chevron'), h('h2', {}, 'What is it waiting for?')), this.body);
@@ -20,12 +22,16 @@ class RunStack extends HTMLElement {
   }
 
   async #read() {
-    if (!this.box.open || this.hidden) return;
+    // One after the other: a server that is slow must not be asked ever more.
+    if (!this.box.open || this.hidden || this.#reads) return;
+    this.#reads = true;
     try {
       const { tasks } = await read(`/runs/${this.run.id}/stack`);
       fill(this.body, JSON.stringify(tasks), () => (tasks.length ? tasks.map(task) : h('p', { class: 'hint' }, 'It has no task at present.')));
     } catch (problem) {
       fill(this.body, problem.message, () => h('p', { class: 'refused' }, `That could not be read: ${problem.message}.`));
+    } finally {
+      this.#reads = false;
     }
   }
 }

@@ -106,6 +106,7 @@ def full_record() -> RunRecord:
         error=error,
         detached=(RunId("d"),),
         also=(request,),
+        discard=True,
     )
     options = RunOptions(
         deadline_s=1.5,

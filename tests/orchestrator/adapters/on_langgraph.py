@@ -1,0 +1,54 @@
+"""A graph of LangGraph, wrapped."""
+
+from __future__ import annotations
+
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+from pydantic import SecretStr
+
+from orchestrator import AsyncioContext, agent
+from orchestrator.adapters.langgraph import run_graph
+from tests.orchestrator.adapters.tools import look_up, within
+
+
+@agent(runtime="asyncio")
+async def ask(ctx: AsyncioContext, url: str, limits_s: list[float | None] = [None]) -> str:  # noqa: B006  # never changed
+    """Ask once for each limit, and return the last answer."""
+    found = tool(look_up)
+    model = ChatOpenAI(
+        model="small", base_url=url, api_key=SecretStr("none"), max_retries=0, stream_usage=True
+    ).bind_tools([found])
+
+    async def think(state: MessagesState) -> dict[str, object]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("think", think)
+    graph.add_node("tools", ToolNode([found]))
+    graph.add_edge(START, "think")
+    graph.add_conditional_edges("think", tools_condition)
+    graph.add_edge("tools", "think")
+    compiled = graph.compile()
+    asked = {"messages": [("user", "Where is it?")]}
+    return await within(
+        ctx, limits_s, lambda: run_graph(ctx, compiled, asked), lambda r: r["messages"][-1].content
+    )
+
+
+@agent(runtime="asyncio")
+async def ask_in_a_thread(ctx: AsyncioContext, url: str) -> str:
+    """Ask twice, in nodes that are plain functions."""
+    model = ChatOpenAI(model="small", base_url=url, api_key=SecretStr("none"), max_retries=0)
+
+    def think(state: MessagesState) -> dict[str, object]:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("first", think)
+    graph.add_node("second", think)
+    graph.add_edge(START, "first")
+    graph.add_edge("first", "second")
+    state = await run_graph(ctx, graph.compile(), {"messages": [("user", "Where is it?")]})
+    return str(state["messages"][-1].content)

@@ -1,0 +1,98 @@
+"""What adapters refuse, what they do not load, and models that are asked in threads."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import trio
+
+from orchestrator import Context, ExtraMissing, InvalidInput, Orchestrator, StopMode, agent
+from tests.orchestrator.adapters.conftest import FRAMEWORKS
+from tests.orchestrator.adapters.test_adapters import asking, operations, until
+from tests.orchestrator.llm_server import say
+from tests.orchestrator.worker.running import BOUND_S, stopped
+
+PACKAGES = {"openai_agents": "agents", "pydantic_ai": "pydantic_ai", "langgraph": "langgraph"}
+FUNCTIONS = {"openai_agents": "run_agent", "pydantic_ai": "run_agent", "langgraph": "run_graph"}
+HEAVY = {"agents", "pydantic_ai", "langgraph", "langchain_core", "mcp", "openai"}
+
+
+def test_nothing_of_a_framework_is_loaded_unless_it_is_used() -> None:
+    script = (
+        "import api.cli, orchestrator.worker.child, orchestrator.adapters, sys; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "trio" in loaded
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_framework_that_is_missing_is_named(
+    framework: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [
+        n for n in sys.modules if n.split(".")[0] in (PACKAGES[framework], "langchain_core")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, f"orchestrator.adapters.{framework}", raising=False)
+    for name in (PACKAGES[framework], "langchain_core"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ExtraMissing, match=f"quiesce\\[{framework.replace('_', '-')}\\]"):
+        importlib.import_module(f"orchestrator.adapters.{framework}")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+async def test_an_agent_for_trio_is_told_what_to_do(
+    framework: str, orchestrator_of_ours: Orchestrator
+) -> None:
+    module = importlib.import_module(f"orchestrator.adapters.{framework}")
+    run_it = getattr(module, FUNCTIONS[framework])
+
+    @agent
+    async def ours(ctx: Context) -> None:
+        await run_it(ctx, None, "Where is it?")
+
+    record = await (await orchestrator_of_ours.start(ours)).wait()
+    assert record.error is not None
+    assert 'runtime="asyncio"' in record.error.message
+
+
+@pytest.mark.parametrize(
+    ("framework", "option"), [("openai_agents", "hooks"), ("langgraph", "stream_mode")]
+)
+async def test_an_option_that_is_taken_is_refused(framework: str, option: str) -> None:
+    module = importlib.import_module(f"orchestrator.adapters.{framework}")
+    given: dict[str, Any] = {option: "mine"}
+    with pytest.raises(InvalidInput, match=f"{option}: is taken"):
+        await getattr(module, FUNCTIONS[framework])(None, None, "Where is it?", **given)
+
+
+@pytest.mark.slow
+async def test_a_model_that_is_asked_in_a_thread_is_held_too(
+    orchestrator_of_ours: Orchestrator,
+) -> None:
+    orchestrator = orchestrator_of_ours
+    from tests.orchestrator.adapters.on_langgraph import ask_in_a_thread
+
+    go_on = trio.Event()
+    script = say("one", go_on), say("never")
+    with trio.fail_after(BOUND_S):
+        async with asking(orchestrator, ask_in_a_thread, *script) as (server, run):
+            await server.until_asked()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stopped, run)
+                await until(orchestrator, run, "run.stopping")
+                go_on.set()
+            found = await orchestrator.store.events(run.id, after=0, limit=1000)
+            assert operations(list(found))[:2] == ["started llm", "finished llm"]
+            assert (len(server.asked), server.open) == (1, [])
+            receipt = run.record.stop
+            assert receipt is not None
+            assert (receipt.reached, receipt.processes_killed) == (StopMode.GRACEFUL, 0)
