@@ -10,7 +10,14 @@ from quart import Response, current_app, has_request_context, json, request, web
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.answers import receipt_json
-from api.auth.identity import BadCredentials, CannotJudge, Forbidden, TooOften, Unidentified
+from api.auth.identity import (
+    BadCredentials,
+    CannotJudge,
+    Forbidden,
+    TooManySessions,
+    TooOften,
+    Unidentified,
+)
 from api.failures import Failures
 from api.once import KeyInUse, KeyReused
 from orchestrator import (
@@ -110,6 +117,7 @@ _TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
     BadCredentials: (401, "bad-token"),
     Unidentified: (401, "no-token"),
     CannotJudge: (503, "cannot-judge"),
+    TooManySessions: (429, "too-many-sessions"),
     UnknownSchedule: (404, "unknown-schedule"),
     ScheduleExists: (409, "schedule-exists"),
     QueueFull: (429, "queue-full"),

@@ -124,5 +124,9 @@ class TooOften(OrchestratorError):
         super().__init__(f"{what}; try again in {ceil(wait_s)} s")
 
 
+class TooManySessions(OrchestratorError):
+    """So many Socket.IO sessions are open already; close one."""
+
+
 class Forbidden(OrchestratorError):
     """They are known, and may not do this."""

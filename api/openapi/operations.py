@@ -194,6 +194,6 @@ OPERATIONS_OF_DIALECTS: Mapping[str, Operation] = {
 
 # Of a call that is in no table: those of the dialects, whose answers are their own.
 FOREIGN = Operation(
-    gives=dict.fromkeys((200, 201, 202, 400, 404, 409), (FILE,)),
+    gives={200: (FILE,), 201: (FILE,), 202: (FILE,), 404: (FILE,), 409: (FILE,)},
     refusals=tuple(f"{_STARTS} {_ACTS} too-late-to-stop stop-not-durable".split()),
 )

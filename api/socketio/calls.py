@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -10,6 +9,7 @@ from quart import Blueprint, Response, current_app, json, request, websocket
 
 from api.auth.guard import origin
 from api.auth.limits import household_of
+from api.problems import problem
 from api.socketio import engine
 from api.socketio.conversation import Conversation
 from api.socketio.engine import Session, Sessions, Transport
@@ -87,7 +87,7 @@ async def _open(listen: Listen) -> Session:
     """Return a new session that is there.
 
     Raises:
-        TooOften: too many were opened from that address.
+        TooManySessions: too many were opened from that address.
     """
     sessions = _sessions()
     session = sessions.open(household_of(origin()))
@@ -215,41 +215,27 @@ async def _listen(session: Session) -> None:
             return  # the session has ended, and its ending says why
 
 
-# Refusals, as the servers of others put them
-
-
-class Code(IntEnum):
-    """What is wrong with a request."""
-
-    UNKNOWN_TRANSPORT = 0
-    UNKNOWN_SESSION = 1
-    BAD_REQUEST = 3
-    UNSUPPORTED_VERSION = 5
-
-
-def _refusal(code: Code, why: str) -> Response:
-    body = json.dumps({"code": code.value, "message": why})
-    return Response(body, status=400, content_type="application/json")
+# Refusals
 
 
 def _bad_handshake(transport: str) -> Response | None:
     arguments: Mapping[str, str] = (websocket if transport == "websocket" else request).args
     if arguments.get("EIO") != PROTOCOL:
         why = f"only version {PROTOCOL} of Engine.IO is spoken here; pass EIO={PROTOCOL}"
-        return _refusal(Code.UNSUPPORTED_VERSION, why)
+        return problem(400, "bad-handshake", why, code=5)
     if arguments.get("transport") != transport:
         why = f"this is the transport {transport!r}; pass transport={transport}"
-        return _refusal(Code.UNKNOWN_TRANSPORT, why)
+        return problem(400, "bad-handshake", why, code=0)
     return None
 
 
 def _unknown() -> Response:
     why = "there is no such session (any more); open one with a GET without `sid`"
-    return _refusal(Code.UNKNOWN_SESSION, why)
+    return problem(400, "unknown-session", why, code=1)
 
 
 def _malformed(error: Malformed) -> Response:
-    return _refusal(Code.BAD_REQUEST, str(error))
+    return problem(400, "malformed-packet", str(error), code=3)
 
 
 def _text(frames: list[str]) -> Response:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 import trio
 
-from api.auth.identity import TooOften
+from api.auth.identity import TooManySessions
 from api.socketio.packets import FrameKind, Malformed, frame, read_frame
 from api.stream import CLOSING_S
 
@@ -260,7 +260,7 @@ class Sessions:
         """Return a new session; the caller must let it ``run``. Not a checkpoint.
 
         Raises:
-            TooOften: its holder has too many.
+            TooManySessions: its holder has too many.
         """
         session = Session(self._closing(), self._close)
         self.hold(session, holder)
@@ -271,12 +271,10 @@ class Sessions:
         """Count the session as that holder's from now on.
 
         Raises:
-            TooOften: they have too many.
+            TooManySessions: they have too many.
         """
         if self._held[holder] >= MAX_SESSIONS:
-            # By then those are gone whose clients are.
-            wait_s = PING_INTERVAL_S + PING_TIMEOUT_S
-            raise TooOften(f"{holder} has {MAX_SESSIONS} Socket.IO sessions already", wait_s)
+            raise TooManySessions(f"{holder} has {MAX_SESSIONS} Socket.IO sessions; close one")
         self._release(session)
         self._holders[session] = holder
         self._held[holder] += 1

@@ -11,7 +11,6 @@ from wsproto.events import BytesMessage
 
 from api.service import open_server
 from api.socketio import calls, conversation, engine
-from api.socketio.calls import Code
 from orchestrator import open_orchestrator
 from tests.api.peer import Peer
 from tests.api.socketio.raw import POLLING, WEBSOCKET, polling, serving, socket
@@ -83,7 +82,7 @@ async def test_so_is_that_of_a_websocket(path: str) -> None:
 async def test_a_post_needs_a_session() -> None:
     async with serving() as (_, url), httpx.AsyncClient(base_url=url) as client:
         answer = await client.post("/socket.io/", params=POLLING, content="40")
-        assert (answer.status_code, answer.json()["code"]) == (400, Code.UNKNOWN_SESSION)
+        assert (answer.status_code, answer.json()["type"]) == (400, "urn:quiesce:unknown-session")
 
 
 # Rules that a client breaks
@@ -101,8 +100,8 @@ async def test_a_malformed_packet_ends_its_session_and_no_other() -> None:
             async with polling(url) as bad:
                 answer = await bad.post(payload)
                 assert answer.status_code == 400, payload
-                assert answer.json()["code"] == Code.BAD_REQUEST
-                assert (await bad.poll()).json()["code"] == Code.UNKNOWN_SESSION
+                assert answer.json()["type"] == "urn:quiesce:malformed-packet"
+                assert (await bad.poll()).json()["type"] == "urn:quiesce:unknown-session"
         assert (await good.connect()).startswith("40")
 
 
@@ -196,7 +195,7 @@ async def test_a_polling_client_that_vanishes_is_dropped_after_the_ping_timeout(
         for _ in range(4):
             assert await there.next() == "2"
             await there.post("3")
-        assert (await gone.poll()).json()["code"] == Code.UNKNOWN_SESSION
+        assert (await gone.poll()).json()["type"] == "urn:quiesce:unknown-session"
 
 
 async def test_a_websocket_whose_client_answers_no_ping_is_closed(
@@ -233,7 +232,7 @@ async def test_the_session_of_a_connection_that_breaks_is_gone() -> None:
             sid = str((await handshake(peer))["sid"])
             peer.reset()
         query = {"EIO": "4", "transport": "polling", "sid": sid}
-        while (await poll(url, **query)).json()["code"] != Code.UNKNOWN_SESSION:
+        while (await poll(url, **query)).json()["type"] != "urn:quiesce:unknown-session":
             pass
 
 
@@ -254,7 +253,7 @@ async def test_a_client_goes_over_to_a_websocket_and_loses_nothing() -> None:
             said = [await peer.receive_text() for _ in range(2)]
             assert {text[:3] for text in said} == {"42[", "431"}
             for answer in (await polls.poll(), await polls.post("3")):
-                assert answer.json()["code"] == Code.BAD_REQUEST
+                assert answer.json()["type"] == "urn:quiesce:malformed-packet"
             await peer.send_text('422["crawl_unsubscribe",{"progress_id":"a"}]')
             assert (await peer.receive_text()).startswith("432")
 
@@ -320,7 +319,7 @@ async def test_one_holder_has_so_many_sessions(monkeypatch: pytest.MonkeyPatch) 
     async with serving() as (_, url), polling(url), socket(url) as peer:
         await handshake(peer)
         answer = await poll(url, **POLLING)
-        assert (answer.status_code, answer.json()["type"]) == (429, "urn:quiesce:too-often")
+        assert (answer.status_code, answer.json()["type"]) == (429, "urn:quiesce:too-many-sessions")
         await peer.send_text("1")
         await peer.until_closed()
         while (await poll(url, **POLLING)).status_code != 200:
