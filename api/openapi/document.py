@@ -103,7 +103,7 @@ def _operation(method: str, rule: Rule, view: Callable[..., Any]) -> dict[str, A
     return {
         "operationId": f"{rule.endpoint}".replace(".", "_"),
         "summary": _words(view).partition(". ")[0].removesuffix("."),
-        "description": f"{_words(view)} Needed is {right.value}.",
+        "description": f"{_words(view)} Needed: {right.value}.",
         "tags": [_GROUPS.get(group, group)],
         "parameters": list(_parameters(rule, operation)),
         **body,

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from api.openapi.shapes import Schema
 
-_NULL = {"type": "null"}
 # What is said of a number or a text, and how.
 _LIMITS = {
     "minimum": "at least {}",
@@ -32,7 +31,7 @@ class Row(NamedTuple):
     name: str
     kind: Markup
     required: bool
-    words: str
+    words: Markup
 
 
 class Answer(NamedTuple):
@@ -50,7 +49,7 @@ class Entry(NamedTuple):
     method: str
     path: str
     summary: str
-    description: str
+    description: Markup
     parameters: list[Row]
     body: Markup | None
     examples: list[str]
@@ -99,7 +98,7 @@ def _entry(method: str, path: str, operation: dict[str, Any]) -> Entry:
         method.upper(),
         path,
         operation["summary"],
-        operation["description"],
+        _with_code(operation["description"]),
         [
             Row(each["name"], _kind(each["schema"]), each["required"], _said(each["schema"]))
             for each in operation["parameters"]
@@ -128,14 +127,23 @@ def _rows(shape: Schema) -> Iterator[Row]:
         yield Row(name, _kind(schema), name in required, _said(schema))
 
 
-def _said(schema: Schema) -> str:
+def _with_code(words: str) -> Markup:
+    """Show what stands between backticks as code."""
+    pieces = [escape(each) for each in words.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(each) if number % 2 else each
+        for number, each in enumerate(pieces)
+    )
+
+
+def _said(schema: Schema) -> Markup:
     """Return what is said of a field, its limits and its default."""
     words = [str(schema.get("description", ""))]
     limits = schema | next(iter(schema.get("anyOf", [])), {})
     words += [said.format(limits[name]) for name, said in _LIMITS.items() if name in limits]
     if schema.get("default") is not None:
         words.append(f"{json.dumps(schema['default'])} if left out")
-    return "; ".join(word.removesuffix(".") for word in words if word)
+    return _with_code("; ".join(word.removesuffix(".") for word in words if word))
 
 
 def _kind(schema: Schema) -> Markup:
