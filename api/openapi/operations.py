@@ -105,6 +105,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /": _gives(HTML),
     "GET /dashboard/runs/<run_id>": _gives(HTML),
     "GET /dashboard/login": _gives(HTML),
+    "GET /dashboard/schedules": _gives(HTML),
     "GET /dashboard/assets/<version>/<name>": _gives(FILE),
     "POST /schedules": _gives(
         "Schedule", 201, body=orders.ScheduleOrder, refusals="schedule-exists"

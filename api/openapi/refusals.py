@@ -46,6 +46,7 @@ KINDS = {
     "too-often": 429,
     "too-many-sessions": 429,
     "internal-error": 500,
+    "store-damaged": 500,
     "halted": 503,
     "starts-refused": 503,
     "cannot-judge": 503,
@@ -76,7 +77,8 @@ def _of_any(name: str, right: Right, operation: Operation) -> Iterator[str]:
     if changes:
         yield from ("no-origin", "malformed-json")
     if right is not Right.OPEN:
-        yield from ("no-token", "bad-token", "too-often", "cannot-judge", "store-unavailable")
+        yield from ("no-token", "bad-token", "too-often", "cannot-judge")
+        yield from ("store-unavailable", "store-damaged")
     if right not in (Right.OPEN, Right.READ):
         yield "forbidden"
     if "<" in name:
