@@ -39,15 +39,16 @@ if TYPE_CHECKING:
 READERS = 1_000
 # Of which so many never read.
 STALLED = 50
-EVENTS = 10
-PAUSE_S = 0.5
+EVENTS = 4
+# Longer than an event takes to all: the floor drops what comes sooner.
+PAUSE_S = 2.0
 
 
 async def bench_readers(effort: Effort) -> list[Figure]:
     """Have 1,000 readers of one run, 50 of which are stalled, and tell them something."""
     readers = effort.of(READERS, least=20)
     measures = {kind: partial(_measured, kind, readers) for kind in ("bare", "ours")}
-    taken = await in_turns(effort.times(5), measures)
+    taken = await in_turns(effort.times(3), measures)
     beside = "a bare route that streams"
     return [
         Figure(
