@@ -302,6 +302,8 @@ def test_B8_a_time_limit_ends_a_crawl(http: httpx.Client, site: Site) -> None:
     crawl = start(http, site)
     site.wait_for("asked", 1)
     assert http.patch(f"/runs/{crawl}", json={"deadline_s": 0.01}).status_code == 200
+    until(http, crawl, lambda said: said["log"] == "Stopping crawl operation...")
+    # What is in flight need not have its grace.
     http.post(f"/runs/{crawl}/stop", json={"mode": "now"})
     until(http, crawl, has("error"))
     assert http.get(f"/runs/{crawl}").json()["status"] == "timed_out"
