@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tests.browser.looking import chip, row
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Locator, Page, Route
 
     from tests.browser.looking import Pages, Server
 
@@ -36,7 +36,7 @@ def open_panel(page: Page) -> None:
     expect(page.locator("dialog[open]")).to_be_visible()
 
 
-def test_a_stop_is_seen_at_once_and_then_proved(pages: Pages, server: Server) -> None:
+def test_G4_a_stop_is_seen_at_once_and_then_proved(pages: Pages, server: Server) -> None:
     run = server.start("writer", seconds=1.5)
     page = pages.run(run)
     expect(chip(page)).to_have_text("running")
@@ -62,16 +62,33 @@ def test_a_stop_is_seen_at_once_and_then_proved(pages: Pages, server: Server) ->
         "graceful",
         "wrong topic",
     )
-    # Stopped is no failure: its chip is grey.
-    red, green, blue = map(int, re.findall(r"\d+", css(page, "status-chip.stopped", "color"))[:3])
-    assert max(red, green, blue) - min(red, green, blue) < 32
 
 
-def css(page: Page, selector: str, name: str) -> str:
-    value: str = page.locator(selector).first.evaluate(
-        f"(element) => getComputedStyle(element).{name}"
-    )
-    return value
+def test_G5_stopped_is_no_failure_its_chip_is_grey(pages: Pages, server: Server) -> None:
+    run, failed = server.start("waiter"), server.start("failing")
+    server.stop(run)
+    page = pages.runs()
+    stopped = row(page, run).locator("status-chip.stopped")
+    expect(stopped).to_have_text("stopped")
+    expect(stopped.locator(".icon-stopped")).to_be_visible()
+    assert is_grey(stopped)
+    assert is_red(row(page, failed).locator("status-chip.failed"))
+
+
+def is_grey(element: Locator) -> bool:
+    parts = color_of(element)
+    return max(parts) - min(parts) < 32
+
+
+def is_red(element: Locator) -> bool:
+    red, green, blue = color_of(element)
+    return red > 2 * max(green, blue)
+
+
+def color_of(element: Locator) -> list[int]:
+    """Return how much red, green and blue is in what an element says."""
+    color = element.evaluate("(element) => getComputedStyle(element).color")
+    return [int(part) for part in re.findall(r"\d+", color)[:3]]
 
 
 def test_A5_the_button_is_red_and_there_only_while_there_is_something_to_stop(
@@ -81,9 +98,7 @@ def test_A5_the_button_is_red_and_there_only_while_there_is_something_to_stop(
     page = pages.runs()
     stop = row(page, live).get_by_role("button", name="Stop")
     expect(stop).to_be_visible()
-    color = stop.evaluate("(element) => getComputedStyle(element).color")
-    red, green, blue = map(int, re.findall(r"\d+", color)[:3])
-    assert red > 2 * max(green, blue)
+    assert is_red(stop)
     expect(row(page, over)).to_contain_text("ValueError: as asked")
     expect(row(page, over).get_by_role("button", name="Stop")).to_have_count(0)
     expect(row(page, over).get_by_role("button", name="Rerun")).to_be_visible()
@@ -106,6 +121,25 @@ def test_A5_a_spinner_turns_while_it_is_stopping_and_a_toast_says_so(
     server.stop(run, mode="now")
     expect(chip(page)).to_have_text("stopped")
     expect(spinner).to_have_count(0)
+
+
+def test_J5_in_the_list_the_button_goes_grey_and_then_makes_way(
+    pages: Pages, server: Server
+) -> None:
+    run = server.start("writer")
+    page = pages.runs()
+    here = row(page, run)
+    assert is_red(here.get_by_role("button", name="Stop"))
+    here.get_by_role("button", name="Stop").click()
+    page.locator("dialog[open]").get_by_role("button", name=STOP).click()
+    expect(page.locator(".toast")).to_contain_text("Stopping: writer")
+    expect(here.locator("status-chip .icon-stopping")).to_be_visible()
+    expect(here.locator("stop-button button.stopping")).to_be_disabled()
+    assert is_grey(here.locator("stop-button button.stopping"))
+    server.stop(run, mode="now")
+    expect(chip(page)).to_have_text("stopped")
+    expect(here.locator("stop-button button")).to_have_count(0)
+    expect(here.get_by_role("button", name="Rerun")).to_be_visible()
 
 
 def test_two_browsers_and_a_client_see_the_same_stop(pages: Pages, server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -182,6 +183,17 @@ async def test_it_is_tried_again_with_the_same_id_until_it_has_arrived(receiver:
     receiver.verify()
 
 
+async def test_a_receiver_that_wants_to_be_left_alone_is(receiver: Receiver) -> None:
+    receiver.answers, receiver.headers = [503], {"Retry-After": "1800"}
+    async with sending(outbox_for(receiver)) as orchestrator:
+        await (await orchestrator.start(quick)).wait()
+        waiting = await until_kept(orchestrator, state="waiting", attempts=1)
+        failed_at = datetime.fromisoformat(orchestrator.now())
+        until = datetime.fromisoformat(waiting["next_at"]) - failed_at
+    assert 1700 < until.total_seconds() < 1900
+    assert len(receiver.got) == 1
+
+
 async def test_one_that_hangs_holds_up_no_run_and_no_other(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +239,22 @@ async def test_one_that_is_gone_is_given_up_kept_and_may_be_tried_again(
                 "urn:quiesce:unknown-delivery",
             )
     assert receiver.ids == [dead["id"]] * 2
+
+
+async def test_one_that_was_given_up_is_left_alone_by_later_processes_too(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    receiver.answers = [410]
+    async with sending(outbox_for(receiver), url) as orchestrator:
+        await (await orchestrator.start(quick)).wait()
+        dead = await until_kept(orchestrator, state="dead")
+    async with sending(outbox_for(receiver), url) as orchestrator:
+        await (await orchestrator.start(quick)).wait()
+        await receiver.until(2)
+        # What was planned at first would have been tried before the run had ended.
+        assert receiver.ids.count(dead["id"]) == 1
+        assert (await kept(orchestrator))[0] == dead
 
 
 async def test_the_list_has_pages(receiver: Receiver) -> None:
