@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from sniffio import current_async_library
+
 from orchestrator.adapters.tasks import Tasks, unnoted
 from orchestrator.errors import InvalidInput
 
@@ -63,11 +65,11 @@ class Calls:
         Raises:
             InvalidInput: the agent is not one for asyncio.
         """
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
+        # A loop may run in this thread although it is Trio's turn.
+        if current_async_library() != "asyncio":
             why = 'must be that of an agent for asyncio: declare it `@agent(runtime="asyncio")`'
-            raise InvalidInput([("ctx", why)]) from None
+            raise InvalidInput([("ctx", why)])
+        self._loop = asyncio.get_running_loop()
         self.ctx = ctx
         self.answers: list[str] = []
         self._whole = asyncio.current_task()

@@ -197,9 +197,19 @@ class Face:
         """See ``Context.delta``."""
         return self._way.cross(self._context.delta, text)
 
-    def spend(self, **named: Any) -> None:
+    def spend(
+        self,
+        *,
+        requests: int = 0,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        model: str = "",
+        cost: float | None = None,
+    ) -> None:
         """See ``Context.spend``."""
-        self._way.at_once(partial(self._context.spend, **named))
+        spend = partial(self._context.spend, requests=requests, model=model, cost=cost)
+        counted = partial(spend, input_tokens=input_tokens, output_tokens=output_tokens)
+        self._way.at_once(counted)
 
     def flush(self) -> None:
         """See ``Context.flush``."""

@@ -137,7 +137,8 @@ def test_help_names_every_command() -> None:
     [
         (
             ["run", "nosuch"],
-            "no agent is named 'nosuch'; registered agents: chat, command, crawl, job, playbook",
+            "no agent is named 'nosuch'; registered agents: chat, command, crawl, ingest, job,"
+            " playbook",
         ),
         (["run", "crawl"], "input.url: Field required"),
         (["run", "crawl", "url=http://x", "--grace-s", "-1"], "options.grace_s"),
@@ -183,7 +184,7 @@ def test_every_agent_of_a_file_and_of_a_module_is_loaded(
     monkeypatch.setattr(sys, "path", list(sys.path))
     found = load_agents(["mine.py", "other_agents", str(folder / "mine.py")], BUILT_IN)
     assert [each.name for each in found] == [
-        *("chat", "command", "crawl", "job", "playbook"),
+        *("chat", "command", "crawl", "ingest", "job", "playbook"),
         *("greet", "fail", "visit", "stubborn", "deaf", "blocking", "other"),
     ]
 
@@ -379,7 +380,7 @@ def test_a_run_on_a_server_from_its_start_to_its_receipt(
     names = [each["name"] for each in json.loads(invoke("agents", "--json")[1])["agents"]]
     assert names == [
         *("blocking", "chat", "command", "crawl"),
-        *("deaf", "fail", "greet", "job", "playbook", "stubborn", "visit"),
+        *("deaf", "fail", "greet", "ingest", "job", "playbook", "stubborn", "visit"),
     ]
 
     with quiesce("run", "visit", f"url={site.url}", "--server", url, cwd=server.folder) as run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
+import trio.testing
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import (
@@ -221,6 +222,7 @@ async def test_a_deadline_is_a_stop_and_code_that_resists_is_an_error(
 
     await (await traced.start(root, deadline_s=0.5)).wait()
     run = await traced.start(stubborn)
+    await trio.testing.wait_all_tasks_blocked()
     await run.stop(mode="kill")
     release.set()
     spans = spans_of(exporter)

@@ -25,8 +25,12 @@ MANY = 5_000
 
 def shown(page: Page) -> list[str]:
     """Return the ids of the runs in the document, from top to bottom."""
-    links = page.locator(".rows .row .to")
-    return [str(link.get_attribute("href")).rpartition("/")[2] for link in links.all()]
+    # Rows that are used again stand where they were in the document until the list is at rest.
+    found: list[str] = page.locator(".rows .row .to").evaluate_all(
+        """(links) => links.map((link) => [link.getBoundingClientRect().top, link.href])
+            .sort(([one], [other]) => one - other).map(([, href]) => href.split('/').pop())"""
+    )
+    return found
 
 
 def test_runs_come_and_change_while_one_looks(pages: Pages, server: Server) -> None:

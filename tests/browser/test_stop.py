@@ -37,7 +37,7 @@ def open_panel(page: Page) -> None:
 
 
 def test_G4_a_stop_is_seen_at_once_and_then_proved(pages: Pages, server: Server) -> None:
-    run = server.start("writer", seconds=1.5)
+    run = server.start("writer", seconds=4)
     page = pages.run(run)
     expect(chip(page)).to_have_text("running")
 

@@ -73,6 +73,8 @@ class Reader:
         monkeypatch.syspath_prepend(folder)
         monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+        # What is here for other tests takes seconds to import, in each session of pytest.
+        monkeypatch.setenv("PYTEST_ADDOPTS", "-pno:schemathesis -pno:langsmith_plugin")
         self.folder = folder
         self.ports: dict[str, str] = {}
         monkeypatch.setenv("QUIESCE_SERVER", self.with_ports("http://127.0.0.1:8080"))
@@ -160,6 +162,11 @@ def run_script(folder: Path, text: str) -> str:
     """Run a script as ``python script.py`` would, and return what it prints."""
     script = folder / "script.py"
     script.write_text(text)
+    # In a process of its own what stands beside a script wins over what is installed.
+    beside = {file.stem for file in folder.glob("*.py")}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in beside and not _is_in(folder, module):
+            del sys.modules[name]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), in_time():
         runpy.run_path(str(script), run_name="__main__")
@@ -185,12 +192,19 @@ def in_time() -> Iterator[None]:
 @contextmanager
 def fresh_modules(folder: Path) -> Iterator[None]:
     """Forget the modules that scripts import from the folder: the next page has its own."""
+    before = dict(sys.modules)
     try:
         yield
     finally:
         for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+            if _is_in(folder, module):
                 del sys.modules[name]
+        for name in before.keys() - sys.modules.keys():
+            sys.modules[name] = before[name]
+
+
+def _is_in(folder: Path, module: object) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(str(folder))
 
 
 def wait_for_port(port: int, server: subprocess.Popen[bytes], log: Path) -> None:

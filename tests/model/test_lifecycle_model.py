@@ -29,7 +29,7 @@ def test_the_lifecycle_holds_whatever_happens(story: Story) -> None:
 
 
 @pytest.mark.slow
-@settings(MODEL, max_examples=500)
+@settings(MODEL, max_examples=250)
 @given(stories(depth=3, length=12))
 def test_the_lifecycle_holds_whatever_happens_to_deep_trees(story: Story) -> None:
     play(story)

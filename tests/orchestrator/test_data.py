@@ -327,20 +327,21 @@ async def test_nothing_is_set_after_a_stop(desk: Desk, autojump_clock: MockClock
 
 async def test_a_stop_lets_a_set_in_flight_finish(desk: Desk, autojump_clock: MockClock) -> None:
     """Interleaving: the store holds the write when the stop comes, and takes it in the grace."""
+    held = trio.Event()
 
     @agent
     async def worker(ctx: Context) -> None:
+        desk.store.held = held
         await shared(ctx).set("a", 1)
         await shared(ctx).set("b", 2)
 
     async with open_orchestrator() as orchestrator:
         run = await orchestrator.start(worker)
-        desk.store.held = trio.Event()
         await trio.sleep(1)
         run.request_stop(grace_s=30)
-        await trio.sleep(10)
+        await trio.sleep(5)
         assert not run.exited.is_set()
-        desk.store.held.set()
+        held.set()
         await run.ended.wait()
     receipt = run.receipt
     assert receipt is not None

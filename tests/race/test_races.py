@@ -31,12 +31,12 @@ def test_a_stop_at_every_step(mode: StopMode, stride: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", FAST)
 def test_a_stop_at_every_step_in_other_orders(mode: StopMode) -> None:
-    for _ in range(3):
-        sweep(lambda k, this: {k: partial(this.stop, mode)})
+    for _ in range(2):
+        sweep(lambda k, this: {k: partial(this.stop, mode)}, stride=2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gap", [0, 1, 2, 5, 13])
+@pytest.mark.parametrize("gap", [0, 1, 5])
 @pytest.mark.parametrize(("one", "two"), list(itertools.permutations(FAST, 2)))
 def test_two_stops_at_every_step(one: StopMode, two: StopMode, gap: int) -> None:
     def both(this: Round) -> None:

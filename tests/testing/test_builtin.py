@@ -56,6 +56,7 @@ async def look_up(ctx: Context, word: str) -> str:
     return f"{word} is a colour"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_with_tools_passes_the_stop_sweep(
     scripted_llm: ScriptedLLM, scripted_http: ScriptedHTTP, stream: bool
@@ -83,7 +84,7 @@ def test_what_asks_a_model_passes_the_stop_sweep(
     assert scripted_http.open == []
 
 
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_crawl_passes_the_stop_sweep(site: ScriptedHTTP, concurrency: int) -> None:
     given = {"url": f"{SITE}/", "concurrency": concurrency}
     report = run_stop_sweep(crawl, given, transport=site)
@@ -155,6 +156,7 @@ async def test_the_playbook_is_played_when_nobody_stops_it(for_playbooks: Script
     assert for_playbooks.open == []
 
 
+@pytest.mark.slow
 def test_a_playbook_passes_the_stop_sweep(for_playbooks: ScriptedHTTP) -> None:
     """At no point does a step that catches, retries or goes on keep the run alive."""
     given = {"playbook": PLAYBOOK}
@@ -206,6 +208,7 @@ async def deaf_chain(input_dict: dict[str, str]) -> None:
             await gofannon.http_client.get(SITE)
 
 
+@pytest.mark.slow
 def test_agents_written_for_gofannon_pass_the_stop_sweep(
     scripted_llm: ScriptedLLM, scripted_http: ScriptedHTTP
 ) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
+# Plugins that are here for other tests, and are not in the project of a user.
+OTHERS = [f"-pno:{name}" for name in ("trio", "anyio", "schemathesis", "langsmith_plugin")]
 
 AGENTS = """
 import trio
@@ -82,7 +84,7 @@ def project(tmp_path: Path) -> Path:
 
 def pytest_in(project: Path, *args: str) -> tuple[int, str]:
     """Run plain pytest there, as somebody types it, without any plugin but ours."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:trio", "-p", "no:anyio", *args]
+    command = [sys.executable, "-m", "pytest", *OTHERS, *args]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider"],

@@ -105,6 +105,8 @@ async def parent(ctx: Context) -> None:
 def holding_the_lock(ctx: SyncContext) -> None:
     """Hold the lock of the interpreter, in C."""
     ctx.log("ready")
+    # That is answered from outside, so what was said before it has come through.
+    ctx.step("told", int)
     re.match(r"(a|aa)+$", "a" * 100 + "b")
 
 

@@ -61,6 +61,7 @@ async def test_a_kill_ends_everything(warden: Warden, witnesses: Path) -> None:
                 assert await worker.kill() == killed
 
 
+@pytest.mark.slow
 async def test_all_ends_when_the_orchestrator_is_killed(witnesses: Path) -> None:
     with trio.fail_after(30):
         command = [sys.executable, "-m", "tests.orchestrator.worker.keeper", str(witnesses)]
@@ -137,6 +138,7 @@ async def test_a_sigterm_that_is_ignored_is_no_end(warden: Warden, witness: Path
             assert await worker.kill() == (worker.pid,)
 
 
+@pytest.mark.slow
 async def test_workers_are_killed_all_at_once(
     warden: Warden, witnesses: Path, closing: Closing
 ) -> None:

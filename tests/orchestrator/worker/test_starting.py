@@ -184,6 +184,7 @@ async def test_an_argument_may_be_large(warden: Warden) -> None:
             assert (await report_of(worker))["argument"] == [argument]
 
 
+@pytest.mark.slow
 async def test_fifty_start_at_once_and_no_file_stays_open(warden: Warden, tmp_path: Path) -> None:
     await trio.to_thread.run_sync(lambda: None)
     before = open_fds()
