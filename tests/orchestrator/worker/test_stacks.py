@@ -70,9 +70,9 @@ async def test_a_tree_is_shown_with_all_its_processes(orchestrator: Orchestrator
 async def test_one_that_does_not_answer_is_named(orchestrator: Orchestrator) -> None:
     with trio.fail_after(BOUND_S):
         run = await begun(orchestrator, agents.holding_the_lock, {})
-        (stack,) = await run.stack()
-        assert stack.standing.place.startswith("process ")
-        assert stack.standing.place.endswith(" does not answer")
+        while not (place := (await run.stack())[0].standing.place).startswith("process "):
+            await trio.sleep(0.05)
+        assert place.endswith(" does not answer")
         await stopped(run, mode="kill")
 
 
