@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import http
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, has_request_context, json, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.http import HTTP_STATUS_CODES
 
 from api.answers import receipt_json
 from api.auth.identity import (
@@ -58,7 +58,7 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:
     """
     body = {
         "type": f"urn:quiesce:{kind}",
-        "title": http.HTTPStatus(status).phrase,
+        "title": HTTP_STATUS_CODES[status],
         "status": status,
         "detail": detail,
         **members,
@@ -186,8 +186,9 @@ def install(app: QuartTrio) -> None:
 
     async def http_error(error: HTTPException) -> Response:
         status = error.code or 500
-        kind = http.HTTPStatus(status).phrase.lower().replace(" ", "-")
-        said = error.description or http.HTTPStatus(status).description
+        # Not by the words of Python's own table, which are others in each version.
+        kind = HTTP_STATUS_CODES[status].lower().replace(" ", "-")
+        said = error.description or HTTP_STATUS_CODES[status]
         response = problem(status, kind, said)
         if isinstance(error, MethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
