@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from orchestrator.agent import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from orchestrator.agent import Agent
     from orchestrator.context import Context
@@ -21,27 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.mcp import ToolServer
     from orchestrator.model import Json, RunId
     from orchestrator.ports import Child
-
-    Manager = Callable[[], AbstractAsyncContextManager[None]]
-
-
-class Way(Protocol):
-    """How a call crosses from the code outside to Trio."""
-
-    def cross(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
-        """Return what the function returns, or something to await that does."""
-
-    def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Return what a function returns that does not wait. No stop keeps it from being called."""
-
-    def hold(self, manager: Manager) -> Any:
-        """Return a manager of the code's own kind for a section of the gate."""
-
-    def hold_at_once(self, manager: Manager) -> AbstractContextManager[None]:
-        """Return a manager for ``with`` for a section whose ends do not wait."""
-
-    def there(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return an async function for Trio that calls this one outside."""
+    from orchestrator.worker.way import Way
 
 
 class Face:
