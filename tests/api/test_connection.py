@@ -305,6 +305,29 @@ async def test_stock_hypercorn_still_needs_guard_c(app: QuartTrio) -> None:
             assert patience.cancelled_caught, "is the shield in protocol_send still needed?"
 
 
+@pytest.mark.parametrize("asked", [b"", GET, request("GET", "/slow")])
+async def test_a_client_that_leaves_is_let_go_at_once(app: QuartTrio, asked: bytes) -> None:
+    with trio.fail_after(5):
+        async with serving(app) as server, connect(server.address) as wire:
+            await wire.send(asked)
+            await settled()
+            await wire.stream.send_eof()
+            await wire.rest()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stock")
+async def test_stock_hypercorn_still_needs_guard_e(app: QuartTrio) -> None:
+    with trio.fail_after(5):
+        async with serving(app) as server, connect(server.address) as wire:
+            await settled()
+            await wire.stream.send_eof()
+            with trio.move_on_after(4 * SHORT_S) as patience:
+                await wire.rest()
+            assert patience.cancelled_caught, "does the idle timer end with the client now?"
+            server.nursery.cancel_scope.cancel()
+
+
 async def test_a_request_that_breaks_the_application_is_one_bounded_line(
     app: QuartTrio, caplog: pytest.LogCaptureFixture
 ) -> None:

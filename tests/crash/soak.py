@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 CLIENTS = 8
 ROOT = Path(__file__).parents[2]
 # What a server may have more of after it was busy: what libraries keep for later.
-SLACK = {"tasks": 6, "files": 12, "threads": 8}
+SLACK = {"tasks": 2, "files": 4, "threads": 4}
 GROWTH_KIB = 48 * 1024
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import apsw
@@ -12,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from orchestrator.errors import InvalidInput, StoreDamaged, StoreInUse, StoreUnavailable
+from orchestrator.model import RunId
 from orchestrator.store import SaveRun, SqliteStore, open_store
 from tests.orchestrator.store.samples import append, full_record, make_event
 
@@ -224,3 +226,17 @@ async def test_a_record_that_cannot_be_read_is_damage(path: Path, damage: str) -
     async with open_store(f"sqlite:///{path}") as store:
         with pytest.raises(StoreDamaged, match=f"{path} is damaged.*cannot be read.*restore it"):
             await store.get("r")
+
+
+async def test_after_damage_what_is_new_is_read_although_the_error_is_kept(path: Path) -> None:
+    """An error holds the frames that it passed, and they what they had begun to read."""
+    record = full_record()
+    tree = [replace(record, id=RunId(name)) for name in "abc"]
+    await write(path, [SaveRun(each) for each in tree])
+    with closing(apsw.Connection(str(path))) as db:
+        db.execute("UPDATE runs SET state = '{'")
+    async with open_store(f"sqlite:///{path}") as store:
+        with pytest.raises(StoreDamaged) as kept:
+            await store.tree(record.root_id)
+        await store.write([SaveRun(replace(record, id=RunId("new")))])
+        assert await store.get("new") is not None, kept
