@@ -139,13 +139,13 @@ class Site:
                 threading.Thread(target=self._serve, args=[client], daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        self._note(open=self.open + 1)
+        self._count(open=1)
         with client, suppress(OSError):
             while request := read_request(client):
-                self._note(asked=[*self.asked, request.split()[1].decode()])
+                self._count(asked=[request.split()[1].decode()])
                 if not self._answer(client):
                     break
-        self._note(open=self.open - 1)
+        self._count(open=-1)
 
     def _answer(self, client: socket.socket) -> bool:
         """Wait until an answer is wanted; False if the client went away before."""
@@ -158,16 +158,17 @@ class Site:
             except OSError:
                 gone = True
             if gone:
-                self._note(left=self.left + 1)
+                self._count(left=1)
                 return False
         client.settimeout(None)
         client.sendall(b"HTTP/1.1 200 OK\r\n" + self.answer)
         return True
 
-    def _note(self, **values: Any) -> None:
+    def _count(self, **more: Any) -> None:
+        # Every connection has a thread, so that to read and to write must be one step.
         with self.changed:
-            for name, value in values.items():
-                setattr(self, name, value)
+            for name, value in more.items():
+                setattr(self, name, getattr(self, name) + value)
             self.changed.notify_all()
 
 

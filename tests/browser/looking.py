@@ -79,6 +79,14 @@ class Server:
         run: dict[str, Any] = self.http.get(f"/runs/{run_id}").raise_for_status().json()
         return run
 
+    def failures(self) -> str:
+        """Return in words which runs have failed lately, and why."""
+        try:
+            failed = self.http.get("/runs", params={"status": "failed", "limit": 3}).json()["runs"]
+        except httpx.TransportError as error:
+            return f"the server does not say: {error!r}"
+        return "\n".join(f"{run['id']} {run['agent']}: {run['error']}" for run in failed)
+
     def stop(self, run_id: str, **order: Any) -> dict[str, Any]:
         """Stop a run, as somebody else would."""
         answer: dict[str, Any] = self.http.post(f"/runs/{run_id}/stop", json=order).json()

@@ -163,6 +163,17 @@ def test_what_the_server_refuses_is_shown_at_its_field(pages: Pages, server: Ser
     expect(panel.locator(".field", has_text="grace_s")).to_contain_text("less than or equal to")
 
 
+def test_a_form_that_a_link_opens_is_opened_once(pages: Pages) -> None:
+    """A page that asked twice who is there drew it again, over what had been filled in."""
+    page = pages.window()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.goto(f"{pages.server.url}/?start=reader")
+    live(page)
+    expect(page.locator("dialog[open]")).to_be_visible()
+    assert asked.count("session") == 1
+
+
 def test_a_run_is_started_with_files(pages: Pages, server: Server) -> None:
     page = pages.runs("?start=reader")
     panel = page.locator("dialog[open]")

@@ -74,15 +74,19 @@ export function showFeed(feed, runs) {
 
 /** Return what reads who is logged in, until it is known, and shows what that person may do. */
 export function greeter({ runs }, known = () => {}) {
-  let session = null;
-  return async () => {
-    if (session) return;
-    session = await whoAmI();
+  const greet = async () => {
+    const session = await whoAmI();
     runs.mayAct = (run) => mayAct(session, run);
     document.querySelector('page-settings').session = session;
     document.querySelector('halt-switch').session = session;
     known(session);
   };
+  // Once, however many ask for it meanwhile: what is known opens forms, which people fill in.
+  let greeting = null;
+  return () => (greeting ??= greet().catch((problem) => {
+    greeting = null;
+    throw problem;
+  }));
 }
 
 async function leave() {
