@@ -20,3 +20,10 @@ def bounded(seconds: float) -> trio.CancelScope:
             for a service whose owner cancels the scope when everything that needs it is over.
     """
     return trio.CancelScope(shield=True, relative_deadline=seconds)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether an error is Trio's cancellation, or a group that has one in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)

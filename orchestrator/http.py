@@ -75,6 +75,9 @@ class _Stream(httpcore.AsyncNetworkStream):
             self.sever()
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self not in self._open:
+            # What tells the pool that a connection is at its end; the socket has no number now.
+            return True
         return self._inner.get_extra_info(info)
 
     def sever(self) -> None:

@@ -95,6 +95,10 @@ class Ladder:
         for each in run.subtree():
             each.ladder.take(request if each is run else below, until)
         run.scope.cancel(reason=in_words(request))
+        # After it, so that code hears of the stop and not of a connection that is gone.
+        for each in run.subtree():
+            if each.gate.over:
+                each.hang_up()
 
     def follow(self, above: Ladder) -> None:
         """Take over a stop of the parent's that was asked for before this run began.
@@ -201,12 +205,9 @@ class Ladder:
 
     def _withdraw(self, request: StopRequest) -> None:
         """Stop a queued run: its agent's code never runs."""
+        before = RunStatus.QUEUED
         self.stop = Stop(
-            request=request,
-            previous_status=RunStatus.QUEUED,
-            until=-inf,
-            runs_stopped=1,
-            mode=request.mode,
+            request=request, previous_status=before, until=-inf, runs_stopped=1, mode=request.mode
         )
         self._run.gate.close(-inf)
         self._run.scope.cancel(reason="stopped before it began")
@@ -219,11 +220,8 @@ class Ladder:
             self._run.save(stop=stop.receipt())
             return
         self._close_gate()
-        self._run.ledger.change(
-            Move.STOP,
-            RunEscalated(stop.mode, request.source, request.reason),
-            stop=stop.receipt(),
-        )
+        escalated = RunEscalated(stop.mode, request.source, request.reason)
+        self._run.ledger.change(Move.STOP, escalated, stop=stop.receipt())
         self.rearm()
 
     def _close_gate(self) -> None:
@@ -258,7 +256,9 @@ class Ladder:
     def _start_letting_go(self, patience_s: float) -> None:
         # Here and not in the task: by its turn the next step may have begun.
         self._run.gate.revoke()
-        self._run.sever()
+        self._run.hang_up()
+        if self._run.worker is not None:
+            self._run.worker.terminate()
         self._run.services.spawn(self._let_go, patience_s, self._steps)
 
     async def _let_go(self, patience_s: float, step: int) -> None:

@@ -280,7 +280,7 @@ class RunOptions:
     webhook: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the ledger copies it in one go
 class RunRecord:
     """Everything durable about a run except its events, partial result and artifacts.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.allowance import Allowance
+from orchestrator.cleanup import is_cancelled
 from orchestrator.errors import OperationCut, OperationRefused, check_text, in_words
 from orchestrator.events import (
     OperationCut as OperationWasCut,
@@ -121,6 +122,13 @@ class Gate:
         if outer is not None and outer.open and outer.own_bound is not None:
             bound = max(bound, outer.own_bound)
         return bound
+
+    @property
+    def over(self) -> bool:
+        """Whether a stop has cut all that is in flight: nothing here or around it holds it back."""
+        around = [] if self.outer is None else [self.outer]
+        held = any(each.open and each.own_bound is not None for each in [*self.sections, *around])
+        return self.until <= trio.current_time() and not held
 
     @property
     def closing(self) -> trio.Event:
@@ -256,7 +264,7 @@ class Gate:
             with inside(section), section.scope:
                 yield
         except BaseException as error:
-            cut = _is_cancelled(error)
+            cut = is_cancelled(error)
             words = None if cut else f"{type(error).__name__}: {in_words(error)}"
             raise
         finally:
@@ -319,9 +327,3 @@ class Gate:
         self._owner.operation_refused()
         if self._refusals <= TOLD_REFUSALS:
             self._owner.tell(OperationWasRefused(kind, label))
-
-
-def _is_cancelled(error: BaseException | None) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(trio.Cancelled) is not None
-    return isinstance(error, trio.Cancelled)

@@ -310,12 +310,10 @@ class Run(Handle):
         """Run the agent to its end and settle the run; errors as in ``supervise``."""
         await supervise(self)
 
-    def sever(self) -> None:
-        """Close the run's sockets from outside, and warn its process. Not a checkpoint."""
+    def hang_up(self) -> None:
+        """Close the run's sockets from outside. Not a checkpoint."""
         if self._client is not None:
             self._client.sever()
-        if self.worker is not None:
-            self.worker.terminate()
 
     def section_ended(self, section: Section, *, cut: bool) -> None:
         """An operation or critical section is over (the gate's report)."""

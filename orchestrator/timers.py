@@ -78,7 +78,8 @@ class Timers:
         """Add an alarm and make sure that the task wakes for it."""
         alarm = _Alarm(when, next(self._numbers), ring)
         heapq.heappush(self._heap, alarm)
-        self._nap.deadline = min(self._nap.deadline, when)
+        if when < self._nap.deadline:
+            self._nap.deadline = when
         return alarm
 
     async def run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -249,6 +250,78 @@ async def test_a_kill_severs_an_operation_in_flight(orchestrator: Orchestrator) 
             receipt = await run.stop(mode="kill")
             assert trio.current_time() - began < 0.5
             assert receipt.outcome is StopOutcome.STOPPED
+            await victim.until(lambda: victim.open == [])
+
+
+@pytest.mark.parametrize("mode", ["now", "kill"])
+async def test_a_stop_hangs_up_in_the_step_in_which_it_is_asked(
+    mode: str, orchestrator: Orchestrator
+) -> None:
+    """The other end hears it although this program does nothing more than ask."""
+
+    @agent
+    async def reader(ctx: Context) -> None:
+        await ctx.get(url)
+
+    @agent
+    async def parent(ctx: Context) -> None:
+        await ctx.call(reader)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        run = await orchestrator.start(parent)
+        peer, _ = await trio.to_thread.run_sync(listener.accept)
+        with peer:
+            asked = await trio.to_thread.run_sync(peer.recv, 65536)
+            assert asked.startswith(b"GET / ")
+            peer.settimeout(5)
+            run.request_stop(mode=mode)
+            assert peer.recv(1) == b""
+        assert (await run.wait()).status is RunStatus.STOPPED
+
+
+async def test_a_stop_leaves_the_connections_of_a_critical_section(
+    orchestrator: Orchestrator,
+) -> None:
+    answers: list[bytes] = []
+
+    @agent
+    async def committer(ctx: Context) -> None:
+        with ctx.critical("commit", 10):
+            answers.append((await ctx.http.get(f"{victim.url}/held")).content)
+
+    with trio.fail_after(20):
+        async with open_victim() as victim:
+            run = await orchestrator.start(committer)
+            await victim.until(lambda: len(victim.running) == 1)
+            run.request_stop(mode="now")
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(victim.open) == 1
+            victim.release.set()
+            receipt = (await run.wait()).stop
+            assert receipt is not None
+            assert receipt.critical_s > 0
+            assert len(answers) == 1
+
+
+async def test_a_compensation_asks_anew_after_the_stop_has_hung_up(
+    orchestrator: Orchestrator,
+) -> None:
+    @agent
+    async def holder(ctx: Context) -> None:
+        async def undo() -> None:
+            assert (await ctx.http.get(f"{victim.url}/quick")).status_code == 200
+
+        ctx.on_stop(undo)
+        await ctx.get(f"{victim.url}/quick")
+        await ctx.get(f"{victim.url}/held")
+
+    with trio.fail_after(20):
+        async with open_victim() as victim:
+            run = await orchestrator.start(holder)
+            await victim.until(lambda: len(victim.running) == 1)
+            receipt = await run.stop(mode="now")
+            assert receipt.cleanup_errors == ()
             await victim.until(lambda: victim.open == [])
 
 
