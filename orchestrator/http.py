@@ -46,10 +46,18 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._open.add(self)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's interface
-        return await self._inner.read(max_bytes, timeout)
+        try:
+            return await self._inner.read(max_bytes, timeout)
+        except httpcore.NetworkError:
+            await self._hear_of_stop()
+            raise
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's interface
-        await self._inner.write(buffer, timeout)
+        try:
+            await self._inner.write(buffer, timeout)
+        except httpcore.NetworkError:
+            await self._hear_of_stop()
+            raise
 
     async def start_tls(
         self,
@@ -63,8 +71,17 @@ class _Stream(httpcore.AsyncNetworkStream):
             self._inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
         except BaseException:
             await self.aclose()
+            await self._hear_of_stop()
             raise
         return self
+
+    async def _hear_of_stop(self) -> None:
+        """Raise ``Cancelled`` rather than an error if it is a stop that has closed the socket.
+
+        A task that was about to read when that happened was not waiting any more.
+        """
+        if self not in self._open:
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def aclose(self) -> None:
         self._open.discard(self)
