@@ -65,6 +65,13 @@ def the_access() -> Access:
 
 def credentials() -> Credentials:
     """Return what the request says of who sends it."""
+    if "credentials" not in g:
+        g.credentials = _read_credentials()
+    given: Credentials = g.credentials
+    return given
+
+
+def _read_credentials() -> Credentials:
     headers = _asked().headers
     kind, _, token = headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if kind.lower() == "bearer" else None

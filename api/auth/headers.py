@@ -21,19 +21,26 @@ NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 HSTS = "max-age=31536000"
 
 
+def _always(policy: str) -> list[tuple[str, str]]:
+    return [
+        ("Content-Security-Policy", policy),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cache-Control", "no-store"),
+    ]
+
+
+_OF_PAGES, _OF_OTHERS = _always(PAGE), _always(NO_PAGE)
+
+
 async def harden(response: Response) -> Response:
     """Add what the answer does not say itself."""
-    is_page = response.mimetype == "text/html"
-    for name, value in {
-        "Content-Security-Policy": PAGE if is_page else NO_PAGE,
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cache-Control": "no-store",
-    }.items():
-        response.headers.setdefault(name, value)
+    said = {name.lower() for name, _ in response.headers}
+    wanted = _OF_PAGES if response.mimetype == "text/html" else _OF_OTHERS
+    response.headers.extend([each for each in wanted if each[0].lower() not in said])
     # Not for localhost: a browser would then refuse every other server there.
     if is_secure() and the_access().is_public(request.headers.get("Host", "")):
         response.headers.setdefault("Strict-Transport-Security", HSTS)
