@@ -1,8 +1,9 @@
-"""A server process for the benchmarks: Quiesce, and beside it an application that does nothing.
+"""A server process for the benchmarks: Quiesce, and beside it calls that do nothing.
 
     python -m tests.bench.server sqlite:////tmp/runs.db
 
-Both are in one process and served in the same way, so that only what a call does differs.
+One of them is a call of Quiesce's own interface, which passes all that a start passes; the other is
+one of a bare application. All are in one process and served in the same way.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 from quart import request
 from quart_trio import QuartTrio
 
 from api.answers import run_json
+from api.app import create_app
 from api.server import Address, serve
 from api.service import serve_forever
-from orchestrator import Context, RunId, RunRecord, RunStatus, agent
+from orchestrator import Context, RunId, RunRecord, RunStatus, agent, open_orchestrator
 from tests.bench.processes import end_with_parent, open_peer, say
 from tests.bench.stop import family, reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+NOTHING = "/nothing"
 
 
 @agent
@@ -33,18 +37,25 @@ async def sleeper(ctx: Context) -> None:
     await trio.sleep_forever()
 
 
+class Addresses(NamedTuple):
+    """Where Quiesce is, and where the calls to ``NOTHING`` are: its own, and the bare one."""
+
+    quiesce: Address
+    empty: Address
+    bare: Address
+
+
 @asynccontextmanager
-async def open_server(store: str) -> AsyncIterator[tuple[Address, Address]]:
-    """Run the process for the time of the body; yields where Quiesce is, and the other one."""
+async def open_server(store: str) -> AsyncIterator[Addresses]:
+    """Run the process for the time of the body."""
     async with open_peer("server", store) as peer:
-        plain, url = await peer.read(), await peer.read()
+        bare, empty, url = await peer.read(), await peer.read(), await peer.read()
         host, _, port = str(url).removeprefix("http://").partition(":")
-        yield (host, int(port)), (plain[0], plain[1])
+        yield Addresses((host, int(port)), (empty[0], empty[1]), (bare[0], bare[1]))
 
 
-def plain_app() -> QuartTrio:
-    """Return an application that reads JSON, does nothing, and answers as if it had."""
-    app = QuartTrio("plain", static_folder=None)
+def doing_nothing(app: QuartTrio) -> QuartTrio:
+    """Give an application a call that reads JSON and answers as if it had started a run."""
     run_id = RunId("run_" + 20 * "0")
     at = "2026-01-01T00:00:00.000Z"
     record = RunRecord(
@@ -52,7 +63,7 @@ def plain_app() -> QuartTrio:
     )
     answer = run_json(record) | {"partial": None}
 
-    @app.post("/")
+    @app.post(NOTHING)
     async def nothing() -> tuple[dict[str, Any], int]:
         await request.get_json()
         return answer, 201
@@ -64,16 +75,20 @@ async def _main(store: str) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(end_with_parent)
         closing = trio.Event()
-        plain = partial(serve, plain_app(), host="127.0.0.1", port=0, closing=closing)
-        say(await nursery.start(plain))
-        await serve_forever(
-            store=store,
-            agents=[sleeper, family, reader],
-            host="127.0.0.1",
-            port=0,
-            grace_s=0,
-            announce=say,
-        )
+        async with open_orchestrator() as orchestrator:
+            for app in (QuartTrio("bare", static_folder=None), create_app(orchestrator)):
+                beside = partial(
+                    serve, doing_nothing(app), host="127.0.0.1", port=0, closing=closing
+                )
+                say(await nursery.start(beside))
+            await serve_forever(
+                store=store,
+                agents=[sleeper, family, reader],
+                host="127.0.0.1",
+                port=0,
+                grace_s=0,
+                announce=say,
+            )
         nursery.cancel_scope.cancel()
 
 

@@ -14,7 +14,7 @@ import trio
 from tests.api.wire import connect
 from tests.bench.measure import Effort, in_turns
 from tests.bench.report import Figure, ratio_at_least
-from tests.bench.server import open_server
+from tests.bench.server import NOTHING, open_server
 from tests.bench.stop import READERS
 from tests.bench.victim import open_victim
 
@@ -32,13 +32,13 @@ async def bench_stop_over_http(effort: Effort) -> list[Figure]:
     with TemporaryDirectory() as folder:
         async with (
             open_victim() as victim,
-            open_server(f"sqlite:///{Path(folder) / 'runs.db'}") as (quiesce, plain),
-            connect(quiesce) as wire,
-            connect(plain) as plain_wire,
+            open_server(f"sqlite:///{Path(folder) / 'runs.db'}") as at,
+            connect(at.quiesce) as wire,
+            connect(at.empty) as empty,
         ):
             taken = await in_turns(
                 effort.times(30),
-                {"empty": partial(_empty, plain_wire), "stop": partial(_stop, wire, victim)},
+                {"empty": partial(_empty, empty), "stop": partial(_stop, wire, victim)},
             )
     return [
         Figure(
@@ -56,26 +56,23 @@ async def bench_starts(effort: Effort) -> list[Figure]:
     figures = []
     with TemporaryDirectory() as folder:
         store = f"sqlite:///{Path(folder) / 'runs.db'}"
-        async with open_server(store) as (quiesce, plain):
+        async with open_server(store) as at:
             for connections in (1, 8):
                 requests = effort.of(800, least=2 * connections)
                 taken = await in_turns(
                     effort.times(7),
                     {
-                        "empty": partial(_rate, plain, "/", connections, requests),
-                        "start": partial(_rate, quiesce, "/runs", connections, requests),
+                        "bare": partial(_rate, at.bare, NOTHING, connections, requests),
+                        "empty": partial(_rate, at.empty, NOTHING, connections, requests),
+                        "start": partial(_rate, at.quiesce, "/runs", connections, requests),
                     },
                 )
-                figures.append(
-                    Figure(
-                        f"starts over {connections} connection{'s' * (connections > 1)}, sqlite",
-                        "1/s",
-                        taken["start"],
-                        "empty POSTs",
-                        taken["empty"],
-                        ratio_at_least(0.5),
-                    )
-                )
+                name = f"starts over {connections} connection{'s' * (connections > 1)}, sqlite"
+                started, empty, bare = taken["start"], taken["empty"], taken["bare"]
+                figures += [
+                    Figure(name, "1/s", started, "empty POSTs", empty, ratio_at_least(0.5)),
+                    Figure(name, "1/s", started, "POSTs to a bare application", bare),
+                ]
     return figures
 
 
@@ -94,7 +91,7 @@ async def _post(wire: Wire, path: str, value: Any, expected: int) -> Answer:
 async def _empty(wire: Wire) -> float:
     """Return how long a call takes that does nothing, in milliseconds."""
     began = time.monotonic()
-    await _post(wire, "/", STOP, 201)
+    await _post(wire, NOTHING, STOP, 201)
     return (time.monotonic() - began) * 1e3
 
 
