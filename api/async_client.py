@@ -175,6 +175,16 @@ class AsyncClient:
         """Remove a run that has ended, with everything below it, for good."""
         await self._do(asks.delete(run_id))
 
+    async def deliveries(
+        self, *, state: str | None = None, after: str | None = None, limit: int = 50
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return webhook messages that have not arrived, newest first, and the next cursor."""
+        return await self._do(asks.deliveries(state, after, limit))
+
+    async def retry_delivery(self, delivery_id: str) -> dict[str, Any]:
+        """Try a webhook message now, also one that was given up."""
+        return await self._do(asks.retry_delivery(delivery_id))
+
     async def artifacts(self, run_id: str) -> list[ArtifactInfo]:
         """Return what files were kept with a run."""
         return await self._do(asks.artifacts(run_id))
@@ -201,6 +211,28 @@ class AsyncClient:
     async def lift(self) -> None:
         """Let runs start again. May be called at any time."""
         await self._do(asks.lift())
+
+    async def schedules(self) -> list[dict[str, Any]]:
+        """Return the schedules, in the order of their ids."""
+        return await self._do(asks.schedules())
+
+    async def schedule(
+        self, agent: str, input: Mapping[str, Any] | None = None, *, cron: str, **more: Any
+    ) -> dict[str, Any]:
+        """Start an agent again and again, and return the schedule; ``more`` as for ``Client``."""
+        return await self._do(asks.schedule(agent, input, cron, more))
+
+    async def pause_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let it fire no more until it is resumed."""
+        return await self._do(asks.move_schedule(schedule_id, "pause"))
+
+    async def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let it fire again from now on."""
+        return await self._do(asks.move_schedule(schedule_id, "resume"))
+
+    async def unschedule(self, schedule_id: str) -> None:
+        """Forget a schedule; its runs go on."""
+        await self._do(asks.unschedule(schedule_id))
 
     @asynccontextmanager
     async def events(

@@ -12,6 +12,7 @@ from quart import Blueprint, Response, g
 from api import acts
 from api.acts import Act
 from api.auth.guard import caller
+from api.auth.noting import done_to_all
 from api.calls import the_orchestrator
 from api.schema import AnswerOrder, ChangeOrder, ControlOrder, parse
 
@@ -54,7 +55,9 @@ async def answer(run_id: str) -> Answer:
 @blueprint.delete("/runs/<run_id>")
 async def delete(run_id: str) -> Response:
     """Remove a run that has ended, with everything below it and all that they left behind."""
-    await the_orchestrator().forget(run_id)
+    orchestrator = the_orchestrator()
+    ticket = await orchestrator.request_forget(run_id)
+    await orchestrator.durable(done_to_all("delete", ticket, run_id=run_id))
     return Response(b"", status=204)
 
 

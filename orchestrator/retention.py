@@ -168,6 +168,13 @@ class Keeping(Starter):
             IllegalTransition: it has not ended.
             StoreUnavailable: not yet; it will be as soon as the store takes it.
         """
+        await self._services.journal.durable(await self.request_forget(run_id))
+
+    async def request_forget(self, run_id: str) -> int:
+        """Remove such a run in the step in which this returns, without waiting until it is durable.
+
+        Errors as for ``forget``, and the journal's ticket to wait for.
+        """
         journal, live = self._services.journal, self.live(run_id)
         if live is not None and live.record.status.is_terminal:
             # Its end is being stored.
@@ -178,7 +185,7 @@ class Keeping(Starter):
         for record in await self.tree(run_id):
             if not record.status.is_terminal:
                 raise IllegalTransition(record.status, "be deleted")
-        await journal.durable(_forget(self._services, top.id))
+        return _forget(self._services, top.id)
 
 
 def _forget(services: Services, root_id: RunId) -> int:

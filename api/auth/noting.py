@@ -29,10 +29,16 @@ def done(action: str, run: Run, reason: str = "") -> int:
     return _trail().note(_deed(action, run.id, reason), along=run.ticket)
 
 
-def done_to_all(action: str, ticket: int, reason: str = "") -> int:
-    """Note that the caller has done something that is about no single run, as ``done`` does."""
+def done_to_all(
+    action: str, ticket: int | None, reason: str = "", *, run_id: str | None = None
+) -> int:
+    """Note that the caller has done something that is about no live run, as ``done`` does.
+
+    Args:
+        ticket: of what was done, in this very step; None if that is durable, or never is.
+    """
     g.noted = True
-    return _trail().note(_deed(action, None, reason), along=ticket)
+    return _trail().note(_deed(action, run_id, reason), along=ticket)
 
 
 async def refused(action: str, run_id: str | None, reason: str, result: str) -> None:

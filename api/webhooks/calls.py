@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 from quart import Blueprint, Response, current_app
 
+from api.auth.noting import done_to_all, kept
 from api.calls import query, the_orchestrator
 from api.problems import problem
 from api.schema import MAX_PAGE, Order, parse
@@ -59,4 +60,6 @@ async def retry(delivery_id: str) -> tuple[dict[str, Any], int] | Response:
     outbox: Outbox | None = current_app.extensions["quiesce.outbox"]
     if outbox is None:
         return problem(409, "no-outbox", "nothing sends webhooks here")
-    return (await outbox.retry(read_delivery(stored))).shown(), 202
+    retried = await outbox.retry(read_delivery(stored))
+    await kept(done_to_all("retry delivery", None, delivery_id))
+    return retried.shown(), 202

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import socket
 from contextlib import ExitStack
@@ -121,6 +122,34 @@ async def test_halts_and_lifts(asking: AsyncClient) -> None:
     assert (await asking.halted())["halt"] is not None
     await asking.lift()
     assert (await asking.halted())["halt"] is None
+
+
+async def test_schedules_are_made_and_moved(asking: AsyncClient) -> None:
+    made = await asking.schedule("sleeper", cron="0 0 1 1 *", id="yearly")
+    assert await asking.schedules() == [made]
+    assert (await asking.pause_schedule("yearly"))["paused"] is True
+    assert (await asking.resume_schedule("yearly"))["paused"] is False
+    await asking.unschedule("yearly")
+    assert await asking.schedules() == []
+
+
+async def test_deliveries_are_listed_and_one_that_is_unknown_is_said_to_be(
+    asking: AsyncClient,
+) -> None:
+    assert await asking.deliveries(state="dead") == ([], None)
+    with pytest.raises(CallRefused, match="no delivery 'msg_none'"):
+        await asking.retry_delivery("msg_none")
+
+
+def test_both_clients_can_ask_the_same() -> None:
+    def calls(client: type) -> dict[str, list[str]]:
+        return {
+            name: list(inspect.signature(method).parameters)
+            for name, method in inspect.getmembers(client, inspect.isfunction)
+            if not name.startswith("_") and name not in ("close", "aclose")
+        }
+
+    assert calls(AsyncClient) == calls(Client)
 
 
 async def test_events_come_once_up_to_the_end(asking: AsyncClient) -> None:

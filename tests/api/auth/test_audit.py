@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from api.auth.audit import MOST_COUNTED, WINDOW_S, Deed, Trail
+from api.auth.audit import COLLECTION, MOST_COUNTED, WINDOW_S, Deed, Trail
 from api.service import open_server
 from orchestrator import Orchestrator, open_orchestrator
 from orchestrator.journal import BATCH
-from orchestrator.store.protocol import SaveDocument, SaveRun
+from orchestrator.store.protocol import Forget, SaveDocument, SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import Asking, access, token_of
 from tests.api.peer import talking
@@ -120,6 +120,26 @@ async def test_deletions_halts_and_schedules_are_deeds(served: Orchestrator) -> 
         ("unschedule", "olga", None, "yearly", "ok"),
         ("retry delivery", "ada", None, "", "unknown-delivery"),
     ]
+
+
+async def test_a_removal_and_its_entry_are_stored_together(
+    served: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the two would leave nobody who has done it."""
+    batches: list[Sequence[Write]] = []
+    write = served.store.write
+
+    async def spy(batch: Sequence[Write]) -> None:
+        batches.append(batch)
+        await write(batch)
+
+    asking = Asking(served, access())
+    run = await served.start("echo", {"text": "x"}, owner="olga")
+    await run.wait()
+    monkeypatch.setattr(served.store, "write", spy)
+    assert (await asking.ask(f"DELETE /runs/{run.id}", "owner")).status_code == 204
+    (batch,) = (each for each in batches if any(isinstance(one, Forget) for one in each))
+    assert [one.collection for one in batch if isinstance(one, SaveDocument)] == [COLLECTION]
 
 
 async def test_what_is_refused_is_noted_with_the_reason_why(served: Orchestrator) -> None:

@@ -232,6 +232,8 @@ async def test_one_that_is_gone_is_given_up_kept_and_may_be_tried_again(
                 assert len(page.json()["deliveries"]) == found
             answer = await client.post(f"/webhooks/deliveries/{dead['id']}/retry")
             assert (answer.status_code, answer.json()["state"]) == (202, "waiting")
+            (noted,) = (await client.get("/audit")).json()["audit"]
+            assert (noted["action"], noted["reason"]) == ("retry delivery", dead["id"])
             await until_empty(orchestrator)
             answer = await client.post(f"/webhooks/deliveries/{dead['id']}/retry")
             assert (answer.status_code, answer.json()["type"]) == (
