@@ -197,6 +197,12 @@ def a_login(pages: Pages, server: Server, **window: Any) -> Page:
     return page
 
 
+def the_interface(pages: Pages, server: Server, **window: Any) -> Page:
+    page = pages.window(**window)
+    page.goto(f"{server.url}/docs")
+    return page
+
+
 STATES: list[Callable[..., Page]] = [
     *(the_list, an_empty_list, a_list_that_loads, a_list_that_failed, a_selection, a_start),
     *(
@@ -211,6 +217,7 @@ STATES: list[Callable[..., Page]] = [
         a_failed_run,
     ),
     *(a_result, a_question, a_refused_stop, a_lost_connection, a_run_that_is_not_there, a_login),
+    the_interface,
 ]
 
 
