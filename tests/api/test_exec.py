@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from tests.api.processes import Process
 
+# Real processes of the command, one after the other.
+pytestmark = pytest.mark.slow
+
 LOOP = "while :; do sleep 0.02; done"
 
 

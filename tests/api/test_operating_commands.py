@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Real processes of the command, one after the other.
+pytestmark = pytest.mark.slow
+
 AGENTS = '''
 from orchestrator import Context, agent
 

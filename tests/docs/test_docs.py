@@ -34,7 +34,8 @@ LANGUAGES = {"python", "yaml", "sh", "console", "text", "json", "mermaid"}
 
 def _is_slow(page: Path) -> bool:
     shown = [block.text for block in blocks_of(page) if block.language in ("sh", "console")]
-    return any(word in text for text in shown for word in (*SERVES, "$ quiesce"))
+    words = (*SERVES, "$ quiesce", "pytest", "pip install")
+    return any(word in text for text in shown for word in words)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Each test is a run of pytest in a process of its own.
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 # Plugins that are here for other tests, and are not in the project of a user.
 OTHERS = [f"-pno:{name}" for name in ("trio", "anyio", "schemathesis", "langsmith_plugin")]
