@@ -109,7 +109,7 @@ def _stop_of(status: RunStatus, stop: Receipt | None) -> str:
     why = f": {clean(stop.reason)}" if stop.reason else ""
     if status is RunStatus.STOPPING:
         return f"{stop.mode} by {by} since {clock_of(stop.requested_at)}{why}"
-    after = "" if stop.seconds is None else f" in {stop.seconds:.3g} s"
+    after = "" if stop.seconds is None else f" in {stop.seconds:.3f} s"
     return f"by {by}{after}{why}"
 
 
