@@ -252,7 +252,7 @@ def check_receipt(record: RunRecord) -> None:
     if record.stop is not None:
         assert record.stop.settled_at is not None
         assert record.stop.outcome == outcome_of(record.status)
-        assert record.stop.still_running == ()
+        assert record.stop.still_running == (), record.stop
 
 
 def main(seconds: float = 600, alive: int = 200, kill_s: float = 20) -> None:
