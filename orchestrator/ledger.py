@@ -122,6 +122,7 @@ class Ledger:
 
 def _changed(record: RunRecord, fields: dict[str, Any]) -> RunRecord:
     """Do what ``dataclasses.replace`` does, in a tenth of the time."""
+    assert fields.keys() <= vars(record).keys(), f"no such fields: {list(fields)}"
     new = object.__new__(RunRecord)
     vars(new).update(vars(record), **fields)
     return new

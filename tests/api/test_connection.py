@@ -305,14 +305,18 @@ async def test_stock_hypercorn_still_needs_guard_c(app: QuartTrio) -> None:
             assert patience.cancelled_caught, "is the shield in protocol_send still needed?"
 
 
-@pytest.mark.parametrize("asked", [b"", GET, request("GET", "/slow")])
-async def test_a_client_that_leaves_is_let_go_at_once(app: QuartTrio, asked: bytes) -> None:
+@pytest.mark.parametrize(
+    ("asked", "told"), [(b"", b""), (GET, b"HTTP/1.1 200"), (request("GET", "/slow"), b"")]
+)
+async def test_a_client_that_leaves_is_let_go_at_once(
+    app: QuartTrio, asked: bytes, told: bytes
+) -> None:
     with trio.fail_after(5):
         async with serving(app) as server, connect(server.address) as wire:
             await wire.send(asked)
             await settled()
             await wire.stream.send_eof()
-            await wire.rest()
+            assert (await wire.rest())[:12] == told
 
 
 @pytest.mark.slow

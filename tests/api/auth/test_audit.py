@@ -32,6 +32,19 @@ async def served() -> AsyncIterator[Orchestrator]:
         yield opened
 
 
+def batches_of(served: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Write]]:
+    """Return where every batch is noted that is written from now on."""
+    batches: list[Sequence[Write]] = []
+    write = served.store.write
+
+    async def spy(batch: Sequence[Write]) -> None:
+        batches.append(batch)
+        await write(batch)
+
+    monkeypatch.setattr(served.store, "write", spy)
+    return batches
+
+
 async def entries(asking: Asking, query: str = "") -> list[dict[str, Any]]:
     orchestrator: Orchestrator = asking.app.extensions["quiesce"]
     await orchestrator.durable(orchestrator.keep("another", "key", None))
@@ -126,17 +139,10 @@ async def test_a_removal_and_its_entry_are_stored_together(
     served: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash between the two would leave nobody who has done it."""
-    batches: list[Sequence[Write]] = []
-    write = served.store.write
-
-    async def spy(batch: Sequence[Write]) -> None:
-        batches.append(batch)
-        await write(batch)
-
     asking = Asking(served, access())
     run = await served.start("echo", {"text": "x"}, owner="olga")
     await run.wait()
-    monkeypatch.setattr(served.store, "write", spy)
+    batches = batches_of(served, monkeypatch)
     assert (await asking.ask(f"DELETE /runs/{run.id}", "owner")).status_code == 204
     (batch,) = (each for each in batches if any(isinstance(one, Forget) for one in each))
     assert [one.collection for one in batch if isinstance(one, SaveDocument)] == [COLLECTION]
@@ -231,14 +237,7 @@ async def test_a_deed_and_its_entry_are_one_transaction(
     served: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a batch would end right between them."""
-    batches: list[Sequence[Write]] = []
-    write = served.store.write
-
-    async def spy(batch: Sequence[Write]) -> None:
-        batches.append(batch)
-        await write(batch)
-
-    monkeypatch.setattr(served.store, "write", spy)
+    batches = batches_of(served, monkeypatch)
     asking = Asking(served, access())
     for filler in range(BATCH - 3, BATCH + 3):
         started = await asking.ask("POST /runs", "owner", body={"agent": "sleeper"})
