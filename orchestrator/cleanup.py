@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import trio
 
+# How often code that is waited for gets its turn at the least. Where hundreds of runs keep the loop
+# busy a turn takes long, and seconds alone would give up on code that was never asked.
+TURNS = 100
+
 
 def bounded(seconds: float) -> trio.CancelScope:
     """Return a scope for ``with`` in which cancellation from outside does not arrive.
@@ -20,6 +24,20 @@ def bounded(seconds: float) -> trio.CancelScope:
             for a service whose owner cancels the scope when everything that needs it is over.
     """
     return trio.CancelScope(shield=True, relative_deadline=seconds)
+
+
+async def patience(event: trio.Event, seconds: float) -> None:
+    """Wait for what other tasks of this loop are about to do. A checkpoint if it is not done.
+
+    Returns once the event is set, or ``seconds`` are over and every other task has had ``TURNS``
+    turns meanwhile.
+    """
+    with trio.move_on_after(seconds):
+        await event.wait()
+    turns = 0
+    while not event.is_set() and turns < TURNS:
+        await trio.lowlevel.checkpoint()
+        turns += 1
 
 
 def is_cancelled(error: BaseException) -> bool:

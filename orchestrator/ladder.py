@@ -15,47 +15,37 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.cleanup import bounded
 from orchestrator.errors import RunEnded
-from orchestrator.events import RunEscalated, RunLog, RunStopping
+from orchestrator.events import RunEscalated, RunStopping
+from orchestrator.last_rung import LastRung
 from orchestrator.lifecycle import Move
 from orchestrator.model import RunStatus, StopMode, StopSource
 from orchestrator.stopping import KILL_S, Stop, in_words
-from orchestrator.supervise import compensate
 
 if TYPE_CHECKING:
     from orchestrator.model import StopRequest
     from orchestrator.run import Run
     from orchestrator.sections import Section
     from orchestrator.timers import Timer
-    from orchestrator.worker.driver import Worker
-
-# How long a run whose process was killed may take to notice.
-EXIT_S = 5.0
 
 
 class Ladder:
     """How one run is stopped.
 
-    ``stop`` is the account of the stop; None until one is asked for.
+    Attributes:
+        stop: the account of the stop; None until one is asked for.
+        last: the rung for code that does not exit.
     """
 
-    __slots__ = ("_gone", "_kill", "_rang", "_run", "_slow", "_steps", "_unwinding", "stop")
+    __slots__ = ("_kill", "_rang", "_run", "last", "stop")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._kill: Timer | None = None
-        # Where the code stood when its cleanup time was over.
-        self._slow = ""
         # When its cleanup time was over, on Trio's clock; None before that.
         self._rang: float | None = None
-        # Grows with every step of the unwinding, so that patience is with a step, not with all.
-        self._steps = 0
         self.stop: Stop | None = None
-        # Set when the letting go is over; None while it has not begun.
-        self._gone: trio.Event | None = None
-        # The agent's code has exited.
-        self._unwinding = False
+        self.last = LastRung(run)
 
     @property
     def account(self) -> Stop:
@@ -165,13 +155,13 @@ class Ladder:
 
     def _go_on(self) -> None:
         """Something has ended: say anew when the cleanup has run out, or that it never will."""
-        if self.stop is None or self._gone is not None:
+        if self.stop is None or self.last.reached:
             return
         run = self._run
         stuck = any(each.parent is run for each in run.services.stuck)
         if stuck and not run.children and not run.gate.sections:
             # The child's code stands in our nursery, so ours can never exit either.
-            self._start_letting_go(patience_s=0)
+            self.last.begin(patience_s=0)
         else:
             self.rearm()
 
@@ -181,9 +171,9 @@ class Ladder:
         Args:
             step_s: a cleanup step of that bound begins; None while the agent's code unwinds.
         """
-        if self.stop is None or self._gone is not None:
+        if self.stop is None or self.last.reached:
             return
-        self._steps += 1
+        self.last.postpone()
         self._rang = None
         if self._kill is None:
             self._kill = self._run.services.timers.timer(self._time_is_up)
@@ -233,97 +223,8 @@ class Ladder:
     def _time_is_up(self) -> None:
         self._rang = trio.current_time()
         if self.account.mode is not StopMode.KILL:
-            self._slow = self._places()
-            if (worker := self._run.worker) is None:
-                self._name_the_place()
-            else:
-                self._run.services.spawn(self._look_for_the_place, worker)
-        self._start_letting_go(patience_s=KILL_S)
-
-    def _places(self) -> str:
-        return ", ".join(at.place for at in self._run.standing())
-
-    def _name_the_place(self) -> None:
-        """Say in the feed where the code is that takes so long; the receipt says it later."""
-        if self._slow:
-            self._run.tell(RunLog("warning", f"still stopping: its code stands at {self._slow}"))
-
-    async def _look_for_the_place(self, worker: Worker) -> None:
-        await worker.look()
-        self._slow = self._slow and self._places()
-        self._name_the_place()
-
-    def _start_letting_go(self, patience_s: float) -> None:
-        # Here and not in the task: by its turn the next step may have begun.
-        self._run.gate.revoke()
-        self._run.hang_up()
-        if self._run.worker is not None:
-            self._run.worker.terminate()
-        self._run.services.spawn(self._let_go, patience_s, self._steps)
-
-    async def _let_go(self, patience_s: float, step: int) -> None:
-        """The last rung: everything is closed from outside; let go of code that still stands."""
-        # Of a process that goes meanwhile, the run may have yet to hear.
-        run, worker = self._run, self._run.worker
-        # Shielded: it must come to its end when the whole orchestrator is being cancelled.
-        with bounded(inf):
-            with trio.move_on_after(patience_s):
-                await run.exited.wait()
-            if worker is not None and self._steps == step:
-                await self._kill_worker(worker)
-            # Live children come first: the last one to end begins this anew.
-            over = run.exited.is_set() or self._gone is not None
-            if over or run.children or self._steps != step:
-                return
-            self._gone, standing = trio.Event(), run.standing()
-            why = f"its code does not exit: it stands at {self._places()}"
-            run.tell(RunEscalated(StopMode.KILL, "cleanup", why))
-            await self._compensate_from_outside()
-            if not self._unwinding:
-                run.context.flush()
-                run.end(Move.ABANDON, still_running=standing)
-            self._gone.set()
-
-    async def _kill_worker(self, worker: Worker) -> None:
-        """End the run's process, and give what became of it the time to be seen."""
-        lost = self._run.remote_compensations
-        await worker.kill()
-        if lost:
-            self._run.cleanup_failed(f"{lost} compensations did not run: their process was killed")
-        with trio.move_on_after(EXIT_S):
-            await self._run.exited.wait()
-
-    async def _compensate_from_outside(self) -> None:
-        """Run the compensations in a task of their own, which may get stuck as well."""
-        if not self._run.compensations:
-            return
-        done = trio.Event()
-
-        async def work() -> None:
-            with bounded(inf):
-                await compensate(self._run)
-            done.set()
-
-        self._run.services.spawn(work)
-        while not done.is_set():
-            # Others may be registered meanwhile; but each in turn has this long at the most.
-            waiting = len(self._run.compensations)
-            with trio.move_on_after(self.cleanup_s + KILL_S):
-                await done.wait()
-            if not done.is_set() and len(self._run.compensations) == waiting:
-                self._run.cleanup_failed("a compensation does not exit either")
-                return
-
-    async def let_go_first(self) -> None:
-        """Let the letting go come to its end, if it has begun: the code has exited after all,
-        and if that came in time the run goes on to its ordinary end."""
-        self._unwinding = True
-        if (place := self._slow) and self._gone is None:
-            self._slow = ""
-            self._run.cleanup_failed(f"its code took longer than its cleanup time, at {place}")
-        if self._gone is not None:
-            with bounded(inf):
-                await self._gone.wait()
+            self.last.look()
+        self.last.begin(patience_s=KILL_S)
 
 
 def _from_parent(request: StopRequest) -> StopRequest:

@@ -132,11 +132,11 @@ async def _unwind(run: Run, ending: Ending) -> None:
     elif run.record.status is RunStatus.PAUSED and run.ladder.stop is None:
         # Interrupted where nobody could wait for the pause to be over.
         run.request_stop(mode=StopMode.NOW, source=StopSource.ADMIN, reason="interrupted")
-    await run.ladder.let_go_first()
+    await run.ladder.last.over()
     if run.record.status.is_terminal:
         return
     await _clean_up(run, ending)
-    await run.ladder.let_go_first()
+    await run.ladder.last.over()
     if run.compensated:
         # What it had done was undone, so it cannot have succeeded any more.
         ending = Ending.CANCELLED

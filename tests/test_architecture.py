@@ -20,8 +20,8 @@ RANKS = {
     3: "apart options agent catalog references allowance sections operations shapes http llm mcp"
     " data steps questions ports partials stack",
     4: "telling context",
-    5: "watchdog services stopping supervise ladder pausing ledger limits subagents handle run"
-    " worker engine inprocess",
+    5: "watchdog services stopping supervise ladder last_rung pausing ledger limits subagents"
+    " handle run worker engine inprocess",
     6: "files reading starting halting recovery retention schedules runtime",
     7: "adapters agents knowledge testing",
 }

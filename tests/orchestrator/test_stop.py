@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from orchestrator import (
     AgentStopped,
@@ -217,6 +218,37 @@ async def test_a_kill_does_not_wait_for_the_cleanup_time(
 
     assert receipt.outcome is StopOutcome.ABANDONED
     assert receipt.seconds == pytest.approx(0.5, abs=0.05)
+
+
+async def test_a_busy_loop_does_not_make_a_killed_run_seem_stuck(
+    orchestrator: Orchestrator, mock_clock: MockClock
+) -> None:
+    """Code that gets a turn only every 0.2 s is given turns, and not half a second alone."""
+
+    @agent
+    async def tidy(ctx: Context) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                for _ in range(20):
+                    await trio.lowlevel.checkpoint()
+
+    async def be_busy() -> None:
+        while True:
+            mock_clock.jump(0.2)
+            await trio.lowlevel.checkpoint()
+
+    run = await orchestrator.start(tidy)
+    await trio.testing.wait_all_tasks_blocked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_busy)
+        receipt = await run.stop(mode="kill")
+        nursery.cancel_scope.cancel()
+
+    assert receipt.outcome is StopOutcome.STOPPED
+    assert receipt.still_running == ()
+    assert receipt.seconds is not None and receipt.seconds > 4
 
 
 async def test_compensations_run_last_first_and_one_failure_prevents_none(
