@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator import Orchestrator, open_orchestrator
-from tests import postgres
+from tests import postgres, zygote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # tests start and then interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+zygote.install()
 
 
 @pytest.fixture

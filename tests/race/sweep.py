@@ -97,9 +97,9 @@ async def whole(ctx: Context) -> str:
 
 @agent
 async def bystander(ctx: Context) -> str:
-    for n in range(100):
+    for n in range(20):
         async with ctx.operation("op", str(n)):
-            await trio.sleep(0.001)
+            await trio.sleep(0.005)
     return "undisturbed"
 
 
