@@ -50,7 +50,10 @@ $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
 	npm ci --prefix $(NODE) --silent --no-audit --no-fund
 	touch $@
 
+# The pinned versions are all that is needed, so nothing has to be resolved: that takes minutes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+	  --requirement constraints.txt --editable .
+	$(BIN)/pip check
 	touch $@

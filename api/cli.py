@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
 
-from api.commands.control import answer, deadline, pause, rerun, resume, step
-from api.commands.demo import demo
-from api.commands.exec import exec_
-from api.commands.halt import halt
-from api.commands.remote import agents, ls, show, stop, tail
-from api.commands.run import run
-from api.commands.schedule import schedule
-from api.commands.serve import serve
-from api.commands.store import store
-from api.commands.token import token
-from api.commands.top import top
-from api.commands.webhooks import webhooks
 from orchestrator import OrchestratorError
-from orchestrator.agents.chat import chat
-from orchestrator.agents.command import command
-from orchestrator.agents.crawl import crawl
-from orchestrator.agents.ingest import ingest
-from orchestrator.agents.job import job
-from orchestrator.agents.playbook import playbook
 
-# The agents that are always there.
-BUILT_IN = (chat, command, crawl, ingest, job, playbook)
+# Where each command is: a module of ``api.commands``, imported when the command is asked for, and
+# what it is called there if not as here.
+WHERE = {
+    "agents": "remote",
+    "answer": "control",
+    "deadline": "control",
+    "demo": "demo",
+    "exec": "exec:exec_",
+    "halt": "halt",
+    "ls": "remote",
+    "pause": "control",
+    "rerun": "control",
+    "resume": "control",
+    "run": "run",
+    "schedule": "schedule",
+    "serve": "serve",
+    "show": "remote",
+    "step": "control",
+    "stop": "remote",
+    "store": "store",
+    "tail": "remote",
+    "token": "token",
+    "top": "top",
+    "webhooks": "webhooks",
+}
 
 
 class Refused(click.ClickException):
@@ -41,7 +47,18 @@ class Refused(click.ClickException):
 
 
 class Commands(click.Group):
-    """Says errors that are meant for people in one line."""
+    """Imports what is asked for, and says errors that are meant for people in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(WHERE)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in WHERE:
+            return None
+        module, _, attribute = WHERE[name].partition(":")
+        found = getattr(import_module(f"api.commands.{module}"), attribute or name)
+        assert isinstance(found, click.Command)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -58,33 +75,13 @@ class Commands(click.Group):
                     raise
 
 
-@click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "obj": BUILT_IN}
-)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="quiesce", prog_name="quiesce")
 def main() -> None:
     """Start long-running work, watch it, and stop it for certain."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a symbol shows another one, and the run goes on.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
-
-
-_ABOUT_RUNS = (ls, top, show, tail, stop, pause, resume, step, answer, deadline, rerun)
-_ABOUT_ALL = (halt, schedule)
-
-for _command in (
-    serve,
-    run,
-    exec_,
-    demo,
-    *_ABOUT_RUNS,
-    *_ABOUT_ALL,
-    agents,
-    token,
-    webhooks,
-    store,
-):
-    main.add_command(_command)
 
 
 def _only(error: BaseException) -> BaseException:

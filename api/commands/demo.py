@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 import trio
 
+from api.commands.built_in import BUILT_IN
 from api.terminal import open_console
-
-if TYPE_CHECKING:
-    from orchestrator import Agent
 
 PREFERRED_PORT = 8080
 
@@ -19,9 +16,8 @@ PREFERRED_PORT = 8080
 @click.command()
 @click.option("--once", is_flag=True, help="End after the receipt; needs no terminal.")
 @click.option("--port", type=click.IntRange(0, 65535), help="8080 if it is free, else another one.")
-@click.pass_obj
 @click.pass_context
-def demo(ctx: click.Context, built_in: tuple[Agent, ...], *, once: bool, port: int | None) -> None:
+def demo(ctx: click.Context, *, once: bool, port: int | None) -> None:
     """Watch a crawl being stopped half-way, with its receipt.
 
     Needs nothing: the server, the website and the crawl are all in this process. With --once the
@@ -31,7 +27,7 @@ def demo(ctx: click.Context, built_in: tuple[Agent, ...], *, once: bool, port: i
     from api.demo import run_demo
     from api.server import CannotListen
 
-    give = partial(run_demo, built_in, open_console(), once=once)
+    give = partial(run_demo, BUILT_IN, open_console(), once=once)
     first = port if port is not None else 0 if once else PREFERRED_PORT
     try:
         code = trio.run(partial(give, port=first))

@@ -14,6 +14,7 @@ from api.commands.run import climb, leave
 from api.commands.target import Here
 from api.terminal import open_console, open_screen, receipt_table
 from orchestrator import InvalidInput, RunStatus, open_orchestrator
+from orchestrator.agents.command import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from api.commands.interrupts import Presses
     from api.commands.target import Target
-    from orchestrator import Agent, RunRecord
+    from orchestrator import RunRecord
 
 # What shells, and ``timeout`` and ``env``, exit with.
 STOPPED, TIMED_OUT, NOT_STARTED, BY_SIGNAL = 130, 124, 127, 128
@@ -39,11 +40,9 @@ STOPPED, TIMED_OUT, NOT_STARTED, BY_SIGNAL = 130, 124, 127, 128
 )
 @click.option("--grace-s", type=float, help="After SIGINT, SIGTERM follows so much later.")
 @click.option("--store", default="memory://", show_default=True, metavar="URL")
-@click.pass_obj
 @click.pass_context
 def exec_(
     ctx: click.Context,
-    built_in: tuple[Agent, ...],
     *,
     argv: tuple[str, ...],
     cwd: str | None,
@@ -71,7 +70,7 @@ def exec_(
     os.environ.update({f"QUIESCE_ENV_{name}": value for name, value in os.environ.items()})
     input = {name: value for name, value in given.items() if value is not None}
     options = {} if grace_s is None else {"grace_s": grace_s}
-    ctx.exit(trio.run(execute, input, options, built_in, store, open_console()))
+    ctx.exit(trio.run(execute, input, options, store, open_console()))
 
 
 def environment(own: Iterable[str], variables: Iterable[str]) -> dict[str, str | None]:
@@ -105,13 +104,12 @@ def read_text(file: BinaryIO) -> str:
 async def execute(
     input: dict[str, Any],
     options: dict[str, Any],
-    built_in: tuple[Agent, ...],
     store: str,
     console: Console,
 ) -> int:
     """Run the command in this process and return the exit code."""
     with interrupts(last_resort=True) as presses:
-        async with open_orchestrator(store, agents=built_in) as orchestrator:
+        async with open_orchestrator(store, agents=[command]) as orchestrator:
             started = await orchestrator.start("command", input, options=options)
             code = 1
             try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from api.commands.built_in import BUILT_IN
 from orchestrator import Agent, OrchestratorError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class CannotLoad(OrchestratorError):
         super().__init__(f"cannot load agents from {source}: {why}")
 
 
-def load_agents(sources: Iterable[str], built_in: Iterable[Agent]) -> list[Agent]:
+def load_agents(sources: Iterable[str]) -> list[Agent]:
     """Return the built-in agents and every module-level agent of the sources.
 
     Args:
@@ -43,7 +44,7 @@ def load_agents(sources: Iterable[str], built_in: Iterable[Agent]) -> list[Agent
     Raises:
         CannotLoad: a source cannot be imported, has no agents, or has one whose name is taken.
     """
-    agents = {agent.name: agent for agent in built_in}
+    agents = {agent.name: agent for agent in BUILT_IN}
     for source in sources:
         found = [value for value in vars(_load(source)).values() if isinstance(value, Agent)]
         if not found:

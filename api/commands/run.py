@@ -61,11 +61,9 @@ class Order(NamedTuple):
 @click.option("--deadline-s", type=float, help="Stop it after so many seconds.")
 @click.option("--grace-s", type=float, help="At a stop, what is in flight may take so long.")
 @other_server_option
-@click.pass_obj
 @click.pass_context
 def run(
     ctx: click.Context,
-    built_in: tuple[Agent, ...],
     *,
     agent: str,
     inputs: tuple[str, ...],
@@ -90,7 +88,7 @@ def run(
         if sources or store != "memory://":
             raise click.UsageError("--agents and --store are for a run in this process")
         ctx.exit(trio.run(run_there, order, server, console))
-    ctx.exit(trio.run(run_here, order, load_agents(sources, built_in), store, console))
+    ctx.exit(trio.run(run_here, order, load_agents(sources), store, console))
 
 
 def parse_input(whole: str | None, inputs: tuple[str, ...]) -> dict[str, Any]:

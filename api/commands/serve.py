@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import click
 import trio
@@ -13,9 +13,6 @@ import trio
 from api.commands.loading import agents_option, load_agents
 from api.commands.values import Duration
 from orchestrator import MAX_QUEUED
-
-if TYPE_CHECKING:
-    from orchestrator import Agent
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -138,11 +135,9 @@ def announce(url: str) -> None:
     metavar="NAMES",
     help="Interfaces of other systems to offer too, with commas between them.",
 )
-@click.pass_obj
 @click.pass_context
 def serve(
     ctx: click.Context,
-    built_in: tuple[Agent, ...],
     *,
     sources: tuple[str, ...],
     store: str,
@@ -180,7 +175,7 @@ def serve(
     from api.webhooks import Networks, Outbox, read_rules
 
     configure(log_format, log_level)
-    agents = load_agents(sources, built_in)
+    agents = load_agents(sources)
     access = None
     if tokens is not None:
         names = {each.name for each in agents}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from api.cli import BUILT_IN, main
+from api.cli import main
 from api.commands.loading import CannotLoad, load_agents
 from api.commands.run import parse_input
 from api.commands.values import Duration
@@ -182,7 +182,7 @@ def test_every_agent_of_a_file_and_of_a_module_is_loaded(
     (folder / "neighbour.py").write_text("from orchestrator import agent, Context\n")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    found = load_agents(["mine.py", "other_agents", str(folder / "mine.py")], BUILT_IN)
+    found = load_agents(["mine.py", "other_agents", str(folder / "mine.py")])
     assert [each.name for each in found] == [
         *("chat", "command", "crawl", "ingest", "job", "playbook"),
         *("greet", "fail", "visit", "stubborn", "deaf", "blocking", "other"),
@@ -207,7 +207,7 @@ def test_every_agent_of_a_file_and_of_a_module_is_loaded(
 def test_agents_that_cannot_be_loaded(tmp_path: Path, code: str, why: str) -> None:
     (tmp_path / "bad.py").write_text(code)
     with pytest.raises(CannotLoad, match=rf"(?s)cannot load agents from .*bad.py: .*{why}"):
-        load_agents([str(tmp_path / "bad.py")], BUILT_IN)
+        load_agents([str(tmp_path / "bad.py")])
 
 
 # Runs in a process of their own

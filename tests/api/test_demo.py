@@ -17,8 +17,8 @@ import trio
 import trio.testing
 from rich.console import Console
 
-from api.cli import BUILT_IN
 from api.client import RunView
+from api.commands.built_in import BUILT_IN
 from api.demo import Stopped, Tap, open_site, page_delay, run_demo, show_proof
 from api.dialects import DIALECTS
 from orchestrator import RunId, RunRecord, RunStatus

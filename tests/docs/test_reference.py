@@ -212,8 +212,11 @@ def _leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Comm
     if not isinstance(command, click.Group):
         yield name, command
         return
-    for each in command.commands.values():
-        yield from _leaves(f"{name} {each.name}".strip(), each)
+    context = click.Context(command)
+    for each in command.list_commands(context):
+        found = command.get_command(context, each)
+        assert found is not None
+        yield from _leaves(f"{name} {each}".strip(), found)
 
 
 def _default(option: click.Option) -> str:

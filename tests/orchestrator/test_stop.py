@@ -248,7 +248,8 @@ async def test_a_busy_loop_does_not_make_a_killed_run_seem_stuck(
 
     assert receipt.outcome is StopOutcome.STOPPED
     assert receipt.still_running == ()
-    assert receipt.seconds is not None and receipt.seconds > 4
+    assert receipt.seconds is not None
+    assert receipt.seconds > 4
 
 
 async def test_compensations_run_last_first_and_one_failure_prevents_none(
