@@ -59,7 +59,7 @@ class _Zygote:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             # It ends when our end of the socket is closed, so with this process.
-            self._process = _Popen(
+            self._process = EXECUTED(
                 [sys.executable, "-m", "tests.zygote", str(its.fileno())],
                 cwd=ROOT,
                 pass_fds=[its.fileno()],
@@ -68,11 +68,11 @@ class _Zygote:
         return ours
 
 
-_Popen = subprocess.Popen
+EXECUTED = subprocess.Popen
 _zygote = _Zygote()
 
 
-class Forked(_Popen[Any]):
+class Forked(EXECUTED[Any]):
     """A ``Popen`` that has the commands of tests forked instead of executed.
 
     The process is a child of the zygote, which is asked for its exit status.
