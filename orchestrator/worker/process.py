@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from orchestrator.worker.values import WorkerSpec
 
-# A warden that has not answered for so long beyond its own bound does not answer at all.
+# A warden that has said nothing for so long, beyond its own bound, does not answer at all. Counted
+# in turns: a loop that is blocked for that time, or slow, has not heard what the warden has said.
 PATIENCE_S = 7.5
+_TURNS = 15
 
 
 class Streams(NamedTuple):
@@ -52,7 +54,13 @@ def open_streams() -> tuple[Streams, list[int]]:
 
 
 class Keeper(Protocol):
-    """What a worker needs of whoever talks to its warden."""
+    """What a worker needs of whoever talks to its warden.
+
+    Attributes:
+        heard: how much the warden has said so far, of whatever worker.
+    """
+
+    heard: int
 
     def order(self, do: str, worker: int, fds: Sequence[int] = ()) -> None:
         """Send an order; the descriptors are closed once it is sent. Not a checkpoint."""
@@ -139,8 +147,7 @@ class WorkerProcess:
             if self._answered.is_set():
                 self._answered, self.surviving = trio.Event(), ()
             self.begin_kill()
-            with trio.move_on_after(PATIENCE_S):
-                await self._answered.wait()
+            await self._hear_answer()
             if not self._answered.is_set():
                 self._keeper.condemn()
                 await self.exited.wait()
@@ -166,6 +173,15 @@ class WorkerProcess:
         self.control.socket.close()
         self.stdout.close()
         self.stderr.close()
+
+    async def _hear_answer(self) -> None:
+        """Wait until the warden has answered, or has been silent for too long."""
+        silent = 0
+        while silent < _TURNS and not self._answered.is_set():
+            heard = self._keeper.heard
+            with trio.move_on_after(PATIENCE_S / _TURNS):
+                await self._answered.wait()
+            silent = silent + 1 if self._keeper.heard == heard else 0
 
     def _order(self, do: str) -> None:
         if not self.exited.is_set():
