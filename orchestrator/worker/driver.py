@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # A line of the worker's output beyond this many bytes is cut into several.
 LINE = 8_192
-# How long a worker that has said its last word may take to exit by itself.
+# How long a worker that has said its last word, or just dies, may take to exit by itself.
 EXIT_S = 1.0
 # How long its output may take to be read to the end, once it is gone.
 DRAIN_S = 5.0
@@ -182,7 +182,7 @@ class Worker:
                 logs.start_soon(self._log, self._process.stdout, "info")
                 logs.start_soon(self._log, self._process.stderr, "warning")
                 await self._listen(desk)
-                with trio.move_on_after(EXIT_S if self._ended else 0):
+                with trio.move_on_after(EXIT_S):
                     await self._process.exited.wait()
                 await self.kill()
                 # What it wrote before it ended is in the pipes still.

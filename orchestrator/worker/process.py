@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -105,7 +106,7 @@ class WorkerProcess:
         self._number = number
         self._keeper = keeper
         self._release = release
-        self._asked = False
+        self._terminated = False
         self._answered = trio.Event()
 
     async def __aenter__(self) -> WorkerProcess:
@@ -125,6 +126,7 @@ class WorkerProcess:
         Not a checkpoint. May be called at any time; nothing happens once it has exited. When
         its first process exits, what that leaves behind is killed.
         """
+        self._terminated = True
         self._order("terminate")
 
     def begin_kill(self) -> None:
@@ -185,7 +187,6 @@ class WorkerProcess:
 
     def _order(self, do: str) -> None:
         if not self.exited.is_set():
-            self._asked = True
             self._keeper.order(do, self._number)
 
     # What its warden reports
@@ -212,9 +213,11 @@ class WorkerProcess:
     def is_gone(self, status: int, cpu_s: float, oom: bool) -> None:
         """Nothing is left of it."""
         self.surviving = ()
+        # An order to kill it may have found that it was dead.
+        asked = self.pid in self.killed if status == -signal.SIGKILL else self._terminated
         self._end(
             Death(
-                words=in_words(self._spec, status, cpu_s, asked=self._asked, oom=oom),
+                words=in_words(self._spec, status, cpu_s, asked=asked, oom=oom),
                 code=status if status >= 0 else None,
                 signal=-status if status < 0 else None,
                 cpu_s=cpu_s,
