@@ -131,6 +131,19 @@ def test_limits_that_do_not_fit_are_refused(limits: dict[str, Any], words: str) 
         make(**limits)
 
 
+async def test_a_system_without_processes_says_so_when_it_opens_and_when_one_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "runs cannot have processes of their own here: that needs a Python built for Linux 5.4"
+    monkeypatch.delattr(os, "pidfd_open")
+    async with open_orchestrator() as orchestrator:
+        assert [each.message.startswith(words) for each in caplog.records] == [True]
+        record = await (await orchestrator.start(limited.slow)).wait()
+    assert record.error is not None
+    assert record.error.type == "WardenUnavailable"
+    assert record.error.message.startswith(words)
+
+
 async def test_limits_are_the_agents_and_not_the_starters(orchestrator: Orchestrator) -> None:
     made = make(memory_mib=200, env=["A"])
     assert made.limits == ProcessLimits(memory_mib=200, env=("A",))
