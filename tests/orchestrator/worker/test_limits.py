@@ -21,7 +21,7 @@ from orchestrator import (
     open_orchestrator,
 )
 from tests.orchestrator.worker import limited
-from tests.orchestrator.worker.running import BOUND_S
+from tests.orchestrator.worker.running import BOUND_S, messages
 from tests.orchestrator.worker.seen import exists
 
 
@@ -76,6 +76,23 @@ async def test_it_has_the_variables_and_the_folder_that_it_asks_for(
             while exists(Path(folder, "left")):
                 await trio.sleep(0.01)
         assert len({*folders, os.getcwd()}) == 3
+
+
+async def test_one_that_meddles_with_its_connection_is_killed(
+    orchestrator: Orchestrator,
+) -> None:
+    everything = ("no JSON", "[1]", '{"do": "nonsense"}', '{"do": "tell"}', '{"reply": 1}', "")
+    with trio.fail_after(BOUND_S):
+        runs = [await orchestrator.start(limited.meddling, {"said": said}) for said in everything]
+        for run, said in zip(runs, everything, strict=True):
+            record = await run.wait()
+            assert (record.status, record.stop) == (RunStatus.FAILED, None), said
+            assert record.error is not None
+            assert record.error.type == "WorkerDied"
+            verb = "wrote to" if said else "closed"
+            assert f"the agent's code {verb} its file descriptor 3" in record.error.message, said
+            (pid,) = await messages(orchestrator, run)
+            assert not exists(f"/proc/{pid}"), said
 
 
 async def test_a_folder_that_is_not_there_is_named(orchestrator: Orchestrator) -> None:
