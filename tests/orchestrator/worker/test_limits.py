@@ -78,6 +78,7 @@ async def test_it_has_the_variables_and_the_folder_that_it_asks_for(
         assert len({*folders, os.getcwd()}) == 3
 
 
+@pytest.mark.slow
 async def test_one_that_meddles_with_its_connection_is_killed(
     orchestrator: Orchestrator,
 ) -> None:
@@ -104,6 +105,7 @@ async def test_a_folder_that_is_not_there_is_named(orchestrator: Orchestrator) -
     )
 
 
+@pytest.mark.slow
 async def test_more_runs_than_there_may_be_processes_wait_their_turn() -> None:
     with trio.fail_after(BOUND_S):
         async with open_orchestrator(max_workers=1) as orchestrator:
