@@ -115,11 +115,14 @@ class ToolServer:
         Raises:
             ToolServerUnavailable: it cannot be started or reached, or does not speak the protocol.
             ExtraMissing: ``quiesce[mcp]`` is not installed.
+            OrchestratorError: the agent's code has ended: this is a compensation.
         """
         await load("mcp", "mcp")
         try:
             async with self._run.gate.operation("mcp", "open", "connection closed"):
-                assert self._run.nursery is not None
+                if self._run.nursery is None:
+                    raise OrchestratorError("the agent's code has ended: no MCP server is opened")
+                self._run.servers.add(self)
                 outside_sections(self._run.nursery.start_soon, self._serve)
                 await self._ready.wait()
         except BaseException:
@@ -130,13 +133,17 @@ class ToolServer:
 
     async def close(self) -> None:
         """Close the connection, or end the server's process. May be called twice."""
+        self.begin_close()
+        if self._scope is not None:
+            with bounded(self._run.cleanup_left_s):
+                await self._closed.wait()
+
+    def begin_close(self) -> None:
+        """Do what ``close`` does, without waiting. Not a checkpoint."""
         self._over.set()
-        if self._scope is None:
-            return
-        left_s = self._run.cleanup_left_s
-        self._scope.deadline = trio.current_time() + (left_s if self._client is not None else 0)
-        with bounded(left_s):
-            await self._closed.wait()
+        if self._scope is not None:
+            left_s = self._run.cleanup_left_s if self._client is not None else 0
+            self._scope.deadline = trio.current_time() + left_s
 
     async def tools(self) -> list[dict[str, Any]]:
         """Return its tools as ``Context.llm`` takes them; an operation."""
@@ -189,6 +196,7 @@ class ToolServer:
                 self._failure = error
             finally:
                 self._client = None
+                self._run.servers.discard(self)
                 self._ready.set()
                 self._closed.set()
 
@@ -205,6 +213,18 @@ class ToolServer:
                 cwd=self._cwd,
             )
         )
+
+
+async def close_servers(run: RunPort) -> None:
+    """Close what the agent's code has opened and not closed, which would keep the run from ending.
+
+    Bounded; called when the code has ended.
+    """
+    left_open = list(run.servers)
+    for server in left_open:
+        server.begin_close()
+    for server in left_open:
+        await server.close()
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.http import RunClient
     from orchestrator.journal import Journal
     from orchestrator.ledger import Ledger
+    from orchestrator.mcp import ToolServer
     from orchestrator.model import Receipt, RunId, RunRecord, Usage
     from orchestrator.operations import Gate
     from orchestrator.questions import Questions
@@ -49,6 +50,7 @@ class RunPort(Protocol):
     path: str
     has_partial: bool
     nursery: trio.Nursery | None
+    servers: set[ToolServer]
     compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
     @property

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
     from orchestrator.journal import Journal
+    from orchestrator.mcp import ToolServer
     from orchestrator.model import Receipt, RunError, RunId, RunRecord, Standing
     from orchestrator.sections import Section
     from orchestrator.services import Services
@@ -88,8 +89,7 @@ class Run(Handle):
         )
         self.ladder = Ladder(self)
         self.scope = trio.CancelScope()
-        self.exited = trio.Event()
-        self.ended = trio.Event()
+        self.exited, self.ended = trio.Event(), trio.Event()
         self.context = Context(self)
         self.value: Any = None
         self.failure: BaseException | None = None
@@ -100,6 +100,7 @@ class Run(Handle):
         # Compensations that wait in the run's process.
         self.remote_compensations = 0
         self.nursery: trio.Nursery | None = None
+        self.servers: set[ToolServer] = set()
         self.task: trio.lowlevel.Task | None = None
         self._client: RunClient | None = None
         self.limits = Limits(self)

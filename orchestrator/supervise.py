@@ -17,6 +17,7 @@ from orchestrator.context import within
 from orchestrator.errors import StoreUnavailable, in_words
 from orchestrator.events import RunStarted
 from orchestrator.lifecycle import Ending, Move, settle
+from orchestrator.mcp import close_servers
 from orchestrator.model import RunError, RunStatus, StopMode, StopSource
 from orchestrator.sections import current_section
 from orchestrator.worker.driver import RemoteFailure, work_elsewhere
@@ -61,7 +62,10 @@ async def _perform(run: Run) -> Ending:
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             async with trio.open_nursery() as run.nursery:
-                value = await _call_agent(run)
+                try:
+                    value = await _call_agent(run)
+                finally:
+                    await close_servers(run)
                 run.value = as_json(value, "result")
                 # From here on a stop finds an agent that had already returned.
                 ending = Ending.RETURNED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 from functools import partial
 from pathlib import Path
@@ -199,4 +200,6 @@ def serve(
         outbox=Outbox(rules, Networks(allowed)),
         retention_s=retention,
     )
+    # What is imported stays: a collection that walked through it would hold up every run.
+    gc.freeze()
     ctx.exit(trio.run(main))

@@ -13,6 +13,7 @@ from orchestrator.agent import as_json
 from orchestrator.cleanup import bounded
 from orchestrator.context import within
 from orchestrator.errors import in_words
+from orchestrator.mcp import close_servers
 from orchestrator.supervise import compensate, describe, split_cancelled
 from orchestrator.worker.asyncio_loop import AsyncioLoop
 from orchestrator.worker.outside import MainThread, Outside
@@ -95,9 +96,15 @@ async def _call(run: RemoteRun, spec: Message, stage: Stage, ended: Message) -> 
         run.agent = await stage.load(spec["agent"])
         run.catalog.add(run.agent)
         arguments, _ = run.agent.parse(spec["input"])
-        async with trio.open_nursery() as run.nursery:
-            value = await stage.call(run.agent, arguments)
-            ended |= {"how": "returned", "value": as_json(value, "result")}
+        try:
+            async with trio.open_nursery() as run.nursery:
+                try:
+                    value = await stage.call(run.agent, arguments)
+                finally:
+                    await close_servers(run)  # type: ignore[arg-type]  # a run at a distance
+                ended |= {"how": "returned", "value": as_json(value, "result")}
+        finally:
+            run.nursery = None
         await run.gate.park()
     return ended
 

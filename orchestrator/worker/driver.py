@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import aclosing
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,13 +40,16 @@ if TYPE_CHECKING:
 
 # A line of the worker's output beyond this many bytes is cut into several.
 LINE = 8_192
-# How long a worker that has said its last word may take to exit by itself.
+# How long a worker that has said its last word, or just dies, may take to exit by itself.
 EXIT_S = 1.0
 # How long its output may take to be read to the end, once it is gone.
 DRAIN_S = 5.0
 
 # How long a worker may take to say where its code stands.
 LOOK_S = 0.5
+
+_GARBLED = "was killed, since the agent's code wrote to its file descriptor 3, which is not its own"
+_CLOSED = "was killed, since the agent's code closed its file descriptor 3, which is not its own"
 
 _ERROR = TypeAdapter(RunError)
 _STACKS = TypeAdapter(list[TaskStack])
@@ -115,6 +119,7 @@ class Worker:
         self._channel = Channel(process.control)
         self._over = trio.Event()
         self._ended: Message | None = None
+        self._garbled: Exception | None = None
         self._killed: set[int] = set()
         self._looks = itertools.count(1)
         self._seen: dict[int, trio.Event] = {}
@@ -138,7 +143,11 @@ class Worker:
         run.gate.changed = self._show_gate
         try:
             with bounded(inf):
-                await self._attend()
+                try:
+                    await self._attend()
+                finally:
+                    # Whatever has failed here, nothing of it may outlive its run.
+                    await self.kill()
         finally:
             self._process.close_streams()
             run.gate.changed = None
@@ -182,7 +191,7 @@ class Worker:
                 logs.start_soon(self._log, self._process.stdout, "info")
                 logs.start_soon(self._log, self._process.stderr, "warning")
                 await self._listen(desk)
-                with trio.move_on_after(EXIT_S if self._ended else 0):
+                with trio.move_on_after(0 if self._garbled else EXIT_S):
                     await self._process.exited.wait()
                 await self.kill()
                 # What it wrote before it ended is in the pipes still.
@@ -192,15 +201,22 @@ class Worker:
             nursery.cancel_scope.cancel()
 
     async def _listen(self, desk: Desk) -> None:
-        """Do what the worker asks for, until it is gone."""
-        async for message in self._channel.messages():
-            if message["do"] == "seen":
-                self._take_look(message)
-            elif message["do"] == "ended":
-                self._ended = message
-                self._run.compensated |= message["compensated"]
-            else:
-                await desk.take(message)
+        """Do what the worker asks for, until it is gone, or says what none of ours says."""
+        try:
+            async with aclosing(self._channel.messages()) as messages:
+                async for message in messages:
+                    await self._take(message, desk)
+        except Exception as error:
+            self._garbled = error
+
+    async def _take(self, message: Message, desk: Desk) -> None:
+        if message["do"] == "seen":
+            self._take_look(message)
+        elif message["do"] == "ended":
+            self._ended = message
+            self._run.compensated |= message["compensated"]
+        else:
+            await desk.take(message)
 
     def _take_look(self, message: Message) -> None:
         if (seen := self._seen.get(message["look"])) is not None:
@@ -216,10 +232,14 @@ class Worker:
 
     async def _outcome(self) -> Any:
         ended = self._ended
+        if self._garbled is not None:
+            raise WorkerDied(_GARBLED) from self._garbled
         if ended is None:
             await trio.lowlevel.checkpoint_if_cancelled()
             assert self._process.death is not None
-            raise WorkerDied(self._process.death.words)
+            # Nobody has asked for a stop, so it was alive when its connection had ended.
+            was_killed = self._process.pid in self._process.killed
+            raise WorkerDied(_CLOSED if was_killed else self._process.death.words)
         if ended["how"] == "returned":
             return ended["value"]
         if ended["how"] == "raised":

@@ -60,6 +60,7 @@ class Lifeline:
         over: set when the warden is no more, and nothing of its workers either.
         threads: of the warden; workers are forked if there is one, else spawned.
         failure: why there is no warden; None while there is one.
+        heard: how many packets it has sent that were read.
     """
 
     def __init__(self, preload: Sequence[str]) -> None:
@@ -67,6 +68,7 @@ class Lifeline:
         self.over = trio.Event()
         self.threads = 1
         self.failure: str | None = None
+        self.heard = 0
         self._preload = list(preload)
         self._token = new_token()
         # Where its workers have theirs. The warden makes and removes it; we do, if it was killed.
@@ -224,6 +226,7 @@ class Lifeline:
             wire.shutdown(socket.SHUT_WR)
 
     def _take(self, report: dict[str, Json], nursery: trio.Nursery) -> None:
+        self.heard += 1
         match report.pop("is"):
             case "ready":
                 self.threads, self._folder = report["threads"], report["folder"]

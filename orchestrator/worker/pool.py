@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 from math import inf
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.worker.errors import WardenUnavailable
+from orchestrator.worker.kernel import check_system
 from orchestrator.worker.values import WorkerSpec
 from orchestrator.worker.warden import Warden, open_warden
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.apart import ProcessLimits
     from orchestrator.worker.process import WorkerProcess
     from orchestrator.worker.wire import Message
+
+_log = logging.getLogger("quiesce.worker")
 
 MAX_WORKERS = 64
 
@@ -32,7 +36,10 @@ _OURS = "QUIESCE_"
 
 
 class WorkerPool:
-    """Starts workers. Costs nothing before the first one is wanted."""
+    """Starts workers. Costs nothing before the first one is wanted.
+
+    A system that has not the means for them is told of at once, in the log.
+    """
 
     def __init__(self, nursery: trio.Nursery, max_workers: int = MAX_WORKERS) -> None:
         self._nursery = nursery
@@ -42,6 +49,10 @@ class WorkerPool:
         self._closing = trio.Event()
         self._failure = ""
         self._warden: Warden | None = None
+        try:
+            check_system()
+        except WardenUnavailable as error:
+            _log.warning("%s", error)
 
     async def start(self, spec: Message, limits: ProcessLimits) -> WorkerProcess:
         """Start a worker that runs the agent of the spec; waits while there are too many.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
     from orchestrator.worker.values import WorkerSpec
 
-# A warden that has not answered for so long beyond its own bound does not answer at all.
+# A warden that has said nothing for so long, beyond its own bound, does not answer at all. Counted
+# in turns: a loop that is blocked for that time, or slow, has not heard what the warden has said.
 PATIENCE_S = 7.5
+_TURNS = 15
 
 
 class Streams(NamedTuple):
@@ -52,7 +55,13 @@ def open_streams() -> tuple[Streams, list[int]]:
 
 
 class Keeper(Protocol):
-    """What a worker needs of whoever talks to its warden."""
+    """What a worker needs of whoever talks to its warden.
+
+    Attributes:
+        heard: how much the warden has said so far, of whatever worker.
+    """
+
+    heard: int
 
     def order(self, do: str, worker: int, fds: Sequence[int] = ()) -> None:
         """Send an order; the descriptors are closed once it is sent. Not a checkpoint."""
@@ -97,7 +106,7 @@ class WorkerProcess:
         self._number = number
         self._keeper = keeper
         self._release = release
-        self._asked = False
+        self._terminated = False
         self._answered = trio.Event()
 
     async def __aenter__(self) -> WorkerProcess:
@@ -117,6 +126,7 @@ class WorkerProcess:
         Not a checkpoint. May be called at any time; nothing happens once it has exited. When
         its first process exits, what that leaves behind is killed.
         """
+        self._terminated = True
         self._order("terminate")
 
     def begin_kill(self) -> None:
@@ -139,8 +149,7 @@ class WorkerProcess:
             if self._answered.is_set():
                 self._answered, self.surviving = trio.Event(), ()
             self.begin_kill()
-            with trio.move_on_after(PATIENCE_S):
-                await self._answered.wait()
+            await self._hear_answer()
             if not self._answered.is_set():
                 self._keeper.condemn()
                 await self.exited.wait()
@@ -167,9 +176,17 @@ class WorkerProcess:
         self.stdout.close()
         self.stderr.close()
 
+    async def _hear_answer(self) -> None:
+        """Wait until the warden has answered, or has been silent for too long."""
+        silent = 0
+        while silent < _TURNS and not self._answered.is_set():
+            heard = self._keeper.heard
+            with trio.move_on_after(PATIENCE_S / _TURNS):
+                await self._answered.wait()
+            silent = silent + 1 if self._keeper.heard == heard else 0
+
     def _order(self, do: str) -> None:
         if not self.exited.is_set():
-            self._asked = True
             self._keeper.order(do, self._number)
 
     # What its warden reports
@@ -196,9 +213,11 @@ class WorkerProcess:
     def is_gone(self, status: int, cpu_s: float, oom: bool) -> None:
         """Nothing is left of it."""
         self.surviving = ()
+        # An order to kill it may have found that it was dead.
+        asked = self.pid in self.killed if status == -signal.SIGKILL else self._terminated
         self._end(
             Death(
-                words=in_words(self._spec, status, cpu_s, asked=self._asked, oom=oom),
+                words=in_words(self._spec, status, cpu_s, asked=asked, oom=oom),
                 code=status if status >= 0 else None,
                 signal=-status if status < 0 else None,
                 cpu_s=cpu_s,

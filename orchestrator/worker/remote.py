@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
+    from orchestrator.mcp import ToolServer
     from orchestrator.model import Usage
     from orchestrator.store.protocol import Write
     from orchestrator.timers import Timer
@@ -158,6 +159,7 @@ class RemoteRun:
         self.scope = trio.CancelScope()
         self.context = Context(self)  # type: ignore[arg-type]  # a run at a distance
         self.nursery: trio.Nursery | None = None
+        self.servers: set[ToolServer] = set()
         self.compensations: _Compensations = _Compensations(link)
         self.compensated = False
         self.has_partial = False

@@ -22,7 +22,7 @@ from orchestrator.model import Receipt, RunError, RunStatus
 from orchestrator.sections import current_section
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 Message: TypeAlias = dict[str, Any]
 
@@ -79,7 +79,7 @@ class Channel:
         while (self._unsent or self._some.is_set()) and not self.broken:
             await self._sent.wait()
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncGenerator[Message, None]:
         """Yield what the other side sends, until it is gone."""
         buffer = bytearray()
         while True:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 AGENTS = '''
 """Agents that a user might have."""
+import gc
 import time
 import trio
 from orchestrator import Context, agent
@@ -73,6 +74,13 @@ async def blocking(ctx: Context) -> None:
     await trio.sleep(0.2)
     while True:
         time.sleep(0.1)
+
+IMPORTED = [object()]
+
+@agent
+async def collected(ctx: Context) -> bool:
+    """Whether collections walk through what this module has made."""
+    return any(each is IMPORTED for each in gc.get_objects())
 '''
 
 
@@ -389,7 +397,7 @@ def test_a_run_on_a_server_from_its_start_to_its_receipt(
     assert "greet" in invoke("agents")[1]
     names = [each["name"] for each in json.loads(invoke("agents", "--json")[1])["agents"]]
     assert names == [
-        *("blocking", "chat", "command", "crawl"),
+        *("blocking", "chat", "collected", "command", "crawl"),
         *("deaf", "fail", "greet", "ingest", "job", "playbook", "stubborn", "visit"),
     ]
 
@@ -480,6 +488,13 @@ def test_a_server_that_hangs_can_be_left(folder: Path) -> None:
                 process.until(f"press Ctrl-C again {said}")
             process.signal()
             assert process.end() == 130
+
+
+@pytest.mark.slow
+def test_collections_leave_out_what_was_imported(server: Server) -> None:
+    code, said = invoke("run", "collected", "--server", server.url)
+    assert code == 0
+    assert said.splitlines()[-1] == "result: false"
 
 
 @pytest.mark.slow

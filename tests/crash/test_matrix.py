@@ -22,7 +22,7 @@ from tests.crash import beasts
 from tests.orchestrator.worker.zoo import holders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 GRACE_S, CLEANUP_S = 1.0, 2.0
 # What the end of a run may take beyond its own times.
@@ -76,16 +76,20 @@ async def start_all(client: httpx.AsyncClient, folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def asked(url: str, latencies: list[float]) -> Iterator[None]:
-    """Ask the server how it is for the time of the body; all answers must be 200."""
-    command = [sys.executable, "-m", "tests.crash.asking", url]
+def asked(url: str, pid: int, answers: list[tuple[float, float]]) -> Iterator[None]:
+    """Ask the server how it is for the time of the body; all answers must be 200.
+
+    Of each, ``answers`` get how long it took and how much of that is the server's, in ms.
+    """
+    command = [sys.executable, "-m", "tests.crash.asking", url, str(pid)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield
             assert process.poll() is None
         finally:
             process.kill()
-            latencies += map(float, process.communicate()[0].split())
+            said = iter(map(float, process.communicate()[0].split()))
+            answers += zip(said, said, strict=False)
 
 
 async def stop(client: httpx.AsyncClient, agent: str, run_id: str, how: str) -> float:
@@ -112,26 +116,30 @@ async def test_every_beast_is_ended_by_every_stop(
     record_property: Callable[[str, object], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    latencies: list[float] = []
+    answers: list[tuple[float, float]] = []
     took: dict[tuple[str, str], float] = {}
-    with trio.fail_after(BOUND_S), served(tmp_path) as (_, url):
+    with trio.fail_after(BOUND_S), served(tmp_path) as (server, url):
         async with httpx.AsyncClient(base_url=url, timeout=120) as client:
             aside = await start(client, "bystander", tmp_path / "aside")
-            with asked(url, latencies):
+            with asked(url, server.popen.pid, answers):
                 for how in STOPS:
                     await stop_all(client, tmp_path / how, how, took)
             await finish(client, aside, tmp_path / "aside")
     # How fast a loaded machine answers is no fact to assert.
-    latencies.sort()
-    median, worst = latencies[len(latencies) // 2], latencies[-1]
     slowest = max(took, key=lambda case: took[case])
     words = (
-        f"/healthz among the beasts: median {median:.0f} ms, worst {worst:.0f} ms of"
-        f" {len(latencies)}; slowest stop: {' by '.join(slowest)}, {took[slowest]:.1f} s"
+        f"/healthz among the beasts: {_spread(each for each, _ in answers)} of {len(answers)};"
+        f" of that the server's own: {_spread(own for _, own in answers)};"
+        f" slowest stop: {' by '.join(slowest)}, {took[slowest]:.1f} s"
     )
     record_property("matrix", words)
     with capsys.disabled():
         print(f"\n{words}")
+
+
+def _spread(each_ms: Iterable[float]) -> str:
+    ordered = sorted(each_ms)
+    return f"median {ordered[len(ordered) // 2]:.0f} ms, worst {ordered[-1]:.0f} ms"
 
 
 async def stop_all(

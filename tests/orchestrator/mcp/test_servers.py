@@ -122,6 +122,38 @@ async def test_a_stop_now_is_told_to_the_server(
         assert is_gone(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("then", "status"), [("return", RunStatus.SUCCEEDED), ("raise", RunStatus.FAILED)]
+)
+async def test_one_that_is_left_open_is_closed_with_its_run(
+    orchestrator: Orchestrator, tmp_path: Path, then: str, status: RunStatus
+) -> None:
+    given = {"folder": str(tmp_path), "then": then}
+    with trio.fail_after(BOUND_S):
+        record = await (await orchestrator.start(using.leaving_open, given)).wait()
+        assert (record.status, record.stop) == (status, None)
+        assert is_gone(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [using.leaving_open, pytest.param(using.leaving_open_blocking, marks=pytest.mark.slow)],
+    ids=["task", "sync"],
+)
+async def test_a_stop_closes_one_that_is_left_open_and_opens_no_other(
+    orchestrator: Orchestrator, tmp_path: Path, agent: Agent
+) -> None:
+    given = {"folder": str(tmp_path), "then": "wait"}
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator.start(agent, given)
+        await until_there(tmp_path / "waiting")
+        receipt = await stopped(run, mode="now")
+        assert receipt.reached is StopMode.NOW
+        (said,) = receipt.cleanup_errors
+        assert "OrchestratorError: the agent's code has ended: no MCP server is opened" in said
+        assert is_gone(tmp_path)
+
+
 @pytest.mark.slow
 async def test_a_server_that_does_not_end_is_killed(
     orchestrator: Orchestrator, tmp_path: Path

@@ -96,3 +96,25 @@ async def opening(ctx: Context, server: str, arguments: list[str], options: dict
     """Open a server, and do nothing with it."""
     async with ctx.mcp(server, *arguments, **options):
         pass
+
+
+@agent
+async def leaving_open(ctx: Context, folder: str, then: str) -> None:
+    """Open a server and never close it; a stop is to open another."""
+    box = ctx.mcp(*command(folder))
+    await box.open()
+    ctx.on_stop(ctx.mcp("another").open)
+    match then:
+        case "raise":
+            raise LookupError("nothing there")
+        case "wait":
+            await box.call("wait")
+
+
+@agent
+def leaving_open_blocking(ctx: SyncContext, folder: str, then: str) -> None:
+    """Open a server and never close it; a stop is to open another."""
+    box = ctx.mcp(*command(folder)).__enter__()
+    ctx.on_stop(ctx.mcp("another").__enter__)
+    if then == "wait":
+        box.call("wait")

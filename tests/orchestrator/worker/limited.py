@@ -69,3 +69,20 @@ def slow(ctx: SyncContext) -> list[float]:
     began = time.monotonic()
     time.sleep(0.3)
     return [began, time.monotonic()]
+
+
+@agent
+def meddling(ctx: SyncContext, said: str) -> None:
+    """Write to what is not its own, or close it, and do not end."""
+    ctx.log(str(os.getpid()))
+    # What is told goes out by itself; this must come after it.
+    time.sleep(0.3)
+    if said:
+        os.write(3, f"{said}\n".encode())
+    else:
+        os.close(3)
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            continue

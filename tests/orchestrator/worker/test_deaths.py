@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from orchestrator.worker import Death, WorkerSpec
+from orchestrator.worker.procfs import look_at
 from orchestrator.worker.values import in_words
-from tests.orchestrator.worker.seen import ZOO, exists
+from tests.orchestrator.worker.seen import ZOO, exists, start_animal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.worker import Warden
 
 
@@ -75,6 +80,34 @@ async def test_more_processor_time_than_it_may_have(warden: Warden, how: str, nu
     assert death.signal == number
     assert death.words.startswith("used up its processor time of 1 s")
     assert death.cpu_s > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, "was killed (SIGKILL), most likely by somebody else on this machine"),
+        (signal.SIGTERM, "was ended by SIGTERM (terminated)"),
+    ],
+)
+async def test_an_order_that_comes_too_late_is_not_what_ended_it(
+    warden: Warden, tmp_path: Path, number: int, words: str
+) -> None:
+    with trio.fail_after(20):
+        async with await start_animal(warden, "sleeps", tmp_path / "witness") as worker:
+            assert warden.pid is not None
+            # So that it hears of the death and of the order at the same time.
+            os.kill(warden.pid, signal.SIGSTOP)
+            os.kill(worker.pid, number)
+            while (seen := look_at(worker.pid)) is not None and not seen.ended:
+                await trio.sleep(0.01)
+            worker.begin_kill()
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(warden.pid, signal.SIGCONT)
+            await worker.exited.wait()
+    assert worker.death is not None
+    assert worker.death.words == words
+    assert worker.killed == ()
 
 
 @pytest.mark.slow

@@ -128,14 +128,20 @@ async def test_a_sigterm_reaches_everything(warden: Warden, witness: Path) -> No
             worker.terminate()
 
 
-async def test_a_sigterm_that_is_ignored_is_no_end(warden: Warden, witness: Path) -> None:
+async def test_a_sigterm_that_is_ignored_is_no_end_and_several_may_ask_for_a_kill(
+    warden: Warden, witness: Path
+) -> None:
     with trio.fail_after(10):
         async with await start_animal(warden, "ignores signals", witness) as worker:
             worker.terminate()
             with trio.move_on_after(0.2):
                 await worker.exited.wait()
             assert holders(witness) == [worker.pid]
-            assert await worker.kill() == (worker.pid,)
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(worker.kill)
+            assert holders(witness) == []
+            assert worker.killed == (worker.pid,)
 
 
 @pytest.mark.slow
@@ -173,15 +179,6 @@ async def test_a_daemon_stays_below_its_worker(warden: Warden, witness: Path) ->
             seen = look_at(daemon)
             assert seen is not None
             assert seen.parent == worker.pid
-
-
-async def test_a_kill_may_be_asked_for_by_several(warden: Warden, witness: Path) -> None:
-    with trio.fail_after(5):
-        async with await start_animal(warden, "ignores signals", witness) as worker:
-            async with trio.open_nursery() as nursery:
-                for _ in range(3):
-                    nursery.start_soon(worker.kill)
-            assert holders(witness) == []
 
 
 async def test_closing_the_warden_ends_everything(

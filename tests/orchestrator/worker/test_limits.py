@@ -21,7 +21,7 @@ from orchestrator import (
     open_orchestrator,
 )
 from tests.orchestrator.worker import limited
-from tests.orchestrator.worker.running import BOUND_S
+from tests.orchestrator.worker.running import BOUND_S, messages
 from tests.orchestrator.worker.seen import exists
 
 
@@ -78,6 +78,24 @@ async def test_it_has_the_variables_and_the_folder_that_it_asks_for(
         assert len({*folders, os.getcwd()}) == 3
 
 
+@pytest.mark.slow
+async def test_one_that_meddles_with_its_connection_is_killed(
+    orchestrator: Orchestrator,
+) -> None:
+    everything = ("no JSON", "[1]", '{"do": "nonsense"}', '{"do": "tell"}', '{"reply": 1}', "")
+    with trio.fail_after(BOUND_S):
+        runs = [await orchestrator.start(limited.meddling, {"said": said}) for said in everything]
+        for run, said in zip(runs, everything, strict=True):
+            record = await run.wait()
+            assert (record.status, record.stop) == (RunStatus.FAILED, None), said
+            assert record.error is not None
+            assert record.error.type == "WorkerDied"
+            verb = "wrote to" if said else "closed"
+            assert f"the agent's code {verb} its file descriptor 3" in record.error.message, said
+            (pid,) = await messages(orchestrator, run)
+            assert not exists(f"/proc/{pid}"), said
+
+
 async def test_a_folder_that_is_not_there_is_named(orchestrator: Orchestrator) -> None:
     record = await (await orchestrator.start(limited.lost)).wait()
     assert record.status is RunStatus.FAILED
@@ -130,6 +148,19 @@ def make(**limits: Any) -> Agent:
 def test_limits_that_do_not_fit_are_refused(limits: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         make(**limits)
+
+
+async def test_a_system_without_processes_says_so_when_it_opens_and_when_one_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "runs cannot have processes of their own here: that needs a Python built for Linux 5.4"
+    monkeypatch.delattr(os, "pidfd_open")
+    async with open_orchestrator() as orchestrator:
+        assert [each.message.startswith(words) for each in caplog.records] == [True]
+        record = await (await orchestrator.start(limited.slow)).wait()
+    assert record.error is not None
+    assert record.error.type == "WardenUnavailable"
+    assert record.error.message.startswith(words)
 
 
 async def test_limits_are_the_agents_and_not_the_starters(orchestrator: Orchestrator) -> None:

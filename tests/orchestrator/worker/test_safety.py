@@ -29,6 +29,11 @@ LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
+def block_loop(seconds: float) -> None:
+    """Do what no code on a loop should."""
+    time.sleep(seconds)
+
+
 @contextmanager
 def sleeping(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:
     """A child of our own for the time of the body."""
@@ -216,6 +221,35 @@ async def test_a_warden_that_does_not_answer_is_killed(
             assert holders(witness) == []
             # The worker itself dies with the warden, by the kernel's hand.
             assert set(before) - {worker.pid} <= set(killed) <= set(before)
+
+
+@pytest.mark.slow
+async def test_a_loop_that_was_blocked_does_not_take_its_warden_for_silent(
+    warden: Warden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or everything in all other workers would be killed for what some code in this process does.
+
+    The warden answers the order to kill while the loop is blocked for longer than it may be silent.
+    """
+    monkeypatch.setattr(process, "PATIENCE_S", 1.0)
+    with trio.fail_after(20):
+        async with (
+            await start_animal(warden, "sleeps", tmp_path / "aside") as aside,
+            await start_animal(warden, "ignores signals", tmp_path / "witness") as worker,
+        ):
+            before = warden.pid
+            assert before is not None
+            os.kill(before, signal.SIGSTOP)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(worker.kill)
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                os.kill(before, signal.SIGCONT)
+                block_loop(1.2)
+
+            assert worker.killed == (worker.pid,)
+            assert warden.pid == before
+            assert holders(tmp_path / "aside") == [aside.pid]
 
 
 @pytest.mark.slow

@@ -51,7 +51,9 @@ async def either(request: pytest.FixtureRequest) -> Any:
         yield opened
 
 
-async def test_a_worker_has_what_it_was_given(either: Warden, tmp_path: Path) -> None:
+async def test_a_worker_has_what_it_was_given_and_nothing_else(
+    either: Warden, tmp_path: Path
+) -> None:
     env = {"ONE": "1", "EMPTY": "", "BYTES": "\udcff", "TEXT": "ä=b"}
     spec = WorkerSpec(entry=SAY, argument={"deep": [1, None, "ü"]}, env=env, cwd=tmp_path)
     with trio.fail_after(10):
@@ -64,13 +66,12 @@ async def test_a_worker_has_what_it_was_given(either: Warden, tmp_path: Path) ->
     assert report["cwd"] == str(tmp_path)
     assert report["session"]
     assert report["threads"] == 1
+    check_files(report["fds"])
+    check_signals(report["status"])
 
 
-async def test_a_worker_holds_its_own_files_only(either: Warden) -> None:
-    with trio.fail_after(10):
-        async with await either.start(WorkerSpec(entry=SAY)) as worker:
-            files = (await report_of(worker))["fds"]
-
+def check_files(files: dict[str, str]) -> None:
+    """It holds its own files only."""
     assert files["0"] == "/dev/null"
     assert files["1"].startswith("pipe:")
     assert files["2"].startswith("pipe:")
@@ -79,11 +80,8 @@ async def test_a_worker_holds_its_own_files_only(either: Warden) -> None:
     assert set(files) == {"0", "1", "2", "3"}
 
 
-async def test_signals_have_their_defaults(either: Warden) -> None:
-    with trio.fail_after(10):
-        async with await either.start(WorkerSpec(entry=SAY)) as worker:
-            status = (await report_of(worker))["status"]
-
+def check_signals(status: str) -> None:
+    """Signals have their defaults."""
     fields = (line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
     masks = {name: int(mask.replace("/", ""), 16) for name, mask in fields}
     assert masks["SigBlk"] == 0

@@ -26,17 +26,24 @@ _LONG_S = 1000
 
 def holders(witness: Path) -> list[int]:
     """Return the processes that have the file open, or any file in that folder."""
-    name, inside = str(witness), f"{witness}/"
-    found = set()
+    found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        # By thread, since a process whose first thread has exited has no files of its own.
-        for thread in _names(f"/proc/{pid}/task"):
-            for fd in _names(f"/proc/{pid}/task/{thread}/fd"):
-                with suppress(OSError):
-                    target = os.readlink(f"/proc/{pid}/task/{thread}/fd/{fd}")
-                    if target == name or target.startswith(inside):
-                        found.add(int(pid))
+        # A process whose first thread has exited has no files of its own, but its threads have.
+        folders = [f"/proc/{pid}"]
+        if not _names(f"/proc/{pid}/fd"):
+            folders = [f"/proc/{pid}/task/{thread}" for thread in _names(f"/proc/{pid}/task")]
+        if any(_holds(folder, str(witness)) for folder in folders):
+            found.append(int(pid))
     return sorted(found)
+
+
+def _holds(folder: str, witness: str) -> bool:
+    for fd in _names(f"{folder}/fd"):
+        with suppress(OSError):
+            target = os.readlink(f"{folder}/fd/{fd}")
+            if target == witness or target.startswith(f"{witness}/"):
+                return True
+    return False
 
 
 def _names(folder: str) -> list[str]:
