@@ -271,6 +271,24 @@ async def test_every_call_answers_everybody_as_the_table_says(
     assert found == table
 
 
+@pytest.mark.parametrize("state", STATES)
+async def test_what_a_run_says_is_available_is_what_the_table_grants(
+    state: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_orchestrator(agents=ALL) as orchestrator:
+        run_id, _ = await in_state(orchestrator, state)
+        asking = Asking(orchestrator, access())
+        shown = await (await asking.ask(f"GET /runs/{run_id}", "owner")).get_json()
+    granted = {
+        action
+        for action in ("stop", "pause", "resume", "step", "answer", "rerun")
+        if RUN_CALLS[f"POST /runs/<run_id>/{action}"][STATES.index(state)] < 400
+    }
+    if RunStatus(shown["status"]).is_terminal:
+        granted.discard("stop")  # it only tells of the earlier one again
+    assert set(shown["available_actions"]) == granted
+
+
 @pytest.mark.parametrize("name", ["", "nobody", *PEOPLE])
 async def test_calls_about_no_run_and_about_an_unknown_one(
     name: str, autojump_clock: trio.testing.MockClock
