@@ -13,6 +13,8 @@ import pytest
 import trio
 import trio.testing
 
+from api import audience
+from orchestrator import StopSource
 from tests.api.hanging_up import ENDINGS, call, runs_by_name, serving, settled, start_of
 from tests.api.wire import connect
 
@@ -97,6 +99,31 @@ async def test_at_every_step_that_the_server_takes(keyed: bool, ending: str) -> 
         if keyed:
             assert len(found) == STEPS
     assert begun, "some starts were not lost with their callers"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("keyed", [False, True], ids=["no key", "key"])
+async def test_at_every_step_a_run_stops_with_the_caller_that_it_is_for(
+    keyed: bool, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "RECONNECT_S", 0.05)
+    order: dict[str, Any] = {"agent": "slow", "options": {"on_disconnect": "stop"}}
+    async with serving() as (orchestrator, address):
+        for steps in range(STEPS):
+            headers = [f"Idempotency-Key: key-{steps}"] if keyed else []
+            given = order | {"input": {"name": f"{steps:03}"}}
+            async with connect(address) as wire:
+                await wire.send(call("POST", "/runs?wait_s=60", given, *headers))
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                ENDINGS[ending](wire)
+        await settled(orchestrator)
+        found = await runs_by_name(orchestrator)
+        assert found, "some starts were not lost with their callers"
+        for (run_id,) in found.values():
+            receipt = (await orchestrator.get(run_id)).stop
+            assert receipt is not None
+            assert receipt.source is StopSource.DISCONNECT
 
 
 async def again(address: Address, sent: bytes) -> Any:
