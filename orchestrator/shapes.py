@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import pydantic
 
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.model import Json
 
 
@@ -33,7 +34,7 @@ class Shape:
             self._read: Any = None
         elif isinstance(wanted, dict):
             self.schema = wanted
-            self._read = self._validator(wanted)
+            self._read = _reader_by(wanted)
         else:
             try:
                 adapter = pydantic.TypeAdapter(wanted)
@@ -55,21 +56,32 @@ class Shape:
             return self._read(value)
         except pydantic.ValidationError as error:
             faults = [(each["loc"], each["msg"]) for each in error.errors(include_url=False)]
-        except jsonschema.ValidationError as error:
-            faults = [(tuple(error.absolute_path), error.message)]
+        except _Unfit as error:
+            faults = [(error.at, error.why)]
         raise InvalidInput([(".".join(map(str, (what, *at))), why) for at, why in faults])
 
-    @staticmethod
-    def _validator(schema: dict[str, Any]) -> Any:
-        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
-        try:
-            kind.check_schema(schema)
-        except jsonschema.SchemaError as error:
-            raise InvalidInput([("schema", f"is no JSON Schema: {error.message}")]) from None
-        validator = kind(schema)
 
-        def read(value: Json) -> Json:
-            validator.validate(value)
-            return value
+class _Unfit(Exception):
+    def __init__(self, at: tuple[int | str, ...], why: str) -> None:
+        self.at = at
+        self.why = why
 
-        return read
+
+def _reader_by(schema: dict[str, Any]) -> Callable[[Json], Json]:
+    # Here, since few programs need it, and all would wait until it is imported.
+    import jsonschema
+
+    kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise InvalidInput([("schema", f"is no JSON Schema: {error.message}")]) from None
+    validator = kind(schema)
+
+    def read(value: Json) -> Json:
+        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        if error is not None:
+            raise _Unfit(tuple(error.absolute_path), error.message)
+        return value
+
+    return read

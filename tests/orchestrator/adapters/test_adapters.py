@@ -151,6 +151,8 @@ async def its_own_cancellation_ends_it_all(
         await until(orchestrator, run, "run.log", 2)
         second.touch()
         await server.until_asked(3)
+        # It asks by itself; what it says comes through its pipe.
+        await until(orchestrator, run, "run.log", 4)
         said = await messages(orchestrator, run)
         assert said == ["gave up", "looks for slow", "the tool has cleaned up", "gave up"]
         started = ["started llm", "cut llm", "started llm", "finished llm", "started tool"]
