@@ -6,7 +6,12 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, has_request_context, json, request, websocket
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
 from werkzeug.http import HTTP_STATUS_CODES
 
 from api.answers import receipt_json
@@ -176,6 +181,20 @@ def from_error(error: OrchestratorError, **about: Any) -> Response:
             raise error
 
 
+def _words_of(error: HTTPException) -> str:
+    """Return what whoever raised it has said, or what is wrong and what to do."""
+    if error.description == type(error).description:
+        match error:
+            case NotFound():
+                return "nothing has this path; `GET /openapi.json` describes every call"
+            case MethodNotAllowed():
+                return f"this path takes only {', '.join(sorted(error.valid_methods or ()))}"
+            case RequestEntityTooLarge():
+                mib = current_app.config["MAX_CONTENT_LENGTH"] // 2**20
+                return f"the body is larger than {mib} MiB, the most that is taken; send less"
+    return error.description or error.name
+
+
 def install(app: QuartTrio) -> None:
     """Make the application answer every error with a problem document."""
     failures = Failures("a call", explain=True)
@@ -188,8 +207,7 @@ def install(app: QuartTrio) -> None:
         status = error.code or 500
         # Not by the words of Python's own table, which are others in each version.
         kind = HTTP_STATUS_CODES[status].lower().replace(" ", "-")
-        said = error.description or HTTP_STATUS_CODES[status]
-        response = problem(status, kind, said)
+        response = problem(status, kind, _words_of(error))
         if isinstance(error, MethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
         return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from api import acts
 from api.auth.guard import caller, check_agent
 from api.auth.noting import done
 from api.calls import query, the_orchestrator, wait_for_end, whole_run
-from api.once import HEADER, Starts, read_key
+from api.once import HEADER, Key, Starts, read_key
 from api.schema import RerunOrder, StartOrder, WaitQuery, parse
 
 if TYPE_CHECKING:
@@ -51,17 +52,34 @@ async def rerun(run_id: str) -> Answer:
 
 async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
     wait_s = parse(WaitQuery, query()).wait_s
-    files = [[each.name, each.media_type, sha256(each.data).hexdigest()] for each in g.files]
-    asked: Any = [request.path, g.body, files]
-    key = read_key(request.headers.getlist(HEADER), caller().principal, asked)
+    key = _key()
     starts: Starts = current_app.extensions["quiesce.starts"]
-    run_id, replayed = await starts.once(key, begin)
-    run = the_orchestrator().live(run_id)
     streams: Streams = current_app.extensions["quiesce.streams"]
-    if wait_s > 0:
-        with streams.audience.watching(run):
-            await wait_for_end(run, wait_s)
+    with ExitStack() as watched:
+
+        def watch(run: Run | None) -> None:
+            if wait_s > 0:
+                watched.enter_context(streams.audience.watching(run))
+
+        async def begin_watched() -> Run:
+            run = await begin()
+            # In this very step: a caller may leave while the start becomes durable.
+            watch(run)
+            return run
+
+        run_id, replayed = await starts.once(key, begin_watched)
+        run = the_orchestrator().live(run_id)
+        if replayed:
+            watch(run)
+        await wait_for_end(run, wait_s)
     headers = {"Location": f"/runs/{run_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
     return await whole_run(run_id), 201, headers
+
+
+def _key() -> Key | None:
+    """Return the key of the request, which stands for all that it asks for."""
+    files = [[each.name, each.media_type, sha256(each.data).hexdigest()] for each in g.files]
+    asked: Any = [request.path, g.body, files]
+    return read_key(request.headers.getlist(HEADER), caller().principal, asked)

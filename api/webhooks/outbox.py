@@ -145,6 +145,7 @@ class Outbox(Observer):
         """Try a delivery now, also a dead one; durable when this returns, if the store works."""
         fresh = again(delivery, self._after(0))
         await self._keep(fresh)
+        self._schedule.hasten(fresh.id, trio.current_time())
         self._plan(fresh)
         return fresh
 

@@ -31,6 +31,14 @@ class Schedule:
             self._known.add(delivery_id)
             heapq.heappush(self._later, (when, delivery_id, host))
 
+    def hasten(self, delivery_id: str, when: float) -> None:
+        """Let one that waits for a later time go at that time; any other stays as it is."""
+        self._later = [
+            (min(due, when) if each == delivery_id else due, each, host)
+            for due, each, host in self._later
+        ]
+        heapq.heapify(self._later)
+
     def take(self, now: float) -> list[str]:
         """Return what is to go now; each counts as under way until ``done``."""
         while self._later and self._later[0][0] <= now:

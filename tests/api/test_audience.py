@@ -15,6 +15,7 @@ from api import audience
 from api.service import open_server
 from orchestrator import Orchestrator, StopSource
 from tests.api.peer import talking
+from tests.api.test_once import Door
 from tests.api.wire import settled
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ async def begin(served: Orchestrator, on_disconnect: str = "stop") -> Run:
     return await served.start("sleeper", options={"on_disconnect": on_disconnect})
 
 
-async def waiter(url: str, on_disconnect: str = "stop") -> trio.SocketStream:
+async def waiter(url: str, on_disconnect: str = "stop", key: str = "") -> trio.SocketStream:
     """Start a run that the connection waits for."""
     order = {"agent": "sleeper", "options": {"on_disconnect": on_disconnect}}
     body = json.dumps(order).encode()
     tcp = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
     head = (
-        f"POST /runs?wait_s=60 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST /runs?wait_s=60 HTTP/1.1\r\nHost: localhost\r\n{key}"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     await tcp.send_all(head.encode() + body)
     return tcp
@@ -104,6 +106,27 @@ async def test_a_run_stops_when_its_only_watcher_is_gone(
     assert record.stop is not None
     assert record.stop.source is StopSource.DISCONNECT
     assert record.stop.reason == "nobody has watched it for 0.3 s"
+
+
+@pytest.mark.parametrize("key", ["", "Idempotency-Key: k\r\n"], ids=["no key", "key"])
+async def test_a_caller_that_leaves_before_its_run_is_durable_has_left_it_too(
+    url: str, served: Orchestrator, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Interleaving: the run begins, its caller is gone, and only then it is stored."""
+    door = Door(served, monkeypatch)
+    door.shut()
+    with trio.fail_after(20):
+        tcp = await waiter(url, key=key)
+        while not served.registry:
+            await trio.sleep(0.001)
+        await settled()
+        await tcp.aclose()
+        await settled()
+        door.open()
+        (run,) = served.registry
+        record = await run.wait()
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
 
 
 async def test_who_comes_back_in_time_calls_the_stop_off(url: str, served: Orchestrator) -> None:

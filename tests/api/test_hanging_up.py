@@ -1,78 +1,33 @@
-"""A client hangs up at every point of a request: no run is lost, doubled, or begun by half of it.
+"""A client hangs up at every point of a start: no run is lost, doubled, or begun by half of it.
 
-A connection is closed after the k-th byte that it sends, for all k, and after the k-th byte that
-it is answered. What counts is the store: which runs there are afterwards.
+A connection is closed after the k-th byte that it sends, for all k, and at every step that the
+server takes then. What counts is the store: which runs there are afterwards.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
 
-from api.service import open_server
-from orchestrator import Context, Orchestrator, RunFilter, agent, open_orchestrator
-from tests.api.wire import Wire, connect, request
+from api import audience
+from orchestrator import StopSource
+from tests.api.hanging_up import ENDINGS, call, runs_by_name, serving, settled, start_of
+from tests.api.wire import connect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from api.server import Address
-
-# How a connection ends: in order, or with a reset.
-ENDINGS: dict[str, Callable[[Wire], None]] = {
-    "close": lambda wire: wire.stream.socket.close(),
-    "reset": Wire.reset,
-}
-
 
 # As many as a start takes, and more.
 STEPS = 60
 
 
-@agent
-async def quick(ctx: Context, name: str) -> str:
-    """Return the name."""
-    return name
-
-
-@asynccontextmanager
-async def serving() -> AsyncIterator[tuple[Orchestrator, Address]]:
-    async with (
-        open_orchestrator(agents=[quick]) as orchestrator,
-        open_server(orchestrator) as url,
-    ):
-        with trio.fail_after(60):
-            yield orchestrator, ("127.0.0.1", int(url.rpartition(":")[2]))
-
-
-def start_of(name: str, *headers: str, path: str = "/runs") -> bytes:
-    body = json.dumps({"agent": "quick", "input": {"name": name}}).encode()
-    return request("POST", path, body, *headers).replace(b"Host: test", b"Host: localhost")
-
-
-async def runs_by_name(orchestrator: Orchestrator) -> dict[str, list[str]]:
-    """Return the ids of all runs that are stored, by the name that they were started with."""
-    found: dict[str, list[str]] = {}
-    after = None
-    while True:
-        page = await orchestrator.runs(RunFilter(), after=after, limit=500)
-        for record in page.runs:
-            found.setdefault(record.input["name"], []).append(record.id)
-        if (after := page.next) is None:
-            return found
-
-
-async def settled(orchestrator: Orchestrator) -> None:
-    """Wait until the server has dealt with all that came, and every run has ended."""
-    await trio.testing.wait_all_tasks_blocked(cushion=0.01)
-    for run in list(orchestrator.registry):
-        await run.wait()
-    await trio.testing.wait_all_tasks_blocked(cushion=0.01)
+@pytest.fixture(autouse=True)
+def contract() -> None:
+    """Take the place of the one that holds each answer against the document: there are many."""
 
 
 async def ask(address: Address, sent: bytes) -> Any:
@@ -146,6 +101,31 @@ async def test_at_every_step_that_the_server_takes(keyed: bool, ending: str) -> 
     assert begun, "some starts were not lost with their callers"
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("keyed", [False, True], ids=["no key", "key"])
+async def test_at_every_step_a_run_stops_with_the_caller_that_it_is_for(
+    keyed: bool, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "RECONNECT_S", 0.05)
+    order: dict[str, Any] = {"agent": "slow", "options": {"on_disconnect": "stop"}}
+    async with serving() as (orchestrator, address):
+        for steps in range(STEPS):
+            headers = [f"Idempotency-Key: key-{steps}"] if keyed else []
+            given = order | {"input": {"name": f"{steps:03}"}}
+            async with connect(address) as wire:
+                await wire.send(call("POST", "/runs?wait_s=60", given, *headers))
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                ENDINGS[ending](wire)
+        await settled(orchestrator)
+        found = await runs_by_name(orchestrator)
+        assert found, "some starts were not lost with their callers"
+        for (run_id,) in found.values():
+            receipt = (await orchestrator.get(run_id)).stop
+            assert receipt is not None
+            assert receipt.source is StopSource.DISCONNECT
+
+
 async def again(address: Address, sent: bytes) -> Any:
     """Ask until the first start of that key is no longer under way."""
     while True:
@@ -159,40 +139,10 @@ async def again(address: Address, sent: bytes) -> Any:
         await trio.sleep(0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("path", ["/runs", "/runs?wait_s=30"], ids=["start", "wait"])
-async def test_at_every_byte_of_the_answer(path: str, ending: str) -> None:
-    async with serving() as (orchestrator, address):
-        async with connect(address) as wire:
-            answer = await wire.ask(start_of("000", path=path))
-            assert answer is not None
-        length = len(answer.head) + 4 + len(answer.body)
-        sizes = [*range(0, length, 13), length]
-        for size in sizes:
-            async with connect(address) as wire:
-                await wire.send(start_of(f"{size + 1:03}", path=path))
-                left = size
-                while left and (data := await wire.some(left)):
-                    left -= len(data)
-                ENDINGS[ending](wire)
-        await settled(orchestrator)
-        found = await runs_by_name(orchestrator)
-        assert all(len(ids) == 1 for ids in found.values())
-        # Who has heard the first byte of an answer has a run; before that there may be none.
-        heard = {f"{size + 1:03}" for size in sizes if size}
-        assert heard <= set(found) <= heard | {"000", "001"}
-        for ids in found.values():
-            record = await orchestrator.get(ids[0])
-            assert (record.status, record.owner) == ("succeeded", "anonymous")
-
-
 async def test_during_the_wait_the_run_goes_on() -> None:
     async with serving() as (orchestrator, address):
-        orchestrator.agents.add(slow)
         for name in ("close", "reset"):
-            body = json.dumps({"agent": "slow", "input": {"name": name}}).encode()
-            sent = request("POST", "/runs?wait_s=60", body).replace(b"test", b"localhost")
+            sent = start_of(name, path="/runs?wait_s=60", agent="slow")
             async with connect(address) as wire:
                 await wire.send(sent)
                 while not any(run.record.input["name"] == name for run in orchestrator.registry):
@@ -205,19 +155,12 @@ async def test_during_the_wait_the_run_goes_on() -> None:
             await run.stop()
 
 
-@agent
-async def slow(ctx: Context, name: str) -> None:
-    """Wait."""
-    await trio.sleep_forever()
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_a_stop_whose_caller_hangs_up_is_whole_or_not_at_all(ending: str) -> None:
-    body = json.dumps({"reason": "enough", "mode": "now"}).encode()
+    order = {"reason": "enough", "mode": "now"}
     async with serving() as (orchestrator, address):
-        orchestrator.agents.add(slow)
         run = await orchestrator.start("slow", {"name": "x"})
-        sent = request("POST", f"/runs/{run.id}/stop", body).replace(b"test", b"localhost")
+        sent = call("POST", f"/runs/{run.id}/stop", order)
         for size in range(len(sent)):
             async with connect(address) as wire:
                 await wire.send(sent[:size])

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.api.agents import ALL
+from tests.api.wire import connect
 
 if TYPE_CHECKING:
     import httpx
@@ -198,6 +199,13 @@ async def test_null_is_no_body_that_is_left_out(client: httpx.AsyncClient, path:
 async def test_a_method_that_is_not_allowed_says_which_are(client: httpx.AsyncClient) -> None:
     response = await client.put("/runs", json={})
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert response.json()["detail"] == "this path takes only GET, HEAD, OPTIONS, POST"
+
+
+async def test_a_path_that_is_not_there_says_where_all_are(client: httpx.AsyncClient) -> None:
+    response = await client.get("/run")
+    assert (response.status_code, response.json()["type"]) == (404, "urn:quiesce:not-found")
+    assert "GET /openapi.json" in response.json()["detail"]
 
 
 async def test_a_deep_body_is_refused_whatever_the_limit_of_recursion(
@@ -216,14 +224,14 @@ async def test_a_deep_body_is_refused_whatever_the_limit_of_recursion(
 
 
 async def test_a_body_beyond_the_limit_is_a_413(url: str, client: httpx.AsyncClient) -> None:
-    port = int(url.rpartition(":")[2])
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(
-            b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8388609\r\n\r\n"
-        )
-        with trio.fail_after(5):
-            answer = await stream.receive_some()
-    assert answer.startswith(b"HTTP/1.1 413 ")
+    with trio.fail_after(5):
+        async with connect(("127.0.0.1", int(url.rpartition(":")[2]))) as wire:
+            answer = await wire.ask(
+                b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8388609\r\n\r\n"
+            )
+    assert answer is not None
+    assert answer.status == 413
+    assert b"the body is larger than 8 MiB" in answer.body
     assert (await client.get("/healthz")).status_code == 200
 
 

@@ -1,5 +1,7 @@
 """A thousand readers of one run's stream: what they cost in memory, and how late events come.
 
+It fails if any of them that reads misses an event, or gets one out of order.
+
 The server is a process of its own, and its floor a route of the same server library that sends the
 same bytes to each of its readers.
 
@@ -112,19 +114,22 @@ async def _read(
 ) -> None:
     async with connect(address) as wire:
         await wire.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        await wire.some()
+        began = await wire.some()
         ready.set()
         if stalled:
             await trio.sleep_forever()
-        await _listen(wire, heard)
+        await _listen(wire, began, heard)
 
 
-async def _listen(wire: Wire, heard: Heard) -> None:
-    """Note how late each event comes that says when it was told."""
-    rest = b""
+async def _listen(wire: Wire, rest: bytes, heard: Heard) -> None:
+    """Note how late each event comes that says when it was told, and that none is left out."""
+    latest = 0
     while data := await wire.some():
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
+            if found := re.match(rb"id: (\d+)", line):
+                assert int(found[1]) == latest + 1, f"{found[1]!r} comes after {latest}"
+                latest += 1
             if found := re.search(rb'"told": ?"(\d+):([\d.]+)"', line):
                 heard.note(int(found[1]), float(found[2]))
 
@@ -181,7 +186,7 @@ async def _bare() -> None:
         number = 0
         while True:
             await trio.sleep(PAUSE_S)
-            latest = f'id: 1\nevent: bench.tick\ndata: {{"told": "{_told(number)}"}}\n\n'.encode()
+            latest = f'event: bench.tick\ndata: {{"told": "{_told(number)}"}}\n\n'.encode()
             changed.set()
             changed = trio.Event()
             number += 1

@@ -14,6 +14,7 @@ import orchestrator.errors
 import orchestrator.events
 from api import answers, orders, schema
 from api.app import create_app
+from api.auth.rights import CALLS, CALLS_OF_DIALECTS
 from api.cli import main
 from api.client import AsyncClient, Client
 from orchestrator import (
@@ -165,6 +166,12 @@ _PARAMETER = r"<(?:run_id|schedule_id|(\w+))>"
 
 def _parameter(match: re.Match[str]) -> str:
     return f"{{{match[1] or 'id'}}}"
+
+
+def test_every_action_of_the_audit_is_there() -> None:
+    written = {call.action for call in (CALLS | CALLS_OF_DIALECTS).values() if call.action}
+    shown = table_of(REFERENCE / "authentication.md", "action")
+    assert set(shown) == written | {"token"}
 
 
 def test_every_field_of_a_request_is_there() -> None:

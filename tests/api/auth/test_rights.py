@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -11,14 +14,15 @@ import trio
 from api.app import create_app
 from api.auth.rights import CALLS, Right
 from api.service import open_server
-from orchestrator import open_orchestrator
+from orchestrator import RunId, RunStatus, open_orchestrator
+from orchestrator.store.protocol import SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import PEOPLE, Asking, access, token_of
 from tests.api.peer import Peer, talking
 from tests.api.reading import reading
 
 if TYPE_CHECKING:
-    from orchestrator import Orchestrator, Run
+    from orchestrator import Orchestrator
 
 # Who may do it to a run of olga's that they may see. A wrong entry here is a hole.
 MAY = {
@@ -29,26 +33,80 @@ MAY = {
 }
 SEE = {"viewer", "owner", "demoted owner", "other", "admin", "narrow owner"}
 
-STATES = ("running", "paused", "asking", "stopping", "succeeded", "stopped")
+STATES = (
+    *("running", "paused", "asking", "stopping", "succeeded", "stopped"),
+    *("queued", "pausing", "failed", "timed_out", "abandoned", "lost"),
+)
 # What those are answered who may, with a run in each of these states.
 RUN_CALLS: dict[str, tuple[int, ...]] = {
-    "GET /runs/<run_id>": (200, 200, 200, 200, 200, 200),
-    "PATCH /runs/<run_id>": (200, 200, 200, 409, 409, 409),
-    "DELETE /runs/<run_id>": (409, 409, 409, 409, 204, 204),
-    "GET /runs/<run_id>/tree": (200, 200, 200, 200, 200, 200),
-    "GET /runs/<run_id>/events": (200, 200, 200, 200, 200, 200),
-    "POST /runs/<run_id>/stop": (200, 200, 200, 202, 409, 200),
-    "GET /runs/<run_id>/stop": (404, 404, 404, 200, 404, 200),
-    "GET /runs/<run_id>/stack": (200, 200, 200, 200, 200, 200),
-    "POST /runs/<run_id>/pause": (202, 409, 202, 409, 409, 409),
-    "POST /runs/<run_id>/resume": (409, 202, 409, 409, 409, 409),
-    "POST /runs/<run_id>/step": (409, 202, 409, 409, 409, 409),
-    "POST /runs/<run_id>/answer": (409, 409, 202, 409, 409, 409),
-    "POST /runs/<run_id>/rerun": (409, 409, 409, 409, 201, 201),
-    "GET /runs/<run_id>/partial": (200, 200, 200, 200, 200, 200),
-    "GET /runs/<run_id>/artifacts": (200, 200, 200, 200, 200, 200),
-    "GET /runs/<run_id>/artifacts/<name>": (404, 404, 404, 404, 200, 404),
-    "GET /runs/<run_id>/view": (404, 404, 404, 404, 404, 404),
+    "GET /runs/<run_id>": (
+        *(200, 200, 200, 200, 200, 200),
+        *(200, 200, 200, 200, 200, 200),
+    ),
+    "PATCH /runs/<run_id>": (
+        *(200, 200, 200, 409, 409, 409),
+        *(200, 200, 409, 409, 409, 409),
+    ),
+    "DELETE /runs/<run_id>": (
+        *(409, 409, 409, 409, 204, 204),
+        *(409, 409, 204, 204, 204, 204),
+    ),
+    "GET /runs/<run_id>/tree": (
+        *(200, 200, 200, 200, 200, 200),
+        *(200, 200, 200, 200, 200, 200),
+    ),
+    "GET /runs/<run_id>/events": (
+        *(200, 200, 200, 200, 200, 200),
+        *(200, 200, 200, 200, 200, 200),
+    ),
+    "POST /runs/<run_id>/stop": (
+        *(200, 200, 200, 202, 409, 200),
+        *(200, 202, 409, 200, 200, 409),
+    ),
+    "GET /runs/<run_id>/stop": (
+        *(404, 404, 404, 200, 404, 200),
+        *(404, 404, 404, 200, 200, 404),
+    ),
+    "GET /runs/<run_id>/stack": (
+        *(200, 200, 200, 200, 200, 200),
+        *(200, 200, 200, 200, 200, 200),
+    ),
+    "POST /runs/<run_id>/pause": (
+        *(202, 409, 202, 409, 409, 409),
+        *(409, 409, 409, 409, 409, 409),
+    ),
+    "POST /runs/<run_id>/resume": (
+        *(409, 202, 409, 409, 409, 409),
+        *(409, 202, 409, 409, 409, 409),
+    ),
+    "POST /runs/<run_id>/step": (
+        *(409, 202, 409, 409, 409, 409),
+        *(409, 409, 409, 409, 409, 409),
+    ),
+    "POST /runs/<run_id>/answer": (
+        *(409, 409, 202, 409, 409, 409),
+        *(409, 409, 409, 409, 409, 409),
+    ),
+    "POST /runs/<run_id>/rerun": (
+        *(409, 409, 409, 409, 201, 201),
+        *(409, 409, 201, 201, 201, 201),
+    ),
+    "GET /runs/<run_id>/partial": (
+        *(200, 200, 200, 200, 200, 200),
+        *(200, 200, 200, 200, 200, 200),
+    ),
+    "GET /runs/<run_id>/artifacts": (
+        *(200, 200, 200, 200, 200, 200),
+        *(200, 200, 200, 200, 200, 200),
+    ),
+    "GET /runs/<run_id>/artifacts/<name>": (
+        *(404, 404, 404, 404, 200, 404),
+        *(404, 404, 404, 404, 404, 404),
+    ),
+    "GET /runs/<run_id>/view": (
+        *(404, 404, 404, 404, 404, 404),
+        *(404, 404, 404, 404, 404, 404),
+    ),
 }
 OTHER_CALLS = {
     "GET /": 200,
@@ -107,25 +165,50 @@ def test_the_table_below_asks_every_call() -> None:
     assert {*RUN_CALLS, *OTHER_CALLS} | ENDLESS == set(CALLS)
 
 
-async def in_state(orchestrator: Orchestrator, state: str) -> tuple[Run, dict[str, Any]]:
-    """Return a run of olga's in that state, and a body that fits any call about it."""
-    agents = {"asking": "asker", "succeeded": "echo", "stopping": "busy"}
+AGENTS = {
+    "asking": "asker",
+    "succeeded": "echo",
+    "failed": "failing",
+    "stopping": "busy",
+    "pausing": "busy",
+}
+OPTIONS = {"queued": {"start_after_s": 10_000}, "timed_out": {"deadline_s": 1}}
+
+
+async def in_state(orchestrator: Orchestrator, state: str) -> tuple[str, dict[str, Any]]:
+    """Return the id of a run of olga's in that state, and a body that fits any call about it."""
+    if state in ("abandoned", "lost"):
+        return await left_over(orchestrator, RunStatus(state)), {"question_id": "q", "answer": 1}
     given = {"succeeded": {"text": "x"}}.get(state, {})
-    run = await orchestrator.start(agents.get(state, "sleeper"), given, owner="olga")
+    agent, options = AGENTS.get(state, "sleeper"), OPTIONS.get(state)
+    run = await orchestrator.start(agent, given, owner="olga", options=options)
     await trio.testing.wait_all_tasks_blocked()
     match state:
-        case "paused":
+        case "paused" | "pausing":
             run.request_pause()
         case "stopping":
             run.request_stop(grace_s=60)
         case "stopped":
             await run.stop()
-        case "succeeded":
+        case "succeeded" | "failed" | "timed_out":
             await run.wait()
     await trio.testing.wait_all_tasks_blocked()
     assert (await orchestrator.get(run.id)).status == {"asking": "running"}.get(state, state)
     asked = run.record.waiting_for
-    return run, {"question_id": asked.id if asked else "q", "answer": "yes"}
+    return run.id, {"question_id": asked.id if asked else "q", "answer": "yes"}
+
+
+async def left_over(orchestrator: Orchestrator, status: RunStatus) -> str:
+    """Store a run of which nothing is left, as if another process had done so."""
+    ended = await orchestrator.start("sleeper", owner="olga")
+    await ended.stop()
+    record = await orchestrator.get(ended.id)
+    run_id = RunId(ended.id[:-4] + secrets.token_hex(2))
+    stop = record.stop if status is RunStatus.ABANDONED else None
+    await orchestrator.store.write(
+        [SaveRun(replace(record, id=run_id, root_id=run_id, status=status, stop=stop))]
+    )
+    return run_id
 
 
 BODIES: dict[str, Any] = {
@@ -165,23 +248,45 @@ def expected(call: str, name: str, run: str, granted: int) -> int:
     return granted if name in MAY[right] else 403
 
 
-@pytest.mark.parametrize("name", ["", "nobody", *PEOPLE])
+def test_the_table_has_every_status() -> None:
+    assert set(STATES) == {*RunStatus, "asking"}
+
+
 @pytest.mark.parametrize("state", STATES)
 async def test_every_call_answers_everybody_as_the_table_says(
-    name: str, state: str, autojump_clock: trio.testing.MockClock
+    state: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     found, table = {}, {}
     async with open_orchestrator(agents=ALL) as orchestrator:
         asking = Asking(orchestrator, access())
-        for call, granted in RUN_CALLS.items():
-            run, fitting = await in_state(orchestrator, state)
+        for name, call in product(("", "nobody", *PEOPLE), RUN_CALLS):
+            run_id, fitting = await in_state(orchestrator, state)
             body = None if call.startswith("GET") else BODIES.get(call)
             if call.endswith("answer"):
                 body = fitting
-            path = call.replace("<run_id>", run.id).replace("<name>", "text.txt")
-            found[call] = (await asking.ask(path, name, body=body)).status_code
-            table[call] = expected(call, name, state, granted[STATES.index(state)])
+            path = call.replace("<run_id>", run_id).replace("<name>", "text.txt")
+            found[name, call] = (await asking.ask(path, name, body=body)).status_code
+            granted = RUN_CALLS[call][STATES.index(state)]
+            table[name, call] = expected(call, name, state, granted)
     assert found == table
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_what_a_run_says_is_available_is_what_the_table_grants(
+    state: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_orchestrator(agents=ALL) as orchestrator:
+        run_id, _ = await in_state(orchestrator, state)
+        asking = Asking(orchestrator, access())
+        shown = await (await asking.ask(f"GET /runs/{run_id}", "owner")).get_json()
+    granted = {
+        action
+        for action in ("stop", "pause", "resume", "step", "answer", "rerun")
+        if RUN_CALLS[f"POST /runs/<run_id>/{action}"][STATES.index(state)] < 400
+    }
+    if RunStatus(shown["status"]).is_terminal:
+        granted.discard("stop")  # it only tells of the earlier one again
+    assert set(shown["available_actions"]) == granted
 
 
 @pytest.mark.parametrize("name", ["", "nobody", *PEOPLE])
@@ -210,14 +315,14 @@ async def test_what_is_refused_changes_nothing(
 ) -> None:
     async with open_orchestrator(agents=ALL) as orchestrator:
         asking = Asking(orchestrator, access())
-        run, body = await in_state(orchestrator, "running")
-        before = await orchestrator.get(run.id)
+        run_id, body = await in_state(orchestrator, "running")
+        before = await orchestrator.get(run_id)
         for name in ("", "nobody", *(set(PEOPLE) - MAY[Right.ACT])):
-            path = call.replace("<run_id>", run.id)
+            path = call.replace("<run_id>", run_id)
             refused = await asking.ask(path, name, body=BODIES.get(call, body))
             assert refused.status_code in (401, 403, 404)
-        assert await orchestrator.get(run.id) == before
-        assert [each.id for each in orchestrator.registry] == [run.id]
+        assert await orchestrator.get(run_id) == before
+        assert [each.id for each in orchestrator.registry] == [run_id]
 
 
 async def test_an_invisible_run_is_answered_like_one_that_does_not_exist(
@@ -289,7 +394,9 @@ async def test_over_a_websocket_one_may_do_what_one_may_over_http(name: str) -> 
         ):
             ended = await orchestrator.start("echo", {"text": "x"}, owner="olga")
             await ended.wait()
-            run, _ = await in_state(orchestrator, "asking")
+            run_id, _ = await in_state(orchestrator, "asking")
+            run = orchestrator.live(run_id)
+            assert run is not None
 
             for command in ("pause", "resume", "step", "stop"):
                 reply = await peer.ask(**{command: run.id})

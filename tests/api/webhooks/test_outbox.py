@@ -14,7 +14,7 @@ import trio
 from api.metrics import Metrics
 from api.service import open_server
 from api.webhooks import Networks, Outbox, Rules
-from api.webhooks.message import COLLECTION
+from api.webhooks.message import COLLECTION, read_delivery
 from orchestrator import Context, InvalidInput, Orchestrator, RunStatus, agent, open_orchestrator
 from tests.api.processes import invoke, quiesce
 from tests.api.webhooks.receiver import SECRET, Receiver, receiving
@@ -194,6 +194,20 @@ async def test_a_receiver_that_wants_to_be_left_alone_is(receiver: Receiver) -> 
     assert len(receiver.got) == 1
 
 
+async def test_one_that_waits_for_long_is_tried_now_if_somebody_says_so(
+    receiver: Receiver,
+) -> None:
+    receiver.answers, receiver.headers = [503], {"Retry-After": "1800"}
+    outbox = outbox_for(receiver)
+    async with sending(outbox) as orchestrator:
+        await (await orchestrator.start(quick)).wait()
+        waiting = await until_kept(orchestrator, state="waiting", attempts=1)
+        await outbox.retry(read_delivery(waiting))
+        await receiver.until(2)
+        await until_empty(orchestrator)
+    assert receiver.ids == [waiting["id"]] * 2
+
+
 async def test_one_that_hangs_holds_up_no_run_and_no_other(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +339,12 @@ async def test_what_has_not_arrived_goes_on_in_the_next_process(
         await (await orchestrator.start(quick)).wait()
         await receiver.until(2)
     before = len(receiver.got)
+    async with open_orchestrator(url, agents=AGENTS) as orchestrator:
+        (left,) = await kept(orchestrator)
+        # The failures are known to whoever goes on: waits grow from there.
+        assert (left["state"], left["error"]) == ("waiting", "answered 500")
+        assert 0 < left["attempts"] <= before
+        assert left["next_at"] > left["created_at"]
     receiver.answers = []
     async with sending(outbox_for(receiver), url) as orchestrator:
         await receiver.until(before + 1)

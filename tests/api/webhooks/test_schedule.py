@@ -33,6 +33,20 @@ def test_one_that_was_tried_may_be_added_again() -> None:
     assert schedule.take(1.0) == ["a"]
 
 
+def test_one_that_waits_may_be_hastened_and_never_delayed() -> None:
+    schedule = Schedule()
+    for name in ("a", "b", "c"):
+        schedule.add(name, name, 5.0)
+    schedule.hasten("c", 1.0)
+    schedule.hasten("b", 9.0)
+    schedule.hasten("nobody", 0.0)
+    assert (len(schedule), schedule.next_due) == (3, 1.0)
+    assert schedule.take(1.0) == ["c"]
+    schedule.hasten("c", 0.0)
+    assert schedule.take(1.0) == []
+    assert schedule.take(5.0) == ["a", "b"]
+
+
 def test_a_host_that_hangs_leaves_room_for_others() -> None:
     schedule = Schedule()
     for n in range(3 * MOST):
