@@ -6,7 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, current_app, has_request_context, json, request, websocket
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
 from api.answers import receipt_json
@@ -189,6 +189,8 @@ def install(app: QuartTrio) -> None:
         # Not by the words of Python's own table, which are others in each version.
         kind = HTTP_STATUS_CODES[status].lower().replace(" ", "-")
         said = error.description or HTTP_STATUS_CODES[status]
+        if isinstance(error, RequestEntityTooLarge):
+            said = f"a body may have at most {current_app.config['MAX_CONTENT_LENGTH']} bytes"
         response = problem(status, kind, said)
         if isinstance(error, MethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))

@@ -100,9 +100,9 @@ async def crawl() -> dict[str, Any]:
 @blueprint.post("/api/documents/upload")
 async def upload() -> dict[str, Any]:
     """Take in a document."""
-    order = parse(UploadOrder, {} if g.body is None else g.body)
     if len(g.files) != 1:
         raise InvalidInput([("file", "must be given, once, as multipart/form-data")])
+    order = parse(UploadOrder, {} if g.body is None else g.body)
     (sent,) = g.files
     file = File(_plain(sent.name), sent.media_type, sent.data)
     given: dict[str, Any] = {"titles": {file.name: sent.name[-300:]}} if sent.name else {}
