@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import groupby
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -193,17 +194,14 @@ async def _start(
 
 
 async def _said(record: RunRecord) -> list[str]:
-    """Return the latest lines that a run has told of itself."""
+    """Return the latest lines that a run has told of itself, each once until there is another."""
     orchestrator = the_orchestrator()
     last = await orchestrator.store.last_seq(record.root_id)
     after = max(0, last - LOG_LINES)
     told = await orchestrator.events(record.id, after=after, follow=False)
     kinds = ("run.log", "run.progress")
-    return [
-        event.data["message"]
-        async for event in told
-        if event.type in kinds and event.data["message"]
-    ]
+    lines = [event.data["message"] async for event in told if event.type in kinds]
+    return [line for line, _ in groupby(lines) if line]
 
 
 def _plain(name: str) -> str:

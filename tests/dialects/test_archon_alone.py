@@ -93,6 +93,9 @@ def test_A4_a_document_whose_process_does_not_answer_is_not_dropped(tmp_path: Pa
         assert (run["stop"]["reached"], run["stop"]["processes_killed"]) == ("kill", 1)
         kept = http.get(f"/runs/{sent}/artifacts/chunks.jsonl").text.splitlines()
         assert len(kept) == run["partial"]["chunks"] > 0
+        logs = progress(http, sent)["logs"]
+        assert f"0 of 1: long.pdf, {len(kept)} chunks" in logs
+        assert logs[-1] == "Crawl cancelled by user"
         assert sent in {each["progressId"] for each in search(http)["items"]}
 
 
