@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from httpx._transports import default as _default
 
 from orchestrator import Orchestrator, open_orchestrator
 from tests import postgres, zygote
@@ -20,6 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 zygote.install()
+# A client of httpx reads the certificates of all authorities when it is made: 50 ms each time, and
+# the tests make thousands.
+_default.create_ssl_context = functools.cache(_default.create_ssl_context)  # type: ignore[attr-defined]
 
 
 @pytest.fixture

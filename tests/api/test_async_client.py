@@ -163,6 +163,7 @@ async def test_events_come_once_up_to_the_end(asking: AsyncClient) -> None:
         await all_events(asking, "run_no")
 
 
+@pytest.mark.slow
 async def test_a_stream_may_be_left_at_any_event(asking: AsyncClient, served: Orchestrator) -> None:
     run = await asking.start("sleeper", options={"on_disconnect": "stop"})
     async with asking.events(run.id) as events:
@@ -172,6 +173,7 @@ async def test_a_stream_may_be_left_at_any_event(asking: AsyncClient, served: Or
     assert (await asking.wait(run.id)).record.stop.source == "disconnect"  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 async def test_a_cancelled_reader_leaves_too(asking: AsyncClient) -> None:
     run = await asking.start("sleeper", options={"on_disconnect": "stop"})
     with trio.move_on_after(0.5) as scope:

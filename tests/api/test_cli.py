@@ -213,6 +213,7 @@ def test_agents_that_cannot_be_loaded(tmp_path: Path, code: str, why: str) -> No
 # Runs in a process of their own
 
 
+@pytest.mark.slow
 def test_a_run_that_succeeds(folder: Path) -> None:
     with quiesce("run", "greet", "name=Ada", "times=2", "--agents", "mine.py", cwd=folder) as run:
         assert run.end() == 0
@@ -223,6 +224,7 @@ def test_a_run_that_succeeds(folder: Path) -> None:
     assert json.loads(run.said.partition("result:")[2]) == ["hello Ada", "hello Ada"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails(folder: Path) -> None:
     with quiesce("run", "fail", "--agents", "mine.py", cwd=folder) as run:
         assert run.end() == 1
@@ -230,6 +232,7 @@ def test_a_run_that_fails(folder: Path) -> None:
     assert 'raise ValueError("no good")' in run.said
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_over(folder: Path, site: Site) -> None:
     arguments = ["visit", f"url={site.url}", "--deadline-s=0.2", "--grace-s=0"]
     with quiesce("run", *arguments, "--agents", "mine.py", cwd=folder) as run:
@@ -239,6 +242,7 @@ def test_a_run_whose_time_is_over(folder: Path, site: Site) -> None:
     site.wait_for("open", 0)
 
 
+@pytest.mark.slow
 def test_the_first_interrupt_lets_what_is_in_flight_finish(folder: Path, site: Site) -> None:
     with quiesce("run", "visit", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
         site.answers.release()
@@ -255,6 +259,7 @@ def test_the_first_interrupt_lets_what_is_in_flight_finish(folder: Path, site: S
     site.wait_for("open", 0)
 
 
+@pytest.mark.slow
 def test_the_second_interrupt_cuts_what_is_in_flight(folder: Path, site: Site) -> None:
     with quiesce("run", "visit", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
         site.wait_for("asked", 1)
@@ -269,6 +274,7 @@ def test_the_second_interrupt_cuts_what_is_in_flight(folder: Path, site: Site) -
     assert "0 finished, 1 cut" in run.said
 
 
+@pytest.mark.slow
 def test_the_third_interrupt_ends_what_will_not_exit(folder: Path, site: Site) -> None:
     with quiesce("run", "stubborn", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
         site.wait_for("asked", 1)
@@ -285,6 +291,7 @@ def test_the_third_interrupt_ends_what_will_not_exit(folder: Path, site: Site) -
     assert "still running  │ stubborn at " in run.said
 
 
+@pytest.mark.slow
 def test_sigterm_is_graceful_however_often(folder: Path, site: Site) -> None:
     with quiesce("run", "visit", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
         site.wait_for("asked", 1)
@@ -311,6 +318,7 @@ def test_code_that_holds_trio_itself_ends_with_the_process(folder: Path) -> None
     assert "in blocking" in run.said
 
 
+@pytest.mark.slow
 def test_in_a_terminal_there_is_a_live_tree(folder: Path, site: Site) -> None:
     ours, theirs = pty.openpty()
     arguments = ["run", "visit", f"url={site.url}", "--agents", "mine.py"]
@@ -330,6 +338,7 @@ def test_in_a_terminal_there_is_a_live_tree(folder: Path, site: Site) -> None:
     assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") > -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["visit", "deaf"])
 def test_a_reader_that_leaves_ends_the_run_and_the_process(
     folder: Path, site: Site, agent: str
@@ -370,6 +379,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert process.end() == 0
 
 
+@pytest.mark.slow
 def test_a_run_on_a_server_from_its_start_to_its_receipt(
     server: Server, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,6 +447,7 @@ def test_several_runs_are_stopped_side_by_side(server: Server, folder: Path, sit
     assert "stopped: every task has exited" in said
 
 
+@pytest.mark.slow
 def test_interrupts_of_a_run_on_a_server_climb_the_ladder_there(
     server: Server, folder: Path, site: Site
 ) -> None:
@@ -452,6 +463,7 @@ def test_interrupts_of_a_run_on_a_server_climb_the_ladder_there(
     assert "0 finished, 1 cut" in run.said
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_can_be_left(folder: Path) -> None:
     run = {"id": "run_1", "root_id": "run_1", "agent": "a", "status": "queued", "created_at": "x"}
     body = json.dumps(run).encode()
@@ -470,6 +482,7 @@ def test_a_server_that_hangs_can_be_left(folder: Path) -> None:
             assert process.end() == 130
 
 
+@pytest.mark.slow
 def test_a_store_and_a_port_in_use_are_said_in_one_line(server: Server, folder: Path) -> None:
     port = server.url.rpartition(":")[2]
     store = "sqlite:///runs.db"

@@ -123,6 +123,7 @@ def said_in_one_line(*arguments: str) -> str:
 # Pause, resume, step
 
 
+@pytest.mark.slow
 def test_a_run_is_paused_stepped_and_resumed(server: Server, site: Site) -> None:
     run_id = server.start("visit", url=site.url)
     site.wait_for("asked", 1)
@@ -293,6 +294,7 @@ def at_a_terminal(*arguments: str, cwd: Path) -> Iterator[Keyboard]:
     os.close(ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_a_run_asks_at_the_terminal_until_the_answer_fits(server: Server, where: str) -> None:
     source = ["--agents", "mine.py"] if where == "here" else ["--server", server.client.url]
@@ -310,6 +312,7 @@ def test_a_run_asks_at_the_terminal_until_the_answer_fits(server: Server, where:
     assert 'result: "deployed to staging"' in said
 
 
+@pytest.mark.slow
 def test_the_questions_of_sub_agents_come_one_after_the_other(server: Server) -> None:
     with at_a_terminal("run", "twice", "--agents", "mine.py", cwd=server.folder) as keyboard:
         for place in ("staging", "production"):
@@ -320,6 +323,7 @@ def test_the_questions_of_sub_agents_come_one_after_the_other(server: Server) ->
     assert said.count("deployed to") == 2
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_a_run_that_asks(server: Server) -> None:
     with at_a_terminal("run", "deploy", "--agents", "mine.py", cwd=server.folder) as keyboard:
         keyboard.until("answer: ")
@@ -329,6 +333,7 @@ def test_an_interrupt_stops_a_run_that_asks(server: Server) -> None:
     assert "■ stopped deploy" in said
 
 
+@pytest.mark.slow
 def test_a_question_whose_time_is_over_asks_no_more(server: Server) -> None:
     arguments = ["run", "deploy", "within_s=0.3", "--agents", "mine.py"]
     with at_a_terminal(*arguments, cwd=server.folder) as keyboard:
@@ -338,6 +343,7 @@ def test_a_question_whose_time_is_over_asks_no_more(server: Server) -> None:
     assert "NotAnswered: nobody answered within 0.3 s" in said
 
 
+@pytest.mark.slow
 def test_a_question_answered_elsewhere_asks_no_more(server: Server) -> None:
     arguments = ["run", "name", "--server", server.client.url]
     with at_a_terminal(*arguments, cwd=server.folder) as keyboard:
@@ -348,6 +354,7 @@ def test_a_question_answered_elsewhere_asks_no_more(server: Server) -> None:
     assert (code, 'result: "Ada"' in said) == (0, True)
 
 
+@pytest.mark.slow
 def test_who_gives_up_the_keyboard_is_told_how_else_to_answer(server: Server) -> None:
     arguments = ["run", "name", "--server", server.client.url]
     with at_a_terminal(*arguments, cwd=server.folder) as keyboard:
@@ -359,6 +366,7 @@ def test_who_gives_up_the_keyboard_is_told_how_else_to_answer(server: Server) ->
         assert keyboard.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_without_a_terminal_a_question_says_how_it_can_be_answered(server: Server) -> None:
     with quiesce("run", "name", "--server", server.client.url, cwd=server.folder) as process:
         assert "name  asks: What is it called? (a text)" in process.until("asks")
@@ -373,6 +381,7 @@ def test_without_a_terminal_a_question_says_how_it_can_be_answered(server: Serve
         assert process.end() == 130
 
 
+@pytest.mark.slow
 def test_the_answer_command_prompts_at_a_terminal(server: Server) -> None:
     run_id = server.start("deploy")
     server.until_it_asks(run_id)

@@ -87,6 +87,7 @@ async def test_a_body_that_is_too_large_is_refused_and_the_connection_goes_on(
     assert (await peer.ask("GET /healthz")).status == 200
 
 
+@pytest.mark.slow
 async def test_many_streams_on_one_connection(peer: Connection) -> None:
     run = await started(peer, "loud")
     streams = [await peer.begin(f"GET /runs/{run}/events") for _ in range(READERS)]

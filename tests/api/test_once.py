@@ -173,6 +173,7 @@ async def test_a_start_that_is_under_way_is_not_doubled(
     assert len(served.registry) == 1
 
 
+@pytest.mark.slow
 async def test_a_hundred_at_once_are_one_run(
     client: httpx.AsyncClient, served: Orchestrator
 ) -> None:

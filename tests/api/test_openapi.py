@@ -55,6 +55,7 @@ def routes_of(app: QuartTrio) -> set[str]:
     }
 
 
+@pytest.mark.slow
 async def test_it_is_openapi(described: dict[str, Any]) -> None:
     validate(described)
 
@@ -66,6 +67,7 @@ async def test_it_has_every_call_and_nothing_else(
     assert set(OPERATIONS) == {name for name in CALLS if not name.startswith("WS")}
 
 
+@pytest.mark.slow
 async def test_with_dialects_it_has_their_calls_too(orchestrator: Orchestrator) -> None:
     app = create_app(orchestrator, dialects=list(DIALECTS))
     described = document(app)

@@ -150,6 +150,7 @@ def test_our_own_documentation_is_a_website() -> None:
         assert targets == set(pages)
 
 
+@pytest.mark.slow
 def test_writes_the_site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main([str(tmp_path / "build" / "docs")])
 

@@ -329,6 +329,7 @@ async def test_the_beat_is_there_for_pages_to_see(
             assert await peer.receive() == {"ping": 4}
 
 
+@pytest.mark.slow
 async def test_a_silence_is_survived_by_who_answers_pings_and_by_nobody_else(
     served: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,6 +447,7 @@ async def test_who_asks_and_never_reads_is_dropped(
     assert "more than 10 answers wait" in closed.reason
 
 
+@pytest.mark.slow
 async def test_a_flood_of_messages_leaves_nothing_behind(
     served: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ async def test_a_handshake_that_does_not_go_on_is_cut(
             await wire.rest()
 
 
+@pytest.mark.slow
 async def test_hostile_requests_inside_tls_disturb_nobody(
     certificate: Certificate, orchestrator: Orchestrator
 ) -> None:

@@ -19,11 +19,10 @@ KEYS = 40
 LIVES = 8
 
 
-async def ask(url: str, key: str, told: dict[str, set[str]]) -> bool:
+async def ask(client: httpx.AsyncClient, key: str, told: dict[str, set[str]]) -> bool:
     """Start the key's run; note its id and return whether there was an answer."""
     order = {"agent": "worker", "options": {"tags": [key], "on_crash": "restart"}}
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        answer = await client.post("/runs", json=order, headers={"Idempotency-Key": key})
+    answer = await client.post("/runs", json=order, headers={"Idempotency-Key": key})
     if answer.status_code == 409:
         return False
     assert answer.status_code == 201, answer.text
@@ -35,8 +34,9 @@ async def ask_all(url: str, seed: str, told: dict[str, set[str]]) -> None:
     """Ask for the runs of all keys, in random order and some of them again, until it is gone."""
     rng = random.Random(seed)
     with suppress(httpx.TransportError):
-        while True:
-            await ask(url, rng.choice(list(told)), told)
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            while True:
+                await ask(client, rng.choice(list(told)), told)
 
 
 async def one_life(path: Path, seed: str, told: dict[str, set[str]]) -> None:
@@ -60,7 +60,7 @@ async def last_life(path: Path, told: dict[str, set[str]]) -> dict[str, int]:
     try:
         async with httpx.AsyncClient(base_url=life.url, timeout=30) as client:
             for key in told:
-                assert await ask(life.url, key, told)
+                assert await ask(client, key, told)
                 found[key] = len((await client.get(f"/runs?tag={key}")).json()["runs"])
     finally:
         await trio.to_thread.run_sync(life.kill)

@@ -93,6 +93,7 @@ async def test_a_stop_over_http_while_the_database_is_away(
     assert len(_closed) == 1
 
 
+@pytest.mark.slow
 async def test_runs_go_on_through_outages_and_lose_nothing(
     url: str, postgres_server: Server
 ) -> None:
@@ -114,6 +115,7 @@ async def test_runs_go_on_through_outages_and_lose_nothing(
             assert said == list(range(1, len(said) + 1))
 
 
+@pytest.mark.slow
 async def test_an_orchestrator_that_lost_its_database_to_another_ends_its_runs(
     url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

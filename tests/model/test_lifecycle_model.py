@@ -22,6 +22,7 @@ MODEL = settings(
 )
 
 
+@pytest.mark.slow
 @settings(MODEL, max_examples=250)
 @given(stories(depth=2, length=8))
 def test_the_lifecycle_holds_whatever_happens(story: Story) -> None:

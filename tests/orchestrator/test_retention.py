@@ -69,6 +69,7 @@ async def ids(orchestrator: Orchestrator) -> set[str]:
     return {run.id for run in (await orchestrator.runs()).runs}
 
 
+@pytest.mark.slow
 async def test_each_tree_is_kept_for_its_time(
     orchestrator: Orchestrator, autojump_clock: MockClock
 ) -> None:

@@ -423,6 +423,7 @@ async def test_unknown_agents_bad_input_and_ids_that_are_taken_are_refused(
 # Crashes: a tick and its record are one
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

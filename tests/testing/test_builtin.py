@@ -75,6 +75,7 @@ async def asks(ctx: Context) -> str:
     return await ctx.llm("Three colours?") + await ctx.llm("In words", stream=True)
 
 
+@pytest.mark.slow
 def test_what_asks_a_model_passes_the_stop_sweep(
     scripted_llm: ScriptedLLM, scripted_http: ScriptedHTTP
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_crawl_passes_the_stop_sweep(site: ScriptedHTTP, concurrency: int) -> 
     assert site.open == []
 
 
+@pytest.mark.slow
 def test_a_command_passes_the_stop_sweep() -> None:
     """With real processes, in a task: the sweep does not see into a worker."""
     report = run_stop_sweep(
@@ -166,6 +168,7 @@ def test_a_playbook_passes_the_stop_sweep(for_playbooks: ScriptedHTTP) -> None:
     assert for_playbooks.open == []
 
 
+@pytest.mark.slow
 def test_a_job_passes_the_stop_sweep(scripted_http: ScriptedHTTP) -> None:
     """What was refunded is refunded once, at whatever point the job is stopped."""
     endpoint, refund = f"{SITE}/ask", f"{SITE}/refund"

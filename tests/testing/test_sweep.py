@@ -49,6 +49,7 @@ PLANTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("agent", "fault"), PLANTED, ids=lambda each: getattr(each, "name", ""))
 def test_a_planted_fault_is_found_and_shown_again(agent: Agent, fault: Fault) -> None:
     found = faults_of(agent)
@@ -106,23 +107,27 @@ def test_a_clean_agent_passes_and_every_point_is_swept() -> None:
     assert len(lines) >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", clean.ALL, ids=lambda each: each.name)
 def test_what_only_comes_near_to_a_fault_is_none(agent: Agent) -> None:
     modes = ["graceful", "now", "kill"]
     assert run_stop_sweep(agent, transport=clean.transport(), modes=modes).complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_clean_agent_passes_in_other_orders_and_for_kill_too(seed: int) -> None:
     report = run_stop_sweep(planted.clean, seed=seed, modes=["kill"])
     assert report.complete
 
 
+@pytest.mark.slow
 def test_virtual_time_waits_for_threads() -> None:
     """A limit of a millisecond around a thread is over at once if the clock jumps meanwhile."""
     assert run_stop_sweep(planted.threads).complete
 
 
+@pytest.mark.slow
 def test_an_agent_that_waits_for_ever_is_swept_to_where_it_waits() -> None:
     report = run_stop_sweep(planted.waits_for_ever)
     assert report.complete
@@ -158,6 +163,7 @@ def order_of_tasks(seed: int) -> list[str]:
     return turns
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_order_of_tasks_again() -> None:
     orders = [order_of_tasks(seed) for seed in (1, 2, 1, 2, 1)]
     assert orders[0] == orders[2] == orders[4]
@@ -165,6 +171,7 @@ def test_a_seed_gives_the_same_order_of_tasks_again() -> None:
     assert orders[0] != orders[1]
 
 
+@pytest.mark.slow
 async def test_a_seed_holds_beside_a_loop_that_draws_from_the_same_chance() -> None:
     async def draw() -> None:
         while True:
@@ -251,6 +258,7 @@ def test_the_text_says_what_where_when_and_how_to_see_it_again() -> None:
     assert re.search(r"reproduce: pytest \S+ --stop-at=graceful:\d+:0", text)
 
 
+@pytest.mark.slow
 def test_a_round_leaves_its_thread_as_it_was() -> None:
     """Nothing that a round replaces is replaced afterwards."""
     before = [kind.__init__ for kind in _RESOURCES], Context.on_stop  # type: ignore[misc]

@@ -306,6 +306,7 @@ async def test_failures_to_be_known_are_counted(
     assert [each["count"] for each in await entries(asking)] == [1, 4]
 
 
+@pytest.mark.slow
 async def test_a_deluge_of_failures_does_not_fill_the_store(
     served: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

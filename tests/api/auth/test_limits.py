@@ -142,6 +142,7 @@ async def test_starts_that_are_too_many_are_counted_in_the_audit(
     assert told == [("too-often", 16), ("invalid-input", 1)]
 
 
+@pytest.mark.slow
 async def test_without_authentication_nothing_is_counted(orchestrator: Orchestrator) -> None:
     orchestrator.agents.get(sleeper)
     asking = Asking(orchestrator, Access())

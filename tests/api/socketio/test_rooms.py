@@ -151,6 +151,7 @@ async def test_who_unsubscribes_hears_no_more() -> None:
         assert (await polls.ask("crawl_unsubscribe", progress_id="nobody"))["success"]
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_costs_no_memory_and_then_hears_the_present() -> None:
     async with serving() as (orchestrator, url), polling(url) as polls:
         await polls.connect()
@@ -310,6 +311,7 @@ async def test_a_page_of_another_site_gets_nothing() -> None:
                 assert await Peer(stream).open([(b"Origin", origin.encode())], WEBSOCKET) == 403
 
 
+@pytest.mark.slow
 async def test_a_principal_has_so_many_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(access()) as (_, url), AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(polling(url)) for _ in range(4)]

@@ -21,6 +21,7 @@ FUNCTIONS = {"openai_agents": "run_agent", "pydantic_ai": "run_agent", "langgrap
 HEAVY = {"agents", "pydantic_ai", "langgraph", "langchain_core", "mcp", "openai"}
 
 
+@pytest.mark.slow
 def test_nothing_of_a_framework_is_loaded_unless_it_is_used() -> None:
     script = (
         "import api.cli, orchestrator.worker.child, orchestrator.adapters, sys; print(*sys.modules)"

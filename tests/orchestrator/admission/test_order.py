@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -238,6 +239,7 @@ class Rules:
         return Counter(map(name, self.running))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.none() | st.integers(1, 3), st.lists(DEEDS, max_size=40))
 def test_slots_are_never_leaked_or_exceeded_and_the_order_is_that_of_the_rules(
@@ -272,6 +274,7 @@ def test_slots_are_never_leaked_or_exceeded_and_the_order_is_that_of_the_rules(
     assert not queue.admission._lanes
 
 
+@pytest.mark.slow
 @given(st.lists(COMERS, max_size=12), st.integers(0, 12), st.integers(1, 2))
 def test_the_order_survives_a_restart(
     comers: list[dict[str, Any]], ends: int, max_running: int

@@ -201,6 +201,7 @@ def play(deeds: list[Any]) -> None:
     trio.run(Story().play, deeds, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(DEEDS, min_size=4, max_size=25))
 def test_slots_keys_and_bounds_hold_whatever_happens(deeds: list[Any]) -> None:

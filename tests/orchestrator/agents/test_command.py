@@ -68,6 +68,7 @@ async def test_the_command_is_one_operation(orchestrator: Orchestrator) -> None:
     assert ended["error"] is None
 
 
+@pytest.mark.slow
 async def test_all_that_is_in_the_pipes_at_the_end_is_told(
     orchestrator: Orchestrator, isolation: str
 ) -> None:
@@ -86,6 +87,7 @@ async def test_a_long_line_comes_in_pieces(orchestrator: Orchestrator) -> None:
     assert record.result["lines"]["stdout"] == 2
 
 
+@pytest.mark.slow
 async def test_output_that_is_no_text_does_no_harm(
     orchestrator: Orchestrator, isolation: str
 ) -> None:
@@ -218,6 +220,7 @@ async def test_an_exit_code_is_a_failure_that_says_why(
     assert summary["stdout_tail"] == "out"
 
 
+@pytest.mark.slow
 async def test_a_signal_is_a_failure_that_names_it(
     orchestrator: Orchestrator, isolation: str
 ) -> None:
@@ -269,6 +272,7 @@ async def test_a_time_limit_that_is_not_reached_changes_nothing(
 # What it leaves behind
 
 
+@pytest.mark.slow
 async def test_what_it_leaves_behind_is_ended(orchestrator: Orchestrator, isolation: str) -> None:
     script = "sleep 1000 >/dev/null 2>&1 & (trap '' TERM; sleep 1000) >/dev/null 2>&1 & echo x"
     record = await finished(orchestrator, "sh", "-c", script, isolation=isolation)
@@ -279,6 +283,7 @@ async def test_what_it_leaves_behind_is_ended(orchestrator: Orchestrator, isolat
     assert "processes behind when it exited, which are ended now" in text
 
 
+@pytest.mark.slow
 async def test_a_grandchild_that_holds_the_pipes_holds_the_run_for_a_moment_only(
     orchestrator: Orchestrator,
 ) -> None:
@@ -290,6 +295,7 @@ async def test_a_grandchild_that_holds_the_pipes_holds_the_run_for_a_moment_only
     assert alive(record.id) == []
 
 
+@pytest.mark.slow
 async def test_one_in_a_session_of_its_own_does_so_too(
     orchestrator: Orchestrator, isolation: str
 ) -> None:

@@ -88,6 +88,7 @@ async def test_one_that_ignores_it_gets_sigterm_when_the_grace_is_over(
     assert ("info", "cleaned up") in await lines(orchestrator, run.id)
 
 
+@pytest.mark.slow
 async def test_one_that_ignores_that_too_is_killed_at_the_end_of_the_cleanup_time(
     orchestrator: Orchestrator, isolation: str
 ) -> None:
@@ -149,6 +150,7 @@ def ids(of: Callable[[int], int], pids: list[int]) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 async def test_everything_that_it_has_started_is_stopped_with_it(
     orchestrator: Orchestrator, isolation: str
 ) -> None:
@@ -160,6 +162,7 @@ async def test_everything_that_it_has_started_is_stopped_with_it(
     await stopped(run, grace_s=0.1)
 
 
+@pytest.mark.slow
 async def test_what_makes_a_session_for_itself_is_ended_with_its_run_s_own_process(
     orchestrator: Orchestrator,
 ) -> None:
@@ -170,6 +173,7 @@ async def test_what_makes_a_session_for_itself_is_ended_with_its_run_s_own_proce
     assert receipt.processes_killed >= 1
 
 
+@pytest.mark.slow
 async def test_a_flood_can_be_stopped(orchestrator: Orchestrator, isolation: str) -> None:
     run = await begun(orchestrator, "echo ready; exec yes", isolation=isolation)
     receipt = await stopped(run)

@@ -162,6 +162,7 @@ def test_ordinary_pages_are_not_too_deep() -> None:
         assert end_of_shallow(html) == len(html)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["<!--", "<script>", "<a ", "<", "<b></b>", "<a href=x>"])
 def test_hostile_pages_take_no_quadratic_time(piece: str) -> None:
     # Less than a second is right; what is quadratic would take minutes.

@@ -188,6 +188,7 @@ def test_steps_see_what_was_done_before_them_where_they_stand() -> None:
     assert [line for line, _ in found] == [9, 10]
 
 
+@pytest.mark.slow
 def test_nesting_and_the_number_of_steps_have_bounds() -> None:
     step = WAIT
     for depth in range(5):

@@ -73,6 +73,7 @@ def test_what_is_decompressed_is_bounded() -> None:
     assert "no element found" in read_sitemap(URL, body).problem
 
 
+@pytest.mark.slow
 def test_the_number_of_locations_is_bounded() -> None:
     one = b"<url><loc>http://example.org/</loc></url>"
     found = read_sitemap(URL, b"<urlset>" + one * (MAX_LOCATIONS + 1) + b"</urlset>")

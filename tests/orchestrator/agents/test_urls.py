@@ -105,6 +105,7 @@ def test_resolving_never_fails_and_twice_is_once(reference: str) -> None:
         assert resolve("", address) == address
 
 
+@pytest.mark.slow
 @given(st.from_regex(r"https?://[a-z0-9.\[\]:@_%-]{1,20}/", fullmatch=True))
 def test_every_address_is_one_to_httpx_too(reference: str) -> None:
     address = resolve("", reference)

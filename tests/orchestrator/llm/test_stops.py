@@ -197,6 +197,7 @@ async def test_a_failure_after_the_stop_is_not_tried_again(
     assert len(server.asked) == 1
 
 
+@pytest.mark.slow
 async def test_a_hundred_calls_are_cut_at_once(
     orchestrator: Orchestrator, server: ModelServer
 ) -> None:

@@ -134,6 +134,7 @@ async def test_a_server_that_does_not_end_is_killed(
         assert is_gone(tmp_path)
 
 
+@pytest.mark.slow
 async def test_a_stop_ends_one_that_is_being_opened(
     orchestrator: Orchestrator, tmp_path: Path
 ) -> None:

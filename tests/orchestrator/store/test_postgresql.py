@@ -107,6 +107,7 @@ async def test_reads_wait_for_a_server_that_comes_back(
     assert found == [make_run("r", version=1)] * 6
 
 
+@pytest.mark.slow
 async def test_reads_give_up_in_the_end(
     postgresql: PostgresStore, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ async def test_a_server_that_stands_still_holds_nobody_up_who_leaves(
         assert await postgresql.get("r") is None
 
 
+@pytest.mark.slow
 async def test_connections_that_went_dead_are_made_again(
     postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +334,7 @@ CREATE TRIGGER full_disk BEFORE INSERT ON quiesce.documents EXECUTE FUNCTION ref
 # One writer
 
 
+@pytest.mark.slow
 async def test_a_database_is_open_once(postgresql: PostgresStore, postgres_url: str) -> None:
     with pytest.raises(StoreInUse, match=r"stores on 127\.0\.0\.1 is open in this process already"):
         async with open_store(postgres_url):

@@ -64,6 +64,7 @@ async def test_what_was_acknowledged_survives_a_kill(path: Path, enough: int) ->
         await store.write([append(ROOT, len(events) + 1)])
 
 
+@pytest.mark.slow
 async def test_a_second_process_is_refused(path: Path) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         with child(path) as process:
@@ -74,6 +75,7 @@ async def test_a_second_process_is_refused(path: Path) -> None:
         await store.write([append("r", 1)])
 
 
+@pytest.mark.slow
 async def test_a_killed_process_lets_go_of_its_store(path: Path) -> None:
     with child(path) as process:
         assert await trio.to_thread.run_sync(said, process) == "open"

@@ -26,6 +26,7 @@ async def death_of(warden: Warden, how: str, **limits: Any) -> Death:
             return worker.death
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "code", "words"),
     [
@@ -41,6 +42,7 @@ async def test_an_exit(warden: Warden, how: str, code: int, words: str) -> None:
     assert death.left_behind == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "number", "words"),
     [
@@ -54,6 +56,7 @@ async def test_a_signal(warden: Warden, how: str, number: int, words: str) -> No
     assert death.words.startswith(words)
 
 
+@pytest.mark.slow
 async def test_more_memory_than_it_may_have(warden: Warden) -> None:
     death = await death_of(warden, "memory", memory_mib=300)
     assert death.words == "ran out of memory: its limit is 300 MiB"
@@ -74,6 +77,7 @@ async def test_more_processor_time_than_it_may_have(warden: Warden, how: str, nu
     assert death.cpu_s > 0.5
 
 
+@pytest.mark.slow
 async def test_what_it_left_behind_is_killed_and_named(warden: Warden) -> None:
     death = await death_of(warden, "daemon")
     assert death.code == 0

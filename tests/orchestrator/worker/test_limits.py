@@ -87,6 +87,7 @@ async def test_a_folder_that_is_not_there_is_named(orchestrator: Orchestrator) -
     )
 
 
+@pytest.mark.slow
 async def test_more_runs_than_there_may_be_processes_wait_their_turn() -> None:
     with trio.fail_after(BOUND_S):
         async with open_orchestrator(max_workers=1) as orchestrator:

@@ -117,6 +117,7 @@ def test_marks_are_inherited_and_told_apart() -> None:
         assert mark_of(other.pid) != mark
 
 
+@pytest.mark.slow
 async def test_other_children_are_left_alone(warden: Warden, tmp_path: Path) -> None:
     """Neither signalled nor reaped: children, a zombie, and an orphan that comes to us."""
     orphans = tmp_path / "orphans"
@@ -139,6 +140,7 @@ async def test_other_children_are_left_alone(warden: Warden, tmp_path: Path) -> 
             end_child(orphan)
 
 
+@pytest.mark.slow
 async def test_a_fork_of_the_program_does_not_hold_the_lifeline(tmp_path: Path) -> None:
     """A process that it forks has all its files, the socket to the warden included."""
     program = (
@@ -167,6 +169,7 @@ async def test_a_fork_of_the_program_does_not_hold_the_lifeline(tmp_path: Path) 
                 os.kill(fork, signal.SIGKILL)
 
 
+@pytest.mark.slow
 async def test_a_warden_that_still_loads_ends_with_the_program(tmp_path: Path) -> None:
     """Whatever is being imported has its only thread."""
     program = (
@@ -185,6 +188,7 @@ async def test_a_warden_that_still_loads_ends_with_the_program(tmp_path: Path) -
             await all_gone(tmp_path / "begun")
 
 
+@pytest.mark.slow
 async def test_a_warden_that_still_loads_can_be_closed() -> None:
     with trio.fail_after(5):
         async with open_warden(preload=["tests.orchestrator.worker.endless"]) as warden:
@@ -194,6 +198,7 @@ async def test_a_warden_that_still_loads_can_be_closed() -> None:
         assert warden.pid is None
 
 
+@pytest.mark.slow
 async def test_a_warden_that_does_not_answer_is_killed(
     warden: Warden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +218,7 @@ async def test_a_warden_that_does_not_answer_is_killed(
             assert set(before) - {worker.pid} <= set(killed) <= set(before)
 
 
+@pytest.mark.slow
 async def test_a_warden_that_does_not_close_is_killed(
     warden: Warden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
