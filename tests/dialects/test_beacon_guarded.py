@@ -80,6 +80,7 @@ def test_J3_a_job_is_cancelled_by_the_wallet_that_started_it_alone(
 ) -> None:
     job_id = start(callers.owner, site, models=["m"], regions=["r"])
     site.wait_for("asked", 1)
+    assert callers.nobody.post("/api/v1/jobs", json={}).status_code == 401
     unknown = cancel(callers.nobody, job_id)
     assert (unknown.status_code, unknown.headers["WWW-Authenticate"]) == (
         401,
