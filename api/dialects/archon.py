@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import groupby
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,9 @@ async def crawl() -> dict[str, Any]:
 @blueprint.post("/api/documents/upload")
 async def upload() -> dict[str, Any]:
     """Take in a document."""
-    order = parse(UploadOrder, {} if g.body is None else g.body)
     if len(g.files) != 1:
         raise InvalidInput([("file", "must be given, once, as multipart/form-data")])
+    order = parse(UploadOrder, {} if g.body is None else g.body)
     (sent,) = g.files
     file = File(_plain(sent.name), sent.media_type, sent.data)
     given: dict[str, Any] = {"titles": {file.name: sent.name[-300:]}} if sent.name else {}
@@ -193,17 +194,14 @@ async def _start(
 
 
 async def _said(record: RunRecord) -> list[str]:
-    """Return the latest lines that a run has told of itself."""
+    """Return the latest lines that a run has told of itself, each once until there is another."""
     orchestrator = the_orchestrator()
     last = await orchestrator.store.last_seq(record.root_id)
     after = max(0, last - LOG_LINES)
     told = await orchestrator.events(record.id, after=after, follow=False)
     kinds = ("run.log", "run.progress")
-    return [
-        event.data["message"]
-        async for event in told
-        if event.type in kinds and event.data["message"]
-    ]
+    lines = [event.data["message"] async for event in told if event.type in kinds]
+    return [line for line, _ in groupby(lines) if line]
 
 
 def _plain(name: str) -> str:

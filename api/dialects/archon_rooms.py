@@ -89,13 +89,17 @@ class Rooms:
     def hear(self, name: str, arguments: list[Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
         """See ``Listener.hear``."""
         acts = {
-            "crawl_subscribe": self._enter,
+            "crawl_subscribe": self.enter,
             "crawl_unsubscribe": self._exit,
             "crawl_stop": self._stop,
         }
         if name not in acts:
             raise InvalidInput([("event", f"{name!r} is none of: {', '.join(acts)}")])
         return acts[name](parse(About, arguments[0] if arguments else {}).progress_id)
+
+    def rooms(self) -> tuple[str, ...]:
+        """See ``Listener.rooms``."""
+        return tuple(self._rooms)
 
     def leave(self) -> None:
         """See ``Listener.leave``."""
@@ -107,7 +111,8 @@ class Rooms:
         for room in list(self._rooms.values()):
             await room.ended.wait()
 
-    def _enter(self, run_id: str) -> Callable[[], Awaitable[dict[str, Any]]]:
+    def enter(self, run_id: str) -> Callable[[], Awaitable[dict[str, Any]]]:
+        """See ``Listener.enter``."""
         if len(self._rooms) >= MAX_ROOMS and run_id not in self._rooms:
             why = f"{MAX_ROOMS} are subscribed to; unsubscribe from one"
             raise InvalidInput([("progress_id", why)])

@@ -8,6 +8,7 @@ answered follows from a task of its own.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
@@ -47,6 +48,16 @@ class Listener(Protocol):
             OrchestratorError: it cannot be done; the client is told.
         """
 
+    def rooms(self) -> tuple[str, ...]:
+        """Return what the client is told of. Not a checkpoint."""
+
+    def enter(self, room: str) -> Answer:
+        """Tell the client of that (again), and return what says the answer. Not a checkpoint.
+
+        Raises:
+            OrchestratorError: it cannot be told.
+        """
+
     def leave(self) -> None:
         """Tell the client nothing more. Not a checkpoint."""
 
@@ -80,6 +91,11 @@ class Conversation:
         self._pending = 0
         self._connected = trio.Event()
         self._listener = listen(self)
+
+    def end(self) -> None:
+        """See ``Talk.end``: a client whose connection broke may come back for its rooms."""
+        if self.identity is not None and (rooms := self._listener.rooms()):
+            self._sessions.recovery.keep(self._session.pid, self.identity.principal, rooms)
 
     async def begin(self) -> None:
         """See ``Talk.begin``: whoever does not connect in time has no use for a session."""
@@ -142,11 +158,29 @@ class Conversation:
             told = {"message": str(error), "data": await _problem(error)}
             await self._say(PacketKind.CONNECT_ERROR, told)
             return
-        self.identity = identity
+        rooms = self._recover(auth, identity)
+        self.identity = g.caller = identity
         self._stage = Stage.CONNECTED
         self._connected.set()
+        # Before the client can leave one of them.
+        entering = [self._listener.enter(room) for room in rooms]
         # Another id than that of the session, which is a secret of the client's.
-        await self._say(PacketKind.CONNECT, {"sid": secrets.token_urlsafe(16)})
+        told = {"sid": secrets.token_urlsafe(16), "pid": self._session.pid}
+        await self._say(PacketKind.CONNECT, told)
+        for enter in entering:
+            with suppress(OrchestratorError):  # it is gone, or may not be seen any more
+                await enter()
+
+    def _recover(self, auth: object, identity: Identity) -> tuple[str, ...]:
+        """Return the rooms that the client was in before its connection broke.
+
+        It is told the same ``pid`` again if it was in some.
+        """
+        pid = auth.get("pid") if isinstance(auth, dict) else None
+        known = pid if isinstance(pid, str) else ""
+        rooms = self._sessions.come_back(known, identity.principal) if known else None
+        self._session.pid = secrets.token_urlsafe(32) if rooms is None else known
+        return rooms or ()
 
     def _disconnect(self) -> None:
         self._listener.leave()

@@ -17,6 +17,7 @@ import trio
 
 from api.auth.identity import TooManySessions
 from api.socketio.packets import FrameKind, Malformed, frame, read_frame
+from api.socketio.recovery import Recovery
 from api.stream import CLOSING_S
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class Talk(Protocol):
             Malformed: it may not say that.
         """
 
+    def end(self) -> None:
+        """Note that the session is over; not a checkpoint."""
+
     async def begin(self) -> None:
         """Do what is to be done from the beginning of the session on."""
 
@@ -71,6 +75,7 @@ class Session:
 
     Attributes:
         sid: nobody can guess it; whoever knows it is the client.
+        pid: by what its client is known when it comes back; empty before it has connected.
         talk: what is said.
         ended: set once it is over.
         ending: the code and the reason with which a WebSocket is closed.
@@ -78,6 +83,7 @@ class Session:
 
     def __init__(self, closing: trio.Event, forget: Callable[[Session], None]) -> None:
         self.sid = secrets.token_urlsafe(32)
+        self.pid = ""
         self.talk: Talk
         self.transport = Transport.POLLING
         self.ended = trio.Event()
@@ -118,6 +124,7 @@ class Session:
         self.ending = (code, why)
         self._last_word = frame(last_word)
         self.ended.set()
+        self.talk.end()
         self._scope.cancel(reason=why)
         self._sink.close()
         self._forget(self)
@@ -241,9 +248,14 @@ class Session:
 
 
 class Sessions:
-    """The sessions of a server that are open."""
+    """The sessions of a server that are open.
+
+    Attributes:
+        recovery: what is kept of those whose connections broke.
+    """
 
     def __init__(self, closing: Callable[[], trio.Event]) -> None:
+        self.recovery = Recovery()
         self._closing = closing
         self._open: dict[str, Session] = {}
         self._holders: dict[Session, str] = {}
@@ -255,6 +267,16 @@ class Sessions:
     def get(self, sid: str) -> Session | None:
         """Return the session that has that id; None if none has (any more)."""
         return self._open.get(sid)
+
+    def come_back(self, pid: str, principal: str) -> tuple[str, ...] | None:
+        """Return the rooms of a client that is back; None if it has none. Not a checkpoint.
+
+        Its old session ends, if nobody has noticed yet that its connection is gone.
+        """
+        for session in list(self._open.values()):
+            if session.pid == pid and self._holders[session] == principal:
+                session.end(GOING_AWAY, "its client has come back")
+        return self.recovery.take(pid, principal)
 
     def open(self, holder: str) -> Session:
         """Return a new session; the caller must let it ``run``. Not a checkpoint.

@@ -103,6 +103,7 @@ class Site:
 
     Attributes:
         asked: the paths that were asked for.
+        said: the body of each request, as bytes.
         left: how many clients went away before they had their answer.
         open: a connection goes up by one when it comes, and down when the client has closed it.
         answer: the head's other lines and the body of what is answered.
@@ -111,6 +112,7 @@ class Site:
     def __init__(self, answer: bytes = b"Content-Length: 2\r\n\r\nok") -> None:
         self.answer = answer
         self.asked: list[str] = []
+        self.said: list[bytes] = []
         self.left = 0
         self.open = 0
         self.answers = threading.Semaphore(0)
@@ -142,7 +144,8 @@ class Site:
         self._count(open=1)
         with client, suppress(OSError):
             while request := read_request(client):
-                self._count(asked=[request.split()[1].decode()])
+                body = request.partition(b"\r\n\r\n")[2]
+                self._count(asked=[request.split()[1].decode()], said=[body])
                 if not self._answer(client):
                     break
         self._count(open=-1)

@@ -93,6 +93,20 @@ async def painter(ctx: Context) -> list[str]:
 
 
 @agent
+async def camera(ctx: Context) -> None:
+    """Show pictures, each wider than the one before."""
+    for width in range(1, 10_000):
+        await ctx.view(picture(width))
+        await ctx.sleep(0.1)
+
+
+@agent
+async def studio(ctx: Context) -> None:
+    """Let a sub-agent show pictures."""
+    await ctx.call(camera)
+
+
+@agent
 async def reader(ctx: Context, names: list[str]) -> dict[str, str]:
     """Return files that it was started with."""
     return {name: (await ctx.file(name)).decode() for name in names}
@@ -117,13 +131,13 @@ async def talker(ctx: Context, lines: int = 100, seconds: float = 0) -> None:
     await ctx.sleep(seconds)
 
 
-def picture() -> bytes:
-    """Return a PNG of one grey pixel."""
+def picture(width: int = 1) -> bytes:
+    """Return a PNG of grey pixels beside each other."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checked = kind + data
         return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(b"\0\x80"))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, 8, 0, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"\0" + b"\x80" * width))
     return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")

@@ -36,6 +36,23 @@ def test_a_run_is_told_from_its_beginning_to_its_result(pages: Pages, server: Se
     )
 
 
+def test_E7_the_page_of_a_run_shows_live_what_its_sub_agent_sees(
+    pages: Pages, server: Server
+) -> None:
+    """As the page of an execution shows the browser of its playbook."""
+    run = server.start("studio")
+    page = pages.run(run)
+    expect(page.locator(".view img")).to_be_visible()
+    page.wait_for_function("() => document.querySelector('.view img').naturalWidth > 3")
+    server.stop(run, mode="now")
+    expect(chip(page)).to_have_text("stopped")
+    expect(page.locator(".view img")).to_be_visible()
+    (child,) = server.http.get(f"/runs/{run}/tree").json()["children"]
+    shown = page.locator(".view img").get_attribute("src")
+    assert shown is not None
+    assert shown.startswith(f"/runs/{child['id']}/view?seen=")
+
+
 def test_pause_resume_and_step(pages: Pages, server: Server) -> None:
     run = server.start("writer", seconds=0.3)
     page = pages.run(run)

@@ -41,16 +41,21 @@ class Kind(NamedTuple):
 KINDS = [Kind(language, t) for language in ("node", "python") for t in ("", "polling", "websocket")]
 
 
-def command(kind: Kind, url: str) -> list[str]:
-    """Return the command that runs the client; without Node the test is skipped, but not in CI."""
-    if kind.language == "python":
-        return [sys.executable, str(HERE / "client.py"), url, kind.transport]
+def node_with_client() -> str:
+    """Return Node, which has the client; without it the test is skipped, but not in CI."""
     node = shutil.which("node")
     if node is None or not (NODE / "node_modules" / "socket.io-client").is_dir():
         if not os.environ.get("CI"):
             pytest.skip(MISSING)
         raise AssertionError(MISSING)
-    return [node, str(NODE / "client.js"), url, kind.transport]
+    return node
+
+
+def command(kind: Kind, url: str) -> list[str]:
+    """Return the command that runs the client."""
+    if kind.language == "python":
+        return [sys.executable, str(HERE / "client.py"), url, kind.transport]
+    return [node_with_client(), str(NODE / "client.js"), url, kind.transport]
 
 
 class Client:

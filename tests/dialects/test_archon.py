@@ -353,6 +353,13 @@ def test_A2_an_upload_that_does_not_fit_is_refused(
 def test_A2_an_upload_that_is_too_large_is_refused(http: httpx.Client) -> None:
     answer = http.post("/api/documents/upload", files={"file": ("a.txt", b"x" * (8 * 2**20 + 1))})
     assert (answer.status_code, answer.json()["status"]) == (413, 413)
+    assert "the body is larger than 8 MiB" in answer.json()["detail"]
+
+
+def test_A2_an_upload_that_is_no_form_is_told_so(http: httpx.Client) -> None:
+    answer = http.post("/api/documents/upload", json={"file": "words"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "file: must be given, once, as multipart/form-data"
 
 
 def test_A2_a_document_that_cannot_be_read_says_why(http: httpx.Client) -> None:

@@ -136,6 +136,23 @@ def test_B5_twelve_stops_at_once_are_each_heard_once(
             assert len(site.asked) == 11
 
 
+@pytest.mark.parametrize("kind", [NODE, Kind("node", "polling")], ids=str)
+def test_B1_a_client_whose_connection_broke_is_in_its_rooms_by_itself(
+    kind: Kind, http: httpx.Client, new_site: Callable[[], Site]
+) -> None:
+    """It has subscribed once, and hears of a stop after that all the same."""
+    run = crawl(http, new_site())
+    with connected(kind, str(http.base_url).rstrip("/")) as client:
+        client.ask("crawl_subscribe", run)
+        told = len(client.wait("crawl_progress"))
+        client.emit("break", run)
+        assert client.wait("connect", 2) == ["new", "recovered"]
+        assert client.wait("crawl_progress", told + 1)[-1]["status"] == "crawling"
+        http.post(f"/runs/{run}/stop", json={"mode": "now"})
+        client.wait("crawl:stopped")
+        assert len(client.named("crawl:stopping")) == 1
+
+
 @pytest.mark.parametrize("kind", [NODE, Kind("node", "polling"), Kind("python", "")], ids=str)
 def test_B2_after_the_server_was_killed_a_client_is_back_in_its_rooms(
     kind: Kind, tmp_path: Path, new_site: Callable[[], Site]

@@ -26,7 +26,8 @@ PATH = "/api/knowledge-items/stop/"
 async def crawl(ctx: Context, url: str, clings_s: float = 0) -> None:
     """Wait for a stop, and cling to life for a while."""
     try:
-        await ctx.progress(40, "4 of 10 pages")
+        for percent in (39, 40):  # what it says twice is shown once
+            await ctx.progress(percent, "4 of 10 pages")
         await trio.sleep_forever()
     finally:
         with ctx.cleanup():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,24 @@ def test_J4_a_cancel_closes_the_connections_of_what_is_not_finished(
     assert [each["answer"] for each in partial["executions"]] == ["ok", "ok"]
 
 
+def test_J4_each_execution_tells_the_endpoint_which_it_is(http: httpx.Client, site: Site) -> None:
+    job_id = start(http, site)
+    site.wait_for("asked", 6)
+    listed = {each["id"]: each for each in job(http, job_id)["executions"]}
+    assert site.asked == ["/ask"] * 6
+    for body in map(json.loads, site.said):
+        execution = listed.pop(body["execution_id"])
+        assert body == {
+            "job_id": job_id,
+            "execution_id": execution["id"],
+            "model": execution["model"],
+            "region": execution["region"],
+            "questions": ["Why?", {"q": 2}],
+        }
+    assert listed == {}
+    cancel(http, job_id)
+
+
 def test_J4_one_execution_is_cancelled_alone(http: httpx.Client, site: Site) -> None:
     job_id = start(http, site, regions=["eu"])
     site.wait_for("asked", 2)
@@ -175,6 +194,8 @@ def test_J6_a_paid_job_is_refunded_when_it_is_stopped(http: httpx.Client, site: 
         site.answers.release()
         assert cancelled.result().json()["new_status"] == "cancelled"
     assert site.asked[6:] == ["/refund"]
+    told = {"job_id": job_id, "name": "bias", "completed": 1, "unfinished": 5}
+    assert json.loads(site.said[6]) == told
     receipt = http.get(f"/runs/{job_id}/stop").json()
     assert (receipt["reason"], receipt["cleanup_errors"]) == ("too dear", [])
 

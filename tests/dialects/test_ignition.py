@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import websocket
+
+from api.stream import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import httpx
 
     from tests.api.processes import Site
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 BOUND_S = 30.0
+CLOSED = (1000).to_bytes(2, "big") + b"the execution is over, or the server closes"
 
 
 def start(http: httpx.Client, steps: list[dict[str, Any]], **more: Any) -> str:
@@ -131,6 +138,35 @@ def test_E3_an_execution_is_live_until_it_has_ended_and_its_record_stays(
     assert http.get(f"/runs/{execution}/stack").json()["tasks"] == []
     assert http.get(f"/api/executions/{execution}").json()["result"]["steps"]["b"] == {"seconds": 0}
     assert do(http, execution, "cancel").status_code == 409
+
+
+@contextmanager
+def following(http: httpx.Client, execution: str) -> Iterator[websocket.WebSocket]:
+    """A page that listens to an execution."""
+    url = str(http.base_url).replace("http", "ws").rstrip("/")
+    peer = websocket.create_connection(f"{url}/api/ws/executions/{execution}", timeout=BOUND_S)
+    try:
+        yield peer
+    finally:
+        peer.shutdown()  # type: ignore[no-untyped-call]
+
+
+def test_E4_a_silent_connection_is_kept_alive_until_the_execution_is_over(
+    http: httpx.Client,
+) -> None:
+    """At the real pace: nothing happens in the execution, and the page hears that it lives."""
+    execution = start(http, [wait("long", 600)])
+    with following(http, execution) as peer:
+        began = time.monotonic()
+        kinds = [json.loads(peer.recv())["type"]]
+        while time.monotonic() - began < KEEP_ALIVE_S - 1:
+            kinds.append(json.loads(peer.recv())["type"])
+        assert (kinds[0], kinds[-1]) == ("execution", "keepalive")
+        peer.send(json.dumps({"type": "ping"}))
+        assert json.loads(peer.recv()) == {"type": "pong"}
+        do(http, execution, "cancel")
+        assert json.loads(peer.recv())["status"] == "cancelled"
+        assert peer.recv_data() == (websocket.ABNF.OPCODE_CLOSE, CLOSED)
 
 
 def test_E5_a_step_that_catches_everything_does_not_keep_the_execution_alive(

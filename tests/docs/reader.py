@@ -4,9 +4,10 @@ What the blocks of a page mean:
 
 - ``python`` whose first line is ``# name.py``: saved as that file; any other is run as a script;
 - ``yaml`` whose first line is ``# name.yaml``: saved as that file;
+- ``js``: a module that Node runs, beside the stock client of Socket.IO;
 - ``sh``: commands to paste, each of which must succeed;
 - ``console``: a transcript; each line after ``$ `` is a command, the others what it prints;
-- ``text`` right after a ``python`` block: what the script prints;
+- ``text`` right after a ``python`` or ``js`` block: what that prints;
 - ``json`` right after an ``sh`` block: what that prints, the same in shape.
 
 In what is printed ``…`` stands for anything, and an id, a time of day, a duration or a gap for any
@@ -32,6 +33,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tests.dialects.clients import NODE, node_with_client
 from tests.docs.pages import blocks_of
 from tests.docs.shell import ANSWER_S, Shell
 
@@ -107,11 +109,13 @@ class Reader:
                 (self.folder / block.file_name).write_text(text)
             case "python", _:
                 self.printed = run_script(self.folder, text)
+            case "js", _:
+                self.printed = run_module(self.folder, text, block.where)
             case "sh", _:
                 self._run_all(text.splitlines(), text, block)
             case "console", _:
                 self._play(text, block)
-            case "text", "python":
+            case "text", "python" | "js":
                 assert_printed(self.printed, text, block)
             case "json", "sh":
                 assert_same_shape(json.loads(self.printed), json.loads(text), block.where)
@@ -171,6 +175,20 @@ def run_script(folder: Path, text: str) -> str:
     with contextlib.redirect_stdout(printed), in_time():
         runpy.run_path(str(script), run_name="__main__")
     return printed.getvalue()
+
+
+def run_module(folder: Path, text: str, where: str) -> str:
+    """Run a module as ``node script.mjs`` would, and return what it prints."""
+    node = node_with_client()
+    modules = folder / "node_modules"
+    if not modules.exists():
+        modules.symlink_to(NODE / "node_modules")
+    script = folder / "script.mjs"
+    script.write_text(text)
+    command = [node, str(script)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=ANSWER_S)
+    assert done.returncode == 0, f"{where}: status {done.returncode}, and it said:\n{done.stderr}"
+    return done.stdout
 
 
 @contextmanager

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.docs.pages import Block
 
-LANGUAGES = {"python", "yaml", "sh", "console", "text", "json", "mermaid"}
+LANGUAGES = {"python", "yaml", "js", "sh", "console", "text", "json", "mermaid"}
 
 
 def _is_slow(page: Path) -> bool:

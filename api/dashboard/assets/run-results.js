@@ -8,12 +8,15 @@ import { bytes, isLive } from './words.js';
 class RunResults extends HTMLElement {
   #partials = 0;
   #files = 0;
+  #picture = 0;
 
   open(page) {
     this.page = page;
     this.heading = h('h2');
     this.body = h('div');
     this.picture = h('img', { alt: 'The latest picture of what the run is doing' });
+    // It is gone, with what was thrown away.
+    this.picture.addEventListener('error', () => show(this.view, false));
     this.view = h('figure', { class: 'card view', hidden: true }, h('figcaption', {}, 'Live view'), this.picture);
     this.files = h('ul', { class: 'files' });
     this.filed = h('section', { class: 'card', 'aria-label': 'Files', hidden: true }, h('h2', {}, 'Files'), this.files);
@@ -22,10 +25,11 @@ class RunResults extends HTMLElement {
   }
 
   show(run, { tree }) {
-    const { partials = 0, files = 0 } = tree.nodes.get(run.id) ?? {};
+    const { partials = 0, files = 0, picture = null } = tree.nodes.get(run.id) ?? {};
     if (partials !== this.#partials && isLive(run.status) && this.page.caughtUp) this.partial();
     this.#partials = partials;
     this.#showFiles(run, files);
+    this.#showPicture(picture);
     const [title, value] = found(run);
     text(this.heading, title);
     fill(this.body, `${title} ${JSON.stringify(value)?.length} ${value?.length} ${run.error?.message} ${partials}`, () => this.#body(run, value));
@@ -45,15 +49,20 @@ class RunResults extends HTMLElement {
     if (partial != null && isLive(run.status)) runs.put({ ...run, partial, available_actions: run.available_actions }, moment);
   }
 
+  // That of a sub-agent too: what a playbook does is seen in its browser.
+  #showPicture(picture) {
+    if (picture == null || picture.seq === this.#picture || !this.page.caughtUp) return;
+    this.#picture = picture.seq;
+    show(this.view, true);
+    // The number makes it another address: a picture is read anew only then.
+    this.picture.src = `/runs/${picture.id}/view?seen=${picture.seq}`;
+  }
+
   // Asked for only when an event has said that there are some.
   async #showFiles(run, kept) {
     if (kept === this.#files || !this.page.caughtUp) return;
     this.#files = kept;
     const { artifacts } = await read(`/runs/${run.id}/artifacts`).catch(() => ({ artifacts: [] }));
-    const view = artifacts.some(({ name }) => name === 'view');
-    show(this.view, view);
-    // The number makes it another address: a picture is read anew only then.
-    if (view) this.picture.src = `/runs/${run.id}/view?seen=${kept}`;
     const others = artifacts.filter(({ name }) => name !== 'view');
     show(this.filed, others.length > 0);
     this.files.replaceChildren(...others.map(({ name, size, media_type }) => h('li', {}, icon('file'),

@@ -28,7 +28,7 @@ export class Tree {
     this.events.push(event);
     const node = this.nodes.get(event.run_id) ?? this.#join(event, at);
     this.#open -= node.open.size;
-    HANDLERS[event.type]?.(node, event.data, at);
+    HANDLERS[event.type]?.(node, event.data, at, event.seq);
     if (event.type === 'step.finished' && event.run_id === event.root_id) this.steps.push(event.data.name);
     if (isEnding(event)) end(node, event.data, at);
     this.#open += node.open.size;
@@ -75,7 +75,7 @@ export class Tree {
     const node = {
       id: event.run_id, agent: event.data.agent ?? 'agent', parent, depth: parent ? parent.depth + 1 : 0, children: [],
       spans: [], ended: null, operations: [], open: new Map(), stop: null, rungs: [], questions: new Map(),
-      starts: [], partials: 0, files: 0, quiet: at,
+      starts: [], partials: 0, files: 0, picture: null, quiet: at,
     };
     parent?.children.push(node);
     this.nodes.set(node.id, node);
@@ -111,7 +111,11 @@ const HANDLERS = {
   'run.answered': (node, data) => node.questions.delete(data.question_id),
   'run.withdrawn': (node, data) => node.questions.delete(data.question_id),
   'run.partial': (node) => node.partials++,
-  'run.artifact': (node) => node.files++,
+  'run.artifact': (node, { name }, at, seq) => {
+    node.files++;
+    // Of a run and all below it the latest counts.
+    if (name === 'view') for (let each = node; each; each = each.parent) each.picture = { id: node.id, seq };
+  },
   'operation.started': (node, data, at) => {
     const operation = { ...data, from: at, to: null, how: 'open' };
     node.open.set(data.operation, operation);

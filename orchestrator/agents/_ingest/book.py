@@ -82,5 +82,7 @@ class Book:
     def _tell(self, share: float) -> None:
         done, known = self.result["done"], self.result["known"]
         self._ctx.partial(self.result)
-        name = self._documents[-1]["title"]
-        self._ctx.progress(min(99.0, 100 * (done + share) / known), f"{done} of {known}: {name}")
+        message = (
+            f"{done} of {known}: {self._documents[-1]['title']}, {self.result['chunks']} chunks"
+        )
+        self._ctx.progress(min(99.0, 100 * (done + share) / known), message)

@@ -10,12 +10,15 @@ import httpx
 import trio
 
 from api.service import open_server
+from api.socketio.engine import Session
 from orchestrator import Orchestrator, open_orchestrator
 from tests.api.agents import ALL
 from tests.api.peer import Peer, talking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
 
     from api.auth import Access
 
@@ -110,3 +113,16 @@ async def socket(url: str, sid: str = "") -> AsyncIterator[Peer]:
     """Open a WebSocket, for a session that is there or for one of its own."""
     async with talking(url, WEBSOCKET + (f"&sid={sid}" if sid else "")) as peer:
         yield peer
+
+
+def next_poll(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Return what is set once the next poll has come to the server, in the step it waits from."""
+    came = trio.Event()
+    poll = Session.poll
+
+    async def seen(session: Session) -> list[str]:
+        came.set()
+        return await poll(session)
+
+    monkeypatch.setattr(Session, "poll", seen)
+    return came

@@ -13,7 +13,14 @@ from api.service import open_server
 from api.socketio import calls, conversation, engine
 from orchestrator import open_orchestrator
 from tests.api.peer import Peer
-from tests.api.socketio.raw import POLLING, WEBSOCKET, polling, serving, socket
+from tests.api.socketio.raw import (
+    POLLING,
+    WEBSOCKET,
+    next_poll,
+    polling,
+    serving,
+    socket,
+)
 
 
 async def poll(url: str, **query: str) -> httpx.Response:
@@ -135,7 +142,7 @@ async def test_a_payload_is_bounded() -> None:
         assert (await polls.poll()).status_code == 400
 
 
-async def test_two_polls_at_a_time_end_the_session() -> None:
+async def test_two_polls_at_a_time_end_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as (_, url), polling(url) as polls, polling(url) as other:
         other.facts = polls.facts
         answers: list[httpx.Response] = []
@@ -143,26 +150,32 @@ async def test_two_polls_at_a_time_end_the_session() -> None:
         async def first() -> None:
             answers.append(await polls.poll())
 
+        came = next_poll(monkeypatch)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(first)
-            await trio.sleep(0.1)
+            await came.wait()
             assert (await other.poll()).status_code == 400
         assert (answers[0].status_code, answers[0].text) == (200, "1")
         assert (await polls.poll()).status_code == 400
 
 
-async def test_a_poll_that_is_broken_off_ends_the_session() -> None:
+async def test_a_poll_that_is_broken_off_ends_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """At once, and not only when a ping is not answered."""
     async with serving() as (_, url), polling(url) as polls:
         await polls.connect()
-        with trio.move_on_after(0.1):
-            await polls.poll()
+        came = next_poll(monkeypatch)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(polls.poll)
+            await came.wait()
+            nursery.cancel_scope.cancel()
         with trio.fail_after(engine.PING_INTERVAL_S / 3):
             while (await polls.poll()).status_code != 400:
                 pass
 
 
-async def test_who_closes_a_session_is_let_go() -> None:
+async def test_who_closes_a_session_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as (_, url), polling(url) as polls, polling(url) as other:
         other.facts = polls.facts
         answers: list[str] = []
@@ -170,9 +183,10 @@ async def test_who_closes_a_session_is_let_go() -> None:
         async def wait() -> None:
             answers.append((await polls.poll()).text)
 
+        came = next_poll(monkeypatch)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            await trio.sleep(0.1)
+            await came.wait()
             await other.post("1")
         assert answers == ["6"]
         assert (await polls.poll()).status_code == 400
@@ -239,13 +253,16 @@ async def test_the_session_of_a_connection_that_breaks_is_gone() -> None:
 # From polls to a WebSocket
 
 
-async def test_a_client_goes_over_to_a_websocket_and_loses_nothing() -> None:
+async def test_a_client_goes_over_to_a_websocket_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with serving() as (orchestrator, url), polling(url) as polls:
         await polls.connect()
         run = await orchestrator.start("sleeper")
+        came = next_poll(monkeypatch)
         async with trio.open_nursery() as nursery, socket(url, polls.facts["sid"]) as peer:
             nursery.start_soon(polls.next)
-            await trio.sleep(0.1)
+            await came.wait()
             await peer.send_text("2probe")
             assert await peer.receive_text() == "3probe"
             await peer.send_text("5")
@@ -287,9 +304,10 @@ async def test_a_websocket_that_comes_to_nothing_leaves_the_polls(
 # The server
 
 
-async def test_sessions_end_with_the_server() -> None:
+async def test_sessions_end_with_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that clients connect again: nobody is told that the server wants them gone."""
     told: list[object] = []
+    came = next_poll(monkeypatch)
 
     async def waiting(url: str, *, task_status: trio.TaskStatus[None]) -> None:
         async with polling(url) as polls:
@@ -310,7 +328,7 @@ async def test_sessions_end_with_the_server() -> None:
         ):
             await nursery.start(waiting, url)
             await nursery.start(listening, url)
-            await trio.sleep(0.1)  # the poll is on its way
+            await came.wait()
     assert sorted(map(str, told)) == ["1001", "6"]
 
 

@@ -1,4 +1,5 @@
 // The stock client of Socket.IO, as a process: it says what it hears, and emits what it is told.
+// The word `break` breaks its connection off, as a network would.
 
 import readline from "node:readline";
 
@@ -14,7 +15,7 @@ const say = (...words) => console.log(JSON.stringify(words));
 const transport = () => say("transport", socket.io.engine.transport.name);
 
 socket.on("connect", () => {
-  say("connect");
+  say("connect", socket.recovered ? "recovered" : "new");
   transport();
   socket.io.engine.on("upgrade", transport);
 });
@@ -23,6 +24,10 @@ socket.onAny(say);
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const [name, body] = JSON.parse(line);
+  if (name === "break") {
+    socket.io.engine.close();
+    continue;
+  }
   socket.emit(name, body, (answer) => say("answer", answer));
 }
 socket.disconnect();

@@ -76,7 +76,8 @@ def names_in(folder: Path) -> list[str]:
 
 def children_of(pid: int) -> str:
     """Return the children of another process, in words; empty if there are none."""
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return "".join(each.read_text() for each in listed)
 
 
 def open_fds() -> dict[str, str]:
