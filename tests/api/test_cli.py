@@ -193,7 +193,7 @@ def test_every_agent_of_a_file_and_of_a_module_is_loaded(
     found = load_agents(["mine.py", "other_agents", str(folder / "mine.py")])
     assert [each.name for each in found] == [
         *("chat", "command", "crawl", "ingest", "job", "playbook"),
-        *("greet", "fail", "visit", "stubborn", "deaf", "blocking", "other"),
+        *("greet", "fail", "visit", "stubborn", "deaf", "blocking", "collected", "other"),
     ]
 
 
