@@ -165,6 +165,7 @@ class Receipt:
             (something was cut), ``kill`` (a process was killed, or code was abandoned).
         settled_at, seconds: None until the stop is settled; seconds since ``requested_at``.
         runs_stopped: runs of the tree that had not ended when the stop came, root included.
+        killed_pids: which processes were killed, the first 100 of them.
         critical_s: for how long critical sections held the stop back, in seconds.
         error: what the agent raised while it was being stopped, if it did.
         detached: ids of runs that this tree had started detached; the stop left them alone.
@@ -185,6 +186,7 @@ class Receipt:
     operations: OperationCounts
     clients_closed: int
     processes_killed: int = 0
+    killed_pids: tuple[int, ...] = ()
     cleanup_errors: tuple[str, ...] = ()
     critical_s: float = 0.0
     still_running: tuple[Standing, ...] = ()

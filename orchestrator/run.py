@@ -32,7 +32,7 @@ from orchestrator.subagents import SubAgents
 from orchestrator.supervise import supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
@@ -297,10 +297,10 @@ class Run(Handle):
                 what if run is self else f"{self.agent.name} {self.id}: {what}"
             )
 
-    def processes_killed(self, count: int) -> None:
+    def processes_killed(self, pids: Collection[int]) -> None:
         """Processes that the run's code had started were killed: it stands on the receipts."""
         for run in self.stopping_lineage():
-            run.ladder.account.processes_killed += count
+            run.ladder.account.note_killed(pids)
 
     def leave(self) -> None:
         """Leave the registry: the last event is stored. May be called twice."""

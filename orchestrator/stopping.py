@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import trio
 from pydantic_core import to_jsonable_python
@@ -24,9 +24,14 @@ from orchestrator.model import (
     StopSource,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 # What an in-process run gets to exit once it is killed: its sockets are closed from outside, and
 # code that waited on one ends by that. Then it is let go. Also what cleanup steps get then.
 KILL_S = 0.5
+# So many killed processes a receipt names; a fork bomb has thousands.
+PIDS = 100
 
 
 class StopArguments(TypedDict, total=False):
@@ -98,6 +103,7 @@ class Stop:
     refused: int = 0
     clients_closed: int = 0
     processes_killed: int = 0
+    killed_pids: list[int] = field(default_factory=list)
     critical_s: float = 0.0
     cleanup_errors: list[str] = field(default_factory=list)
     detached: list[RunId] = field(default_factory=list)
@@ -114,6 +120,11 @@ class Stop:
         self.mode = max(self.mode, request.mode, key=lambda mode: mode.rank)
         self.until = min(self.until, until)
         return stricter
+
+    def note_killed(self, pids: Collection[int]) -> None:
+        """These processes of the tree were killed."""
+        self.processes_killed += len(pids)
+        self.killed_pids = [*self.killed_pids, *sorted(pids)][:PIDS]
 
     def receipt(
         self,
@@ -140,6 +151,7 @@ class Stop:
             operations=OperationCounts(finished=self.finished, cut=self.cut, refused=self.refused),
             clients_closed=self.clients_closed,
             processes_killed=self.processes_killed,
+            killed_pids=tuple(self.killed_pids),
             cleanup_errors=tuple(self.cleanup_errors),
             critical_s=round(self.critical_s, 6),
             still_running=still_running,

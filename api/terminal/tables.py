@@ -88,7 +88,8 @@ def _receipt_rows(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "operations", f"{counts.finished} finished, {counts.cut} cut, {counts.refused} refused"
     yield "clients closed", str(receipt.clients_closed)
     if receipt.processes_killed:
-        yield "processes killed", str(receipt.processes_killed)
+        pids = ", ".join(map(str, receipt.killed_pids))
+        yield "processes killed", f"{receipt.processes_killed}" + (f" ({pids})" if pids else "")
     if receipt.critical_s:
         yield "held back", f"{receipt.critical_s:.3f} s by critical sections"
     if receipt.error is not None:

@@ -132,7 +132,7 @@ class Desk:
         self._run.cleanup_failed(message["what"])
 
     def _do_processes_killed(self, message: Message) -> None:
-        self._run.processes_killed(message["count"])
+        self._run.processes_killed(message["pids"])
 
     def _do_client_closed(self, message: Message) -> None:
         for each in self._run.stopping_lineage():

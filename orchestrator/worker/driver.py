@@ -228,7 +228,7 @@ class Worker:
         if self._ended is None and death is not None and death.signal is not None:
             self._killed.add(self._process.pid)
         for each in self._run.stopping_lineage():
-            each.ladder.account.processes_killed += len(self._killed)
+            each.ladder.account.note_killed(self._killed)
 
     async def _outcome(self) -> Any:
         ended = self._ended

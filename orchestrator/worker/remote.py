@@ -31,7 +31,7 @@ from orchestrator.worker.proxies import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from orchestrator.agent import Agent
     from orchestrator.events import Payload
@@ -257,9 +257,9 @@ class RemoteRun:
         """A critical section was refused here."""
         self._link.tell("refused")
 
-    def processes_killed(self, count: int) -> None:
+    def processes_killed(self, pids: Collection[int]) -> None:
         """Processes that the agent's code had started were killed."""
-        self._link.tell("processes_killed", count=count)
+        self._link.tell("processes_killed", pids=list(pids))
 
     def client_closed(self) -> None:
         """The HTTP client is closed."""

@@ -29,6 +29,8 @@ Message: TypeAlias = dict[str, Any]
 # Bytes that may wait to be sent; whoever tells more has to wait for the other side.
 ROOM = 1 << 18
 _CHUNK = 1 << 16
+# Bytes of the longest message: an artifact is one, so there is room for a very large one.
+LONGEST = 1 << 30
 
 _FIELDS: dict[str, TypeAdapter[Any]] = {
     "receipt": TypeAdapter(Receipt),
@@ -80,7 +82,11 @@ class Channel:
             await self._sent.wait()
 
     async def messages(self) -> AsyncGenerator[Message, None]:
-        """Yield what the other side sends, until it is gone."""
+        """Yield what the other side sends, until it is gone.
+
+        Raises:
+            ValueError: it sends what is no message, or does not come to an end with one.
+        """
         buffer = bytearray()
         while True:
             try:
@@ -90,6 +96,10 @@ class Channel:
             if not chunk:
                 return
             buffer += chunk
+            if len(buffer) > LONGEST:
+                raise ValueError(f"more than {LONGEST} bytes, and no end of the message")
+            if b"\n" not in chunk:
+                continue
             *lines, rest = buffer.split(b"\n")
             buffer = bytearray(rest)
             for line in lines:

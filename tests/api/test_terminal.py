@@ -532,7 +532,8 @@ def test_a_receipt_of_a_stop_that_went_all_the_way() -> None:
             mode=StopMode.KILL,
             reached=StopMode.KILL,
             outcome=StopOutcome.ABANDONED,
-            processes_killed=1,
+            processes_killed=2,
+            killed_pids=(7, 11),
             critical_s=1.5,
             cleanup_errors=tuple(f"callback {n}: not done" for n in range(12)),
             still_running=(
@@ -545,7 +546,7 @@ def test_a_receipt_of_a_stop_that_went_all_the_way() -> None:
     )
     assert found["outcome"] == "abandoned: its code would not exit and was let go"
     assert found["asked"].startswith("at most kill, by user")
-    assert found["processes killed"] == "1"
+    assert found["processes killed"] == "2 (7, 11)"
     assert found["held back"] == "1.500 s by critical sections"
     assert found["cleanup error"] == "callback 0: not done"
     assert found["still running"] == "digest at a.py:7 in digest"

@@ -92,8 +92,10 @@ def asked(url: str, pid: int, answers: list[tuple[float, float]]) -> Iterator[No
             answers += zip(said, said, strict=False)
 
 
-async def stop(client: httpx.AsyncClient, agent: str, run_id: str, how: str) -> float:
-    """Stop a beast and check what becomes of it; return how long that took."""
+async def stop(
+    client: httpx.AsyncClient, agent: str, run_id: str, how: str, pids: list[int]
+) -> float:
+    """Stop a beast that these processes are, and check what becomes of it; return how long."""
     asked = {**STOPS[how], "reason": how, "wait_s": 60}
     answer = await client.post(f"/runs/{run_id}/stop", json=asked)
     assert answer.status_code == 200, answer.text
@@ -105,6 +107,8 @@ async def stop(client: httpx.AsyncClient, agent: str, run_id: str, how: str) -> 
     assert receipt["still_running"] == [], case
     assert (receipt["mode"], receipt["reason"]) == (how, how), case
     assert killed_at_least <= killed <= processes, case
+    assert len(receipt["killed_pids"]) == killed, case
+    assert set(receipt["killed_pids"]) <= set(pids), case
     assert receipt["reached"] == ("kill" if killed else "graceful"), case
     seconds: float = receipt["seconds"]
     assert seconds <= GRACE_S + CLEANUP_S + MORE_S, case
@@ -148,11 +152,12 @@ async def stop_all(
     """Start one of each beast and stop all of them at once; nothing may be left."""
 
     async def end(agent: str, run_id: str) -> None:
-        took[agent, how] = await stop(client, agent, run_id, how)
+        took[agent, how] = await stop(client, agent, run_id, how, pids[agent])
 
     ids = await start_all(client, folder)
+    pids = {agent: holders(folder / agent) for agent in beasts.BEASTS}
     for agent, (processes, _) in beasts.BEASTS.items():
-        assert len(holders(folder / agent)) == processes, agent
+        assert len(pids[agent]) == processes, agent
     async with trio.open_nursery() as nursery:
         for agent, run_id in ids.items():
             nursery.start_soon(end, agent, run_id)

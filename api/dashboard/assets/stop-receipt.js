@@ -41,7 +41,7 @@ const rungAt = (node, mode, began) => node?.rungs.filter((each) => each.mode ===
 
 function letGo(stop, killed) {
   if (!killed) return 'nothing had to be killed';
-  const parts = [stop.processes_killed && `${count(stop.processes_killed, 'process', 'processes')} killed`, stop.still_running?.length && `${count(stop.still_running.length, 'task')} let go`].filter(Boolean);
+  const parts = [stop.processes_killed && `${count(stop.processes_killed, 'process', 'processes')} killed${stop.killed_pids?.length ? ` (${stop.killed_pids.join(', ')})` : ''}`, stop.still_running?.length && `${count(stop.still_running.length, 'task')} let go`].filter(Boolean);
   return parts.join(', ') || 'it was killed';
 }
 

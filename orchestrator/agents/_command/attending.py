@@ -170,7 +170,7 @@ class Attendance:
         killed = set(await self._session.kill())
         while self._ctx.should_stop and self._session.members():
             killed.update(await self._session.kill())
-        self._ctx._run.processes_killed(len(killed))
+        self._ctx._run.processes_killed(killed)
         self.status = await self._session.reap()
         self._seconds = self._seconds or trio.current_time() - self._began
 

@@ -98,6 +98,7 @@ def full_record() -> RunRecord:
         operations=OperationCounts(finished=1, cut=2, refused=3),
         clients_closed=1,
         processes_killed=2,
+        killed_pids=(7, 11),
         cleanup_errors=("a", "b"),
         critical_s=1e-9,
         still_running=(
