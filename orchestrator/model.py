@@ -37,14 +37,10 @@ class RunStatus(StrEnum):
 
 
 _TERMINAL = frozenset(
-    {
-        RunStatus.SUCCEEDED,
-        RunStatus.FAILED,
-        RunStatus.STOPPED,
-        RunStatus.TIMED_OUT,
-        RunStatus.ABANDONED,
-        RunStatus.LOST,
-    }
+    (
+        *(RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.STOPPED),
+        *(RunStatus.TIMED_OUT, RunStatus.ABANDONED, RunStatus.LOST),
+    )
 )
 
 
