@@ -161,7 +161,14 @@ def _lock(ctx: SyncContext) -> None:
 
 
 def _program(ctx: SyncContext) -> None:
-    subprocess.run(["sleep", str(LONG_S)], check=True)
+    process = subprocess.Popen(["sleep", str(LONG_S)])
+    try:
+        # Not before: one whose start is interrupted is nobody's yet, and has to be killed.
+        ctx.log("ready")
+        process.wait()
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -189,13 +196,13 @@ WAYS = {
     "spins": ready(_spin),
     "reads": ready(_read),
     "locks": ready(_lock),
-    "runs a program": ready(_program),
+    "runs a program": _program,
     "enters": ready(_manager),
     "has a thread": ready(_thread),
     "sleeps in its context": ready(lambda ctx: ctx.sleep(LONG_S)),
     "calls": ready(lambda ctx: ctx.call(waiting_child)),
     "does a step": ready(lambda ctx: ctx.step("one", time.sleep, LONG_S)),
-    "runs a program in a step": ready(_program_in_a_step),
+    "runs a program in a step": _program_in_a_step,
 }
 
 
