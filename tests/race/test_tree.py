@@ -259,10 +259,10 @@ async def test_a_graceful_stop_lets_nothing_new_out(times: int) -> None:
 async def test_the_same_over_http() -> None:
     with trio.fail_after(240):
         async with (
-            on_stage(seed=1) as stage,
+            on_stage(seed=TIMES) as stage,
             open_server(stage.orchestrator) as url,
             httpx.AsyncClient(base_url=url, timeout=30) as client,
         ):
-            for _ in range(15):
+            for _ in range(TIMES):
                 await stop_over_http(stage, client)
                 await stop_gracefully_over_http(stage, client)

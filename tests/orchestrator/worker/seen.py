@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ZOO = "tests.orchestrator.worker.zoo"
 PATH = {"PATH": os.environ["PATH"]}
-# What may pass until nothing is left: it takes milliseconds, but on a machine that has time for it.
-GONE_S = 10.0
+# What may pass until nothing is left.
+GONE_S = 1.0
 
 
 async def start_animal(warden: Warden, kind: str, witness: Path) -> WorkerProcess:
@@ -35,7 +35,7 @@ async def start_animal(warden: Warden, kind: str, witness: Path) -> WorkerProces
 
 
 async def all_gone(witnesses: Path) -> None:
-    """Wait until no process holds any file of that folder."""
+    """Wait until no process holds any file of that folder, for a second at most."""
     with trio.move_on_after(GONE_S):
         # Twice: what forks on and on may be where one look has been already.
         while holders(witnesses) or holders(witnesses):
