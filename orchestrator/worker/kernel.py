@@ -31,6 +31,10 @@ _M_ARENA_MAX = -8
 _NUMBER_BITS = 28
 _HIGHEST = 1 << 62
 
+# How far workers stand back for the one who must stop them, and for everybody else: enough that
+# a loop gets a processor at once, whatever spins beside it. Costs nothing on an idle machine.
+NICENESS = 10
+
 
 def check_system() -> None:
     """Check that processes can be held and found here.
@@ -107,6 +111,35 @@ def die_with_parent(parent: int) -> None:
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def stand_back() -> None:
+    """Let others have the processor before this process and everything that it will start."""
+    os.nice(NICENESS)
+
+
+def stand_back_as_session(leader: int) -> bool:
+    """Let other sessions have the processor before the one of that leader.
+
+    Where the kernel groups tasks by session (``sched_autogroup_enabled``), each new session gets
+    as large a share as any other, and niceness counts only within one.
+
+    Returns:
+        Whether there is nothing more to do. If not, try again soon: there is no such session yet,
+        or the kernel has just done this for somebody, which it does ten times a second at most.
+    """
+    try:
+        if os.getsid(leader) != leader:
+            return False
+        share = Path(f"/proc/{leader}/autogroup")
+        if not share.read_text().endswith(f" nice {NICENESS}\n"):
+            share.write_text(str(NICENESS))
+    except BlockingIOError:
+        return False
+    except OSError:
+        # It is gone, or there are no such groups.
+        return True
+    return True
 
 
 def _prctl(option: int, argument: object) -> None:
