@@ -159,6 +159,9 @@ class Worker:
 
     async def look(self) -> None:
         """Ask where the run's code stands, for ``stacks``. A checkpoint, and bounded."""
+        if self._ended is not None:
+            self.stacks = [self._unknown("has done its work, and is not yet seen to be gone")]
+            return
         number = next(self._looks)
         seen = self._seen[number] = trio.Event()
         self._channel.send({"look": number})
@@ -240,10 +243,11 @@ class Worker:
             raise WorkerDied(_GARBLED) from self._garbled
         if ended is None:
             await trio.lowlevel.checkpoint_if_cancelled()
-            assert self._process.death is not None
+            death = self._process.death
+            assert death is not None
             # Nobody has asked for a stop, so it was alive when its connection had ended.
-            was_killed = self._process.pid in self._process.killed
-            raise WorkerDied(_CLOSED if was_killed else self._process.death.words)
+            closed = self._process.pid in self._process.killed and not death.lost
+            raise WorkerDied(_CLOSED if closed else death.words)
         if ended["how"] == "returned":
             return ended["value"]
         if ended["how"] == "raised":

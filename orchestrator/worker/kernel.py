@@ -218,19 +218,24 @@ def kill_marked(wanted: Container[int]) -> dict[int, int]:
     return killed
 
 
-def reap_marked(pid: int, wanted: Container[int]) -> None:
+def reap_marked(pid: int, wanted: Container[int]) -> bool:
     """Reap a process if it is a child of ours, has one of those marks, and has ended.
+
+    Returns:
+        Whether that was so, and it had been killed.
 
     Raises:
         OSError: it is gone, or there are too many open files.
     """
     pidfd = os.pidfd_open(pid)
+    ended = None
     try:
         if mark_of(pid) in wanted:
             with suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+                ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     finally:
         os.close(pidfd)
+    return ended is not None and (ended.si_code, ended.si_status) == (os.CLD_KILLED, signal.SIGKILL)
 
 
 def has_ended(pidfd: int) -> bool:
