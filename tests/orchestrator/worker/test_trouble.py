@@ -117,3 +117,18 @@ async def test_what_dies_with_its_warden_in_the_middle_of_a_stop_was_killed(
 
         assert (receipt.reached, receipt.killed_pids) == (StopMode.KILL, (pid,))
         assert not exists(f"/proc/{pid}")
+
+
+@pytest.mark.usefixtures("hanging")
+async def test_what_was_dead_when_its_warden_was_ended_was_killed_all_the_same(
+    orchestrator: Orchestrator,
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run, pid, warden = await started(orchestrator, stubborn)
+        os.kill(warden, signal.SIGSTOP)
+        run.request_stop(mode="now")
+        os.kill(pid, signal.SIGKILL)
+
+        receipt = await stopped(run, mode="now")
+
+        assert (receipt.reached, receipt.killed_pids) == (StopMode.KILL, (pid,))
