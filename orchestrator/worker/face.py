@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
@@ -119,7 +119,7 @@ class Face:
     @property
     def data(self) -> DataFace:
         """See ``Context.data``."""
-        return DataFace(self._context.data, self._way)
+        return DataFace(self._context.data, self._way.cross)
 
     def step(self, name: str, function: Callable[..., Any], /, *arguments: Any) -> Any:
         """See ``Context.step``. The function is called where its caller is."""
@@ -240,29 +240,39 @@ class AsyncioContext(Face):
 class DataFace:
     """``ctx.data``, for code outside of Trio; see ``DataSpace``."""
 
-    def __init__(self, data: DataSpace, way: Way) -> None:
+    def __init__(self, data: DataSpace, cross: Callable[..., Any]) -> None:
         self._data = data
-        self._way = way
+        self._cross = cross
 
     def namespace(self, name: str) -> DataFace:
         """See ``DataSpace.namespace``."""
-        return DataFace(self._data.namespace(name), self._way)
+        return DataFace(self._data.namespace(name), self._cross)
 
     def get(self, key: str, default: Json = None) -> Any:
         """See ``DataSpace.get``."""
-        return self._way.cross(self._data.get, key, default)
+        return self._cross(self._data.get, key, default)
 
     def set(self, key: str, value: Json) -> Any:
         """See ``DataSpace.set``."""
-        return self._way.cross(self._data.set, key, value)
+        return self._cross(self._data.set, key, value)
 
     def delete(self, key: str) -> Any:
         """See ``DataSpace.delete``."""
-        return self._way.cross(self._data.delete, key)
+        return self._cross(self._data.delete, key)
 
     def list(self, **page: Any) -> Any:
         """See ``DataSpace.list``."""
-        return self._way.cross(self._data.list, **page)
+        return self._cross(self._data.list, **page)
+
+
+def data_at_once(context: AsyncioContext) -> DataFace:
+    """Return ``context.data`` for code that cannot await: its methods block the loop meanwhile."""
+    return DataFace(context._context.data, context._way.wait_for)
+
+
+def unwind(context: Face) -> NoReturn:
+    """Raise what unwinds code outside of Trio, as a stop does that comes just here."""
+    raise context._way.stop_here()
 
 
 class ChildFace:

@@ -17,6 +17,12 @@ class Way(Protocol):
     def cross(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
         """Return what the function returns, or something to await that does."""
 
+    def wait_for(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+        """Return what the function returns, and block until then."""
+
+    def stop_here(self) -> BaseException:
+        """Return what unwinds the code at hand."""
+
     def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
         """Return what a function returns that does not wait. No stop keeps it from being called."""
 
