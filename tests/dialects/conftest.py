@@ -23,6 +23,18 @@ AGENTS = """
 from orchestrator import Context, agent
 
 @agent
+async def visit(ctx: Context, url: str) -> dict[str, str]:
+    return {"text": (await ctx.get(url)).text}
+
+@agent
+async def fails_twice(ctx: Context, key: str) -> int:
+    times = await ctx.data.get(key, 0) + 1
+    await ctx.data.set(key, times)
+    if times < 3:
+        raise ValueError(f"{times} is too few")
+    return times
+
+@agent
 async def catches_everything(ctx: Context) -> str:
     for _ in range(5):
         try:
