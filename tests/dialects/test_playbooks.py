@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.api.processes import Process, Site, quiesce
-from tests.dialects.executions import BOUND_S, do, get, play, start, until, wait
+from tests.dialects.executions import BOUND_S, do, get, play, start, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,28 +225,28 @@ def test_E6_steps_that_are_done_are_not_done_again_after_the_server_was_killed(
     site: Site, tmp_path: Path
 ) -> None:
     """One starts again by itself. The execution is lost; a rerun of it goes on where it was."""
-    steps = {
-        name: [get("a", f"{site.url}/{name}/a"), get("b", f"{site.url}/{name}/b")] for name in "xy"
-    }
-    steps["y"].append(wait("c", 0))
-    with serving(tmp_path) as (http, process):
-        execution = start(http, steps["x"])
-        given = {"playbook": json.dumps({"name": "y", "steps": steps["y"]})}
-        order = {"agent": "playbook", "input": given, "options": {"on_crash": "restart"}}
-        run = http.post("/runs", json=order).json()["id"]
-        site.wait_for("asked", 2)
-        site.answers.release(2)
-        site.wait_for("asked", 4)
-        process.signal(signal.SIGKILL)
-        process.end()
-    site.wait_for("left", 2)
-    site.answers.release(2)
-    with serving(tmp_path) as (http, _):
-        assert ended(http, run)["status"] == "completed"
-        lost = http.get(f"/api/executions/{execution}").json()
-        assert (lost["status"], list(lost["partial"]["steps"])) == ("failed", ["a"])
-        assert do(http, execution, "resume").status_code == 409
-        again = http.post(f"/runs/{execution}/rerun", json={"from_step": "last"}).json()["id"]
-        shown = ended(http, again)
-        assert (shown["status"], list(shown["result"]["steps"])) == ("completed", ["a", "b"])
-    assert sorted(site.asked) == ["/x/a", "/x/b", "/x/b", "/y/a", "/y/b", "/y/b"]
+    with closing(Site()) as other:
+        sites = [site, other]
+        books = [[get("a", f"{each.url}/a"), get("b", f"{each.url}/b")] for each in sites]
+        with serving(tmp_path) as (http, process):
+            execution = start(http, books[0])
+            given = {"playbook": json.dumps({"name": "other", "steps": books[1]})}
+            order = {"agent": "playbook", "input": given, "options": {"on_crash": "restart"}}
+            run = http.post("/runs", json=order).json()["id"]
+            for each in sites:
+                each.answers.release()
+                each.wait_for("asked", 2)
+            process.signal(signal.SIGKILL)
+            process.end()
+        for each in sites:
+            each.wait_for("left", 1)
+            each.answers.release()
+        with serving(tmp_path) as (http, _):
+            assert ended(http, run)["status"] == "completed"
+            lost = http.get(f"/api/executions/{execution}").json()
+            assert (lost["status"], list(lost["partial"]["steps"])) == ("failed", ["a"])
+            assert do(http, execution, "resume").status_code == 409
+            again = http.post(f"/runs/{execution}/rerun", json={"from_step": "last"}).json()["id"]
+            shown = ended(http, again)
+            assert (shown["status"], list(shown["result"]["steps"])) == ("completed", ["a", "b"])
+        assert [each.asked for each in sites] == [["/a", "/b", "/b"]] * 2
