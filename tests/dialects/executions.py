@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
+from tests.api.processes import quiesce
+
 if TYPE_CHECKING:
-    import httpx
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.api.processes import Process
 
 BOUND_S = 30.0
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[tuple[httpx.Client, Process]]:
+    """A server of a test's own, and a client of it."""
+    with quiesce("serve", "--port", "0", *options, cwd=folder) as process:
+        url = process.until("listening").split()[-1]
+        with httpx.Client(base_url=url, timeout=30) as http:
+            yield http, process
 
 
 def start(http: httpx.Client, steps: list[dict[str, Any]], **more: Any) -> str:

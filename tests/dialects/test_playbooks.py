@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
-from tests.api.processes import Process, Site, quiesce
-from tests.dialects.executions import BOUND_S, do, get, play, start, until
+from tests.api.processes import Site
+from tests.dialects.executions import BOUND_S, do, get, play, serving, start, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import httpx
 
 pytestmark = pytest.mark.slow
 
@@ -211,16 +210,6 @@ def test_E6_the_line_of_a_fault_is_named_however_deep_it_is(
     assert found["message"].startswith(error)
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[tuple[httpx.Client, Process]]:
-    with ExitStack() as stack:
-        process = stack.enter_context(
-            quiesce("serve", "--port", "0", "--dialect", "ignition", cwd=folder)
-        )
-        url = process.until("listening").split()[-1]
-        yield stack.enter_context(httpx.Client(base_url=url, timeout=30)), process
-
-
 def test_E6_steps_that_are_done_are_not_done_again_after_the_server_was_killed(
     site: Site, tmp_path: Path
 ) -> None:
@@ -228,7 +217,7 @@ def test_E6_steps_that_are_done_are_not_done_again_after_the_server_was_killed(
     with closing(Site()) as other:
         sites = [site, other]
         books = [[get("a", f"{each.url}/a"), get("b", f"{each.url}/b")] for each in sites]
-        with serving(tmp_path) as (http, process):
+        with serving(tmp_path, "--dialect", "ignition") as (http, process):
             execution = start(http, books[0])
             given = {"playbook": json.dumps({"name": "other", "steps": books[1]})}
             order = {"agent": "playbook", "input": given, "options": {"on_crash": "restart"}}
@@ -241,7 +230,7 @@ def test_E6_steps_that_are_done_are_not_done_again_after_the_server_was_killed(
         for each in sites:
             each.wait_for("left", 1)
             each.answers.release()
-        with serving(tmp_path) as (http, _):
+        with serving(tmp_path, "--dialect", "ignition") as (http, _):
             assert ended(http, run)["status"] == "completed"
             lost = http.get(f"/api/executions/{execution}").json()
             assert (lost["status"], list(lost["partial"]["steps"])) == ("failed", ["a"])
