@@ -251,8 +251,9 @@ async def test_who_it_is_is_said_by_a_token_a_header_or_a_cookie() -> None:
         ):
             async with polling(url, **headers) as polls:
                 assert (await polls.connect(auth)).startswith('40{"sid":"')
-        for auth in (None, {"token": ""}, {"token": 1}):
-            assert "connect with `auth: {token: TOKEN}`" in await rejected(url, auth)
+        nothing: list[dict[str, Any] | None] = [None, {"token": ""}, {"token": 1}]
+        for said in nothing:
+            assert "connect with `auth: {token: TOKEN}`" in await rejected(url, said)
         assert "is not known here" in await rejected(url, {"token": "nonsense"})
 
 
