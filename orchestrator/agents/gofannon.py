@@ -88,7 +88,8 @@ def as_agent(
         raise TypeError(f"{run!r} is not `async def run(input_dict, tools)`")
     with_tools = len(inspect.signature(run).parameters) > 1
 
-    async def play(ctx: AsyncioContext, **input_dict: Any) -> Any:
+    # The context is at hand by itself, and must not have a name that the input has.
+    async def play(_: AsyncioContext, **input_dict: Any) -> Any:
         refused = count_refusals()
         result = None
         try:

@@ -162,7 +162,9 @@ class AsyncioLoop(Outside):
         self._hears(error)
         return error
 
-    async def cross(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    async def cross(
+        self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any
+    ) -> Any:
         """Return what the function returns; see ``face.Way``. A cancellation is passed on."""
         loop, answers = asyncio.get_running_loop(), asyncio.Queue[Errand | None]()
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class Way(Protocol):
     """How a call crosses from the code outside to Trio."""
 
-    def cross(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    def cross(self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any) -> Any:
         """Return what the function returns, or something to await that does."""
 
-    def wait_for(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    def wait_for(self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any) -> Any:
         """Return what the function returns, and block until then."""
 
     def stop_here(self) -> BaseException:

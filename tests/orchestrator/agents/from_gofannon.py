@@ -12,6 +12,7 @@ from orchestrator.agents.gofannon import (
     count_tokens,
     data_store,
     get_context_window,
+    gofannon_client,
     http_client,
 )
 
@@ -26,6 +27,14 @@ async def _keep(input_dict: dict[str, Any]) -> list[Any]:
     said += [one.get("b/3"), one.get("b/3", default=[]), one.get_many(["b/2", "none"])]
     said += [data_store.list_namespaces(), one.delete("c"), one.delete("c"), one.clear()]
     return [*said, one.list_keys(), data_store.list_namespaces()]
+
+
+async def _echo(input_dict: dict[str, Any]) -> dict[str, Any]:
+    return input_dict
+
+
+async def _hand_on(input_dict: dict[str, Any]) -> Any:
+    return await gofannon_client.call(agent_name="echo", input_dict=input_dict)
 
 
 async def _use_tools(input_dict: dict[str, Any], tools: dict[str, Any]) -> list[Any]:
@@ -48,6 +57,7 @@ async def _measure(input_dict: dict[str, Any]) -> list[Any]:
     return said
 
 
+echo, hand_on = as_agent(_echo, name="echo"), as_agent(_hand_on, name="hand_on")
 keep, measure = as_agent(_keep, name="keep"), as_agent(_measure, name="measure")
 
 

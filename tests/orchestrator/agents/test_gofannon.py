@@ -34,6 +34,14 @@ async def test_its_data_store_takes_any_name_and_is_not_awaited(orchestrator: Or
         ]
 
 
+async def test_its_input_may_have_any_names(orchestrator: Orchestrator) -> None:
+    given = dict.fromkeys(["ctx", "self", "function", "agent", "run", "input_dict", "class"], 1)
+    with trio.fail_after(BOUND_S):
+        orchestrator.agents.add(from_gofannon.echo)
+        run = await orchestrator.start(from_gofannon.hand_on, given)
+        assert (await run.wait()).result == given
+
+
 async def test_its_tools_are_servers_of_the_model_context_protocol() -> None:
     with trio.fail_after(BOUND_S):
         async with open_site() as site, open_orchestrator() as orchestrator:
