@@ -204,7 +204,12 @@ def _input_model(name: str, function: AgentFunction) -> type[pydantic.BaseModel]
         for p in parameters[1:]
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
-    config = pydantic.ConfigDict(extra="allow" if open_ended else "forbid", protected_namespaces=())
+    # What is not JSON stays so until it is refused, and does not become null.
+    config = pydantic.ConfigDict(
+        extra="allow" if open_ended else "forbid",
+        protected_namespaces=(),
+        ser_json_inf_nan="constants",
+    )
     return pydantic.create_model(name, __config__=config, **fields)
 
 
