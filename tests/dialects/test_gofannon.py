@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,6 +139,30 @@ def test_G2_what_goes_on_all_the_same_is_cancelled_and_then_killed(
     assert (shown["stop"]["processes_killed"], len(models.asked)) == (1, 2)
     assert "went on" in said(http, deaf)
     assert shown["stop"]["seconds"] < CLEANUP_S + 5
+
+
+def test_G2_an_agent_that_was_paused_goes_on_or_is_stopped(
+    http: httpx.Client, models: Site, site: Site
+) -> None:
+    """Meanwhile its data store, which is not awaited, blocks its loop."""
+    given = with_files(http, site, "paused")
+    for end in ("resume", "stop"):
+        asked = len(models.asked)
+        run = start(http, "sum_up", **given)
+        models.wait_for("asked", asked + 2)
+        assert http.post(f"/runs/{run}/pause").status_code == 202
+        models.answers.release(2)
+        while http.get(f"/runs/{run}").json()["status"] != "paused":
+            time.sleep(0.05)  # another process: there is no event to wait for
+        assert len(models.asked) == asked + 2
+        assert http.post(f"/runs/{run}/{end}").status_code == 202
+        if end == "resume":
+            models.answers.release(3)
+        shown = ended(http, run)
+        assert shown["status"] == {"resume": "succeeded", "stop": "stopped"}[end]
+        assert said(http, run)[-1] == "closed True"
+    assert (len(models.asked), models.left) == (7, 0)
+    assert shown["stop"]["reached"] == "graceful"
 
 
 def test_G3_a_stop_is_answered_with_202_while_it_is_carried_out(
