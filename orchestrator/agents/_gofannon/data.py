@@ -19,8 +19,6 @@ SPACE = "gofannon"
 _BETWEEN = "\x1f"
 _AFTER_ALL = chr(ord(_BETWEEN) + 1)
 
-_MISSING: Any = object()
-
 
 class DataStore:
     """Keys and JSON values that all agents of one owner share.
@@ -65,22 +63,21 @@ class DataStore:
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Json]:
         """Return the values of those of the keys that are there."""
-        found = {key: self.get(key, _MISSING) for key in keys}
-        return {key: value for key, value in found.items() if value is not _MISSING}
+        found = _at_once("get_many", [self._prefix + key for key in keys])
+        return {key.removeprefix(self._prefix): value for key, value in found.items()}
 
     def get_all(self) -> dict[str, Json]:
         """Return all keys with their values."""
         return self.get_many(self.list_keys())
 
     def set_many(self, items: Mapping[str, Json], metadata: Mapping[str, Any] | None = None) -> int:
-        """Set one key after the other; return how many. A stop may come between them."""
-        for key, value in items.items():
-            self.set(key, value)
+        """Set the values of keys; they are durable when this returns. Return how many."""
+        _at_once("set_many", {self._prefix + key: value for key, value in items.items()})
         return len(items)
 
     def clear(self) -> int:
         """Remove all keys; return how many there were."""
-        return sum(map(self.delete, self.list_keys()))
+        return int(_at_once("delete_many", list(_keys(self._prefix))))
 
 
 def _keys(prefix: str) -> Iterator[str]:
