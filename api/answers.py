@@ -27,11 +27,12 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
         receipt = live.receipt
     fields = {name: getattr(record, name) for name in PLAIN_FIELDS}
     parts = {name: getattr(record, name) for name in _PARTS}
-    fields |= to_jsonable_python(parts | {"stop": receipt})
-    return fields | {
+    return {
+        **fields,
         "waiting_for": _question_json(record.waiting_for),
         "available_actions": _actions(record, live),
         "tags": list(record.tags),
+        **to_jsonable_python(parts | {"stop": receipt}),
     }
 
 
