@@ -89,7 +89,8 @@ class Orchestrator(Halter, Keeping):
         self._nursery = nursery
         self._watchdog: Watchdog | None = None
         self._keeps_queue = keeps_queue
-        journal, timers = Journal(store, self.observers), Timers()
+        timers = Timers()
+        journal = Journal(store, timers, self.observers)
         self._engine = InProcessEngine(
             store,
             journal,

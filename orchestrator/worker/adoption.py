@@ -22,7 +22,7 @@ class Remains:
     """What a warden left behind.
 
     Attributes:
-        killed: whom we killed, with their marks.
+        killed: who was killed, with their marks.
         surviving: likewise those that are still there.
     """
 
@@ -45,9 +45,11 @@ class Remains:
             self.killed.update(kill_marked(ours))
         found = {pid: mark_of(pid) for pid in pids()}
         self.surviving = {pid: mark for pid, mark in found.items() if mark in ours}
-        for pid in self.surviving:
+        for pid, mark in self.surviving.items():
             with suppress(OSError):
-                reap_marked(pid, ours)
+                if reap_marked(pid, ours):
+                    # Also a worker, which the kernel has killed as its warden died.
+                    self.killed[pid] = mark
         return not self.surviving
 
 

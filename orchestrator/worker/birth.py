@@ -18,6 +18,8 @@ from orchestrator.worker.kernel import (
     become_subreaper,
     die_with_parent,
     save_address_space,
+    stand_back,
+    stand_back_as_session,
     take_mark,
 )
 from orchestrator.worker.packets import read_file
@@ -66,6 +68,8 @@ def _belong(warden: int) -> None:
         os.setsid()
     die_with_parent(warden)
     become_subreaper()
+    stand_back()
+    stand_back_as_session(os.getpid())
     # When memory runs out, the kernel is to take this process and not who looks after it.
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")

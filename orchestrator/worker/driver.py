@@ -8,6 +8,7 @@ a process can be killed.
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import os
 from contextlib import aclosing
@@ -28,18 +29,19 @@ from orchestrator.stack import Frame, TaskStack
 from orchestrator.stopping import in_words
 from orchestrator.worker.desk import Desk
 from orchestrator.worker.errors import NotEnded
+from orchestrator.worker.output import Output, Pace
 from orchestrator.worker.wire import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from orchestrator.apart import ProcessLimits
     from orchestrator.run import Run
     from orchestrator.worker.process import WorkerProcess
     from orchestrator.worker.wire import Message
 
-# A line of the worker's output beyond this many bytes is cut into several.
-LINE = 8_192
+# So many lines of its output may be told at once.
+BURST = 10_000
+# Between two reads of its output, which are of 64 KiB at most.
+REST_S = 0.005
 # How long a worker that has said its last word, or just dies, may take to exit by itself.
 EXIT_S = 1.0
 # How long its output may take to be read to the end, once it is gone.
@@ -157,6 +159,9 @@ class Worker:
 
     async def look(self) -> None:
         """Ask where the run's code stands, for ``stacks``. A checkpoint, and bounded."""
+        if self._ended is not None:
+            self.stacks = [self._unknown("has done its work, and is not yet seen to be gone")]
+            return
         number = next(self._looks)
         seen = self._seen[number] = trio.Event()
         self._channel.send({"look": number})
@@ -188,8 +193,10 @@ class Worker:
             nursery.start_soon(self._channel.write)
             self._show_gate()
             async with trio.open_nursery() as logs:
-                logs.start_soon(self._log, self._process.stdout, "info")
-                logs.start_soon(self._log, self._process.stderr, "warning")
+                pace = Pace(BURST)
+                stdout, stderr = Output(self._say, pace, "info"), Output(self._say, pace, "warning")
+                logs.start_soon(self._tell, self._process.stdout, stdout)
+                logs.start_soon(self._tell, self._process.stderr, stderr)
                 await self._listen(desk)
                 with trio.move_on_after(0 if self._garbled else EXIT_S):
                     await self._process.exited.wait()
@@ -236,10 +243,11 @@ class Worker:
             raise WorkerDied(_GARBLED) from self._garbled
         if ended is None:
             await trio.lowlevel.checkpoint_if_cancelled()
-            assert self._process.death is not None
+            death = self._process.death
+            assert death is not None
             # Nobody has asked for a stop, so it was alive when its connection had ended.
-            was_killed = self._process.pid in self._process.killed
-            raise WorkerDied(_CLOSED if was_killed else self._process.death.words)
+            closed = self._process.pid in self._process.killed and not death.lost
+            raise WorkerDied(_CLOSED if closed else death.words)
         if ended["how"] == "returned":
             return ended["value"]
         if ended["how"] == "raised":
@@ -279,28 +287,16 @@ class Worker:
             }
         )
 
-    async def _log(self, output: trio.abc.ReceiveStream, level: str) -> None:
-        async for line in lines(output):
-            await self._run.journal.room()
-            self._run.tell(RunLog(level, line))
+    async def _tell(self, stream: trio.abc.ReceiveStream, output: Output) -> None:
+        """Tell what the worker prints on one of its streams."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        async for chunk in stream:
+            await output.take(decoder.decode(chunk))
+            # What prints without an end has to wait, and not the loop that is to stop it.
+            await trio.sleep(REST_S)
+        await output.take(decoder.decode(b"", final=True))
+        await output.end()
 
-
-async def lines(output: trio.abc.ReceiveStream) -> AsyncIterator[str]:
-    """Yield the lines of a stream, also one that no newline ends; long ones in pieces."""
-    buffer = bytearray()
-    async for chunk in output:
-        buffer += chunk
-        *whole, rest = buffer.split(b"\n")
-        buffer = bytearray(rest)
-        for line in whole:
-            for first in range(0, max(1, len(line)), LINE):
-                yield _text(line[first : first + LINE])
-        while len(buffer) > LINE:
-            yield _text(buffer[:LINE])
-            del buffer[:LINE]
-    if buffer:
-        yield _text(buffer)
-
-
-def _text(line: bytes | bytearray) -> str:
-    return line.decode(errors="replace").rstrip("\r")
+    async def _say(self, line: str, level: str) -> None:
+        await self._run.journal.room()
+        self._run.tell(RunLog(level, line))

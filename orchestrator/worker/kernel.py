@@ -31,6 +31,10 @@ _M_ARENA_MAX = -8
 _NUMBER_BITS = 28
 _HIGHEST = 1 << 62
 
+# How far workers stand back for the one who must stop them, and for everybody else: enough that
+# a loop gets a processor at once, whatever spins beside it. Costs nothing on an idle machine.
+NICENESS = 10
+
 
 def check_system() -> None:
     """Check that processes can be held and found here.
@@ -109,6 +113,35 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def stand_back() -> None:
+    """Let others have the processor before this process and everything that it will start."""
+    os.nice(NICENESS)
+
+
+def stand_back_as_session(leader: int) -> bool:
+    """Let other sessions have the processor before the one of that leader.
+
+    Where the kernel groups tasks by session (``sched_autogroup_enabled``), each new session gets
+    as large a share as any other, and niceness counts only within one.
+
+    Returns:
+        Whether there is nothing more to do. If not, try again soon: there is no such session yet,
+        or the kernel has just done this for somebody, which it does ten times a second at most.
+    """
+    try:
+        if os.getsid(leader) != leader:
+            return False
+        share = Path(f"/proc/{leader}/autogroup")
+        if not share.read_text().endswith(f" nice {NICENESS}\n"):
+            share.write_text(str(NICENESS))
+    except BlockingIOError:
+        return False
+    except OSError:
+        # It is gone, or there are no such groups.
+        return True
+    return True
+
+
 def _prctl(option: int, argument: object) -> None:
     if _libc.prctl(option, argument, 0, 0, 0) != 0:
         number = ctypes.get_errno()
@@ -185,19 +218,24 @@ def kill_marked(wanted: Container[int]) -> dict[int, int]:
     return killed
 
 
-def reap_marked(pid: int, wanted: Container[int]) -> None:
+def reap_marked(pid: int, wanted: Container[int]) -> bool:
     """Reap a process if it is a child of ours, has one of those marks, and has ended.
+
+    Returns:
+        Whether that was so, and it had been killed.
 
     Raises:
         OSError: it is gone, or there are too many open files.
     """
     pidfd = os.pidfd_open(pid)
+    ended = None
     try:
         if mark_of(pid) in wanted:
             with suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+                ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     finally:
         os.close(pidfd)
+    return ended is not None and (ended.si_code, ended.si_status) == (os.CLD_KILLED, signal.SIGKILL)
 
 
 def has_ended(pidfd: int) -> bool:

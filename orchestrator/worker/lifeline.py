@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +46,8 @@ _log = logging.getLogger("quiesce.worker")
 
 # How long a warden may take to end all workers and itself, before it is killed.
 CLOSE_S = 7.5
+# A warden that takes longer to start a worker may have been stopped by somebody.
+WAKE_S = 1.0
 # Likewise for its folder, if the warden has not removed it.
 REMOVE_S = 5.0
 # Of our environment, what an interpreter needs to start. Workers can see it in the warden's
@@ -133,7 +136,11 @@ class Lifeline:
             WorkerNotStarted: the warden could not, or died meanwhile.
         """
         try:
-            await worker.begun.wait()
+            while not worker.begun.is_set():
+                with trio.move_on_after(WAKE_S):
+                    await worker.begun.wait()
+                    break
+                self.wake()
         except trio.Cancelled:
             worker.begin_kill()
             worker.close_streams()
@@ -150,6 +157,11 @@ class Lifeline:
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             _close(fds)
 
+    def wake(self) -> None:
+        """Have the warden go on, if somebody has stopped it. Not a checkpoint."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def condemn(self) -> None:
         """Kill the warden, and thereby all its workers. Not a checkpoint."""
         if self._process is not None:
@@ -160,6 +172,7 @@ class Lifeline:
         for worker in self._workers.values():
             worker.begin_kill()
         self._orders.close()
+        self.wake()
         with trio.move_on_after(CLOSE_S):
             await self.over.wait()
         self.condemn()

@@ -66,6 +66,9 @@ class Keeper(Protocol):
     def order(self, do: str, worker: int, fds: Sequence[int] = ()) -> None:
         """Send an order; the descriptors are closed once it is sent. Not a checkpoint."""
 
+    def wake(self) -> None:
+        """Have a warden go on that somebody has stopped. Not a checkpoint."""
+
     def condemn(self) -> None:
         """End a warden that does not answer, and all its workers. Not a checkpoint."""
 
@@ -80,7 +83,7 @@ class WorkerProcess:
         exited: set when nothing is left of it, neither itself nor anything that it started
             (or when that could not be ended; see ``death.surviving``).
         death: how it ended; None until ``exited``.
-        killed: the pids that we killed so far.
+        killed: the pids that were killed so far, by us or with their warden.
     """
 
     def __init__(
@@ -184,6 +187,9 @@ class WorkerProcess:
             with trio.move_on_after(PATIENCE_S / _TURNS):
                 await self._answered.wait()
             silent = silent + 1 if self._keeper.heard == heard else 0
+            if silent:
+                # Any code in a worker can do that to its parent.
+                self._keeper.wake()
 
     def _order(self, do: str) -> None:
         if not self.exited.is_set():
@@ -203,7 +209,7 @@ class WorkerProcess:
 
     def were_killed(self, pids: Sequence[int]) -> None:
         """These were killed."""
-        self.killed += tuple(pids)
+        self.killed = tuple(dict.fromkeys((*self.killed, *pids)))
 
     def still_there(self, pids: Sequence[int]) -> None:
         """These were killed and are there all the same."""

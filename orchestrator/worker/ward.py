@@ -42,6 +42,8 @@ class Ward:
         killed: whom we killed.
         told: how many of those have been reported.
         surviving: those that are still there although they were killed ``KILL_S`` ago.
+        next_look: when its tree is looked at again while that is ending, on the monotonic clock.
+        stands_back: its session has a smaller share of the processors than ours.
     """
 
     def __init__(self, number: int, pid: int, mark: int) -> None:
@@ -55,6 +57,7 @@ class Ward:
         self.told = 0
         self.surviving: list[int] = []
         self.next_look = 0.0
+        self.stands_back = False
         self._pause_s = _SOON_S
         self._until = 0.0
         self._oom_before = _oom_kills()

@@ -24,7 +24,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from orchestrator.worker import birth
-from orchestrator.worker.kernel import become_subreaper, mark_for, take_mark
+from orchestrator.worker.kernel import (
+    become_subreaper,
+    mark_for,
+    stand_back_as_session,
+    take_mark,
+)
 from orchestrator.worker.packets import (
     BOOT,
     LONGEST,
@@ -45,6 +50,8 @@ if TYPE_CHECKING:
 # Signals that others send to a whole terminal or service. Blocked, not ignored: a worker that
 # was just forked takes them when it is ready, instead of missing them.
 _NOT_FOR_US = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# Between two tries to have a new worker's session stand back.
+_SHARE_S = 0.02
 
 
 def main(setup_fd: int, wire_fd: int) -> NoReturn:
@@ -131,6 +138,8 @@ class WardenProcess:
                 for ward in self._wards.values():
                     if not ward.ending:
                         ward.end()
+            for ward in self._wards.values():
+                ward.stands_back = ward.stands_back or stand_back_as_session(ward.pid)
             sweep_all(self._wards.values())
             for ward in list(self._wards.values()):
                 self._report(ward)
@@ -142,8 +151,11 @@ class WardenProcess:
         self._flush()
 
     def _patience_ms(self) -> float | None:
+        now = time.monotonic()
         looks = [ward.next_look for ward in self._wards.values() if ward.ending]
-        return max(0.0, min(looks) - time.monotonic()) * 1000 if looks else None
+        if not all(ward.stands_back for ward in self._wards.values()):
+            looks.append(now + _SHARE_S)
+        return max(0.0, min(looks) - now) * 1000 if looks else None
 
     def _listen(self) -> None:
         wanted = (select.POLLIN if self._held else 0) | (select.POLLOUT if self._unsent else 0)

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+
 from orchestrator import agent
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ CHILDREN = 3
 
 
 def _hold(folder: str) -> None:
-    # They are not to keep the processor from whoever ends them, on a machine with few.
-    os.nice(10)
     os.set_inheritable(os.open(Path(folder, "held"), os.O_RDWR | os.O_CREAT), True)
 
 
@@ -151,16 +151,40 @@ async def swallowing_cancellation(ctx: AsyncioContext, folder: str) -> None:
             continue
 
 
+class Steps(trio.abc.Instrument):
+    """Measures the steps of all tasks of a loop, in processor time.
+
+    Attributes:
+        longest_s: that of the longest one.
+    """
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._began = time.thread_time()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """A step begins."""
+        self._began = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """It has ended."""
+        self.longest_s = max(self.longest_s, time.thread_time() - self._began)
+
+
 @agent
-async def bystander(ctx: Context, folder: str) -> int:
-    """Count, until somebody says that it is enough."""
-    ticks = 0
-    _ready(folder)
-    while not _is_there(folder, "enough"):
-        async with ctx.operation("tick", str(ticks)):
-            ticks += 1
-        await ctx.sleep(0.05)
-    return ticks
+async def bystander(ctx: Context, folder: str) -> dict[str, float]:
+    """Count, until somebody says that it is enough; see how long anything holds up its loop."""
+    ticks, steps = 0, Steps()
+    trio.lowlevel.add_instrument(steps)
+    try:
+        _ready(folder)
+        while not _is_there(folder, "enough"):
+            async with ctx.operation("tick", str(ticks)):
+                ticks += 1
+            await ctx.sleep(0.05)
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+    return {"ticks": ticks, "longest_ms": steps.longest_s * 1e3}
 
 
 # With how many processes each has, and how many of them at least have to be killed.

@@ -11,6 +11,7 @@ import pytest
 import websocket
 
 from api.stream import KEEP_ALIVE_S
+from tests.dialects.executions import BOUND_S, do, get, start, status, until, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,42 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-BOUND_S = 30.0
 CLOSED = (1000).to_bytes(2, "big") + b"the execution is over, or the server closes"
-
-
-def start(http: httpx.Client, steps: list[dict[str, Any]], **more: Any) -> str:
-    """Start an execution; JSON is YAML too."""
-    book = json.dumps({"name": "test", "steps": steps})
-    answer = http.post("/api/executions", json={"playbook": book, **more})
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["status"] in ("pending", "running", "paused")
-    return str(answer.json()["execution_id"])
-
-
-def status(http: httpx.Client, execution: str) -> str:
-    return str(http.get(f"/api/executions/{execution}").json()["status"])
-
-
-def until(http: httpx.Client, execution: str, *wanted: str) -> str:
-    """Wait until the execution shows one of these words."""
-    ends = time.monotonic() + BOUND_S
-    while (found := status(http, execution)) not in wanted:
-        assert time.monotonic() < ends, found
-        time.sleep(0.05)  # another process: there is no event to wait for
-    return found
-
-
-def do(http: httpx.Client, execution: str, what: str) -> httpx.Response:
-    return http.post(f"/api/executions/{execution}/{what}")
-
-
-def wait(name: str, seconds: float = 60) -> dict[str, Any]:
-    return {"id": name, "type": "wait", "parameters": {"seconds": seconds}}
-
-
-def get(name: str, url: str, **more: Any) -> dict[str, Any]:
-    return {"id": name, "type": "http", "parameters": {"method": "GET", "url": url}, **more}
 
 
 def test_E1_a_cancel_ends_a_long_step_in_its_middle(http: httpx.Client, site: Site) -> None:

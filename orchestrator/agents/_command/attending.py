@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.agents._command.output import Output, Pace, Reader
+from orchestrator.agents._command.output import BURST, CommandOutput, Reader
 from orchestrator.cleanup import bounded
+from orchestrator.worker.output import Pace
 
 if TYPE_CHECKING:
     from orchestrator.agents._command.session import Session
@@ -52,9 +53,9 @@ class Attendance:
         self._cut = trio.Event()
         self._time_is_up = trio.Event()
         self._life = bounded(inf)
-        pace = Pace()
-        self.stdout = Output(ctx, pace, "info", has_meaning=True)
-        self.stderr = Output(ctx, pace, "warning", has_meaning=False)
+        pace = Pace(BURST)
+        self.stdout = CommandOutput(ctx, pace, "info", has_meaning=True)
+        self.stderr = CommandOutput(ctx, pace, "warning", has_meaning=False)
         self.status: int | None = None
         self.timed_out = False
 
@@ -111,6 +112,7 @@ class Attendance:
             Reader(self._session.process.stderr, self.stderr),
         ]
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._session.stand_back)
             nursery.start_soon(self._feed, stdin)
             nursery.start_soon(self._press, nursery)
             async with trio.open_nursery() as reading:

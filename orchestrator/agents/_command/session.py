@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.errors import InvalidInput
+from orchestrator.worker.kernel import stand_back_as_session
 from orchestrator.worker.procfs import look_at, pids
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # How long the kernel may take to end what got SIGKILL. Less than a killed run gets to exit.
 KILLED_S = 0.3
+# Between two tries to have a new session stand back.
+SHARE_S = 0.02
 
 
 class CommandNotStarted(InvalidInput):
@@ -41,6 +44,11 @@ class Session:
         self._id = process.pid
         self._pidfd = os.pidfd_open(process.pid)
         self._over = False
+
+    async def stand_back(self) -> None:
+        """Let others have the processor before the session."""
+        while not stand_back_as_session(self._id):  # noqa: ASYNC110  # no event tells
+            await trio.sleep(SHARE_S)
 
     async def exited(self) -> None:
         """Wait until the leader has exited. May be called again."""

@@ -13,8 +13,10 @@ import trio
 from orchestrator import InvalidInput, Orchestrator, RunStatus
 from orchestrator.agents._command import attending
 from orchestrator.agents.command import command
+from orchestrator.worker.kernel import NICENESS
 from tests.docs.pages import DOCS, rows_of
-from tests.orchestrator.agents.commanding import alive, begun, finished, lines, told
+from tests.orchestrator.agents.commanding import BOUND_S, alive, begun, finished, lines, told
+from tests.orchestrator.worker.seen import share_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -432,6 +434,16 @@ async def test_it_leads_a_session_of_its_own(orchestrator: Orchestrator) -> None
     run = await begun(orchestrator, "echo ready; exec sleep 1000")
     (pid,) = alive(run.id)
     assert os.getsid(pid) == os.getpgid(pid) == pid
+    await run.stop(mode="now")
+
+
+async def test_it_stands_back_for_others(orchestrator: Orchestrator) -> None:
+    run = await begun(orchestrator, "echo ready; exec sleep 1000", isolation="process")
+    (pid,) = alive(run.id)
+    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    with trio.fail_after(BOUND_S):
+        while share_of(pid) not in (NICENESS, None):
+            await trio.sleep(0.01)
     await run.stop(mode="now")
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import trio
 
-from orchestrator.agents._command import output
-from orchestrator.agents._command.output import LINE, Output, Pace
+from orchestrator.agents._command.output import BURST, TAIL, CommandOutput
+from orchestrator.worker import output
+from orchestrator.worker.output import LINE, Pace
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -32,8 +33,8 @@ def log() -> Log:
     return Log()
 
 
-def reading(log: Log, *, has_meaning: bool = False) -> Output:
-    return Output(cast("Context", log), Pace(), "info", has_meaning=has_meaning)
+def reading(log: Log, *, has_meaning: bool = False, burst: int = BURST) -> CommandOutput:
+    return CommandOutput(cast("Context", log), Pace(burst), "info", has_meaning=has_meaning)
 
 
 @pytest.mark.parametrize(
@@ -69,16 +70,15 @@ async def test_the_tail_is_the_end_of_what_was_said(log: Log) -> None:
     assert stream.tail.splitlines() == [str(n) for n in range(900, 1000)]
     await stream.take("x" * 100_000)
     await stream.end()
-    assert stream.tail == "x" * output.TAIL
+    assert stream.tail == "x" * TAIL
 
 
 async def test_what_comes_too_fast_is_left_out_and_that_is_told(
     log: Log, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "BURST", 10)
     monkeypatch.setattr(output, "PER_SECOND", 1)
     monkeypatch.setattr(output, "PAUSE_UNTIL", 5)
-    stream = reading(log)
+    stream = reading(log, burst=10)
     await stream.take("".join(f"{n}\n" for n in range(20)))
     assert log.said == [str(n) for n in range(10)]
     await trio.sleep(4)
@@ -97,25 +97,21 @@ async def test_what_comes_too_fast_is_left_out_and_that_is_told(
     assert stream.tail.endswith("33\n34" + "\n" * 51 + "and more")
 
 
-async def test_long_lines_cost_more(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "BURST", 100)
-    stream = reading(log)
+async def test_long_lines_cost_more(log: Log) -> None:
+    stream = reading(log, burst=100)
     await stream.take(("x" * LINE + "\n") * 10)
     # 33 for each: three are told, and the one that uses up the rest.
     assert len(log.said) == 4
 
 
-async def test_what_has_a_meaning_is_never_left_out(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(output, "BURST", 2)
+async def test_what_has_a_meaning_is_never_left_out() -> None:
     told = []
 
     class Progressing(Log):
         async def progress(self, percent: float, message: str = "") -> None:
             told.append(percent)
 
-    stream = reading(Progressing(), has_meaning=True)
+    stream = reading(Progressing(), has_meaning=True, burst=2)
     await stream.take("a\nb\nc\nd\n")
     await stream.take('e\n{"prog')
     await stream.take('ress": 7}\nf\n{"progress": 8}')

@@ -65,6 +65,14 @@ def children() -> set[int]:
     return {int(pid) for each in listed for pid in each.read_text().split()}
 
 
+def share_of(pid: int) -> int | None:
+    """Return the niceness of a process's whole session; None where sessions have none."""
+    try:
+        return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+    except OSError:
+        return None
+
+
 def exists(path: str | Path) -> bool:
     """Whether there is such a file, or such a process in ``/proc``."""
     return os.path.exists(path)

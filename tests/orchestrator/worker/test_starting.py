@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import trio
 import trio.testing
 
 from orchestrator.worker import WardenUnavailable, WorkerNotStarted, WorkerSpec, open_warden
+from orchestrator.worker.kernel import NICENESS, stand_back_as_session
 from tests.orchestrator.worker.seen import (
     PATH,
     ZOO,
@@ -21,6 +23,7 @@ from tests.orchestrator.worker.seen import (
     exists,
     names_in,
     open_fds,
+    share_of,
     start_animal,
 )
 from tests.orchestrator.worker.zoo import holders
@@ -89,6 +92,29 @@ def check_signals(status: str) -> None:
     # Pythons, and signals 32 and 33 belong to the C library, which lets nobody set them.
     assert masks["SigIgn"] & ~(1 << 24 | 0b11 << 31) == 1 << 12
     assert masks["SigCgt"] == 1 << 1
+
+
+async def test_a_worker_stands_back_and_its_warden_does_not(either: Warden) -> None:
+    """Whatever it does, who is to stop it gets a processor first."""
+    assert either.pid is not None
+    with trio.fail_after(10):
+        async with await either.start(WorkerSpec(entry=SAY, env={})) as worker:
+            await report_of(worker)
+            ours = os.getpriority(os.PRIO_PROCESS, 0)
+            assert os.getpriority(os.PRIO_PROCESS, worker.pid) == min(ours + NICENESS, 19)
+            assert os.getpriority(os.PRIO_PROCESS, either.pid) == ours
+            while share_of(worker.pid) not in (NICENESS, None):
+                await trio.sleep(0.01)
+            assert share_of(either.pid) == share_of(os.getpid())
+
+
+def test_who_shares_a_session_with_others_does_not_stand_back_for_it() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        before = share_of(process.pid)
+        assert not stand_back_as_session(process.pid)
+        assert share_of(process.pid) == before
+        process.kill()
+    assert stand_back_as_session(process.pid)
 
 
 async def test_a_folder_of_its_own_is_empty_and_removed(either: Warden) -> None:

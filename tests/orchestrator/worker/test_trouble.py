@@ -1,0 +1,134 @@
+"""A warden that is stopped, hangs or dies makes a stop slower, and its receipt no less true."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from orchestrator import Orchestrator, Run, RunStatus, StopMode
+from orchestrator.worker import process
+from orchestrator.worker.lifeline import Lifeline
+from tests.orchestrator.worker.running import BOUND_S, begun, messages, stopped
+from tests.orchestrator.worker.seen import exists
+from tests.orchestrator.worker.troubling import obedient, stubborn
+
+if TYPE_CHECKING:
+    from orchestrator import Agent
+
+pytestmark = pytest.mark.slow
+
+
+async def started(orchestrator: Orchestrator, agent: Agent, **input: Any) -> tuple[Run, int, int]:
+    """Start one; return the run, its process and its warden."""
+    run = await begun(orchestrator, agent, input, cleanup_s=1)
+    events = await orchestrator.store.events(run.id, after=0, limit=100)
+    told = next(event.data for event in events if event.type == "process.told")
+    return run, told["pid"], told["warden"]
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warden that is stopped does not go on, as if the kernel held it."""
+    monkeypatch.setattr(Lifeline, "wake", lambda self: None)
+    monkeypatch.setattr(process, "PATIENCE_S", 0.6)
+
+
+async def test_one_that_stops_its_warden_is_ended_and_nobody_beside_it(
+    orchestrator: Orchestrator,
+) -> None:
+    with trio.fail_after(BOUND_S):
+        aside, _, _ = await started(orchestrator, obedient)
+        run, pid, warden = await started(orchestrator, stubborn, stops_warden=True)
+
+        receipt = await stopped(run, mode="now")
+
+        assert (receipt.reached, receipt.killed_pids) == (StopMode.KILL, (pid,))
+        assert not exists(f"/proc/{pid}")
+        assert exists(f"/proc/{warden}")
+        # And more can be started.
+        later, _, its = await started(orchestrator, obedient)
+        assert its == warden
+        for other in (aside, later):
+            assert (await stopped(other)).reached is StopMode.GRACEFUL
+
+
+async def test_a_start_wakes_a_warden_that_was_stopped(orchestrator: Orchestrator) -> None:
+    with trio.fail_after(BOUND_S):
+        run, _, warden = await started(orchestrator, obedient)
+        os.kill(warden, signal.SIGSTOP)
+        later, _, its = await started(orchestrator, obedient)
+        assert its == warden
+        for each in (run, later):
+            await stopped(each)
+
+
+@pytest.mark.usefixtures("hanging")
+async def test_what_dies_with_a_warden_that_hangs_was_killed(orchestrator: Orchestrator) -> None:
+    with trio.fail_after(BOUND_S):
+        aside, _, warden = await started(orchestrator, obedient)
+        run, pid, _ = await started(orchestrator, stubborn)
+        os.kill(warden, signal.SIGSTOP)
+
+        receipt = await stopped(run, mode="now")
+
+        assert (receipt.reached, receipt.processes_killed) == (StopMode.KILL, 1)
+        assert receipt.killed_pids == (pid,)
+        assert not exists(f"/proc/{pid}")
+        assert not exists(f"/proc/{warden}")
+        record = await aside.wait()
+        assert (record.status, record.stop) == (RunStatus.FAILED, None)
+        assert record.error is not None
+        assert "died with its warden" in record.error.message
+        later, _, its = await started(orchestrator, obedient)
+        assert its != warden
+        await stopped(later)
+
+
+@pytest.mark.usefixtures("hanging")
+async def test_what_has_ended_by_itself_was_not_killed(orchestrator: Orchestrator) -> None:
+    with trio.fail_after(BOUND_S):
+        run, pid, warden = await started(orchestrator, obedient)
+        os.kill(warden, signal.SIGSTOP)
+
+        receipt = await stopped(run)
+
+        assert (receipt.reached, receipt.processes_killed) == (StopMode.GRACEFUL, 0)
+        assert "cleaned up" in await messages(orchestrator, run)
+        for words in receipt.cleanup_errors:
+            assert "has done its work, and is not yet seen to be gone" in words
+        assert not exists(f"/proc/{pid}")
+
+
+async def test_what_dies_with_its_warden_in_the_middle_of_a_stop_was_killed(
+    orchestrator: Orchestrator,
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run, pid, warden = await started(orchestrator, stubborn)
+        run.request_stop(mode="graceful", grace_s=30)
+        while run.status != RunStatus.STOPPING:
+            await trio.sleep(0.01)
+        os.kill(warden, signal.SIGKILL)
+
+        receipt = await stopped(run, mode="graceful")
+
+        assert (receipt.reached, receipt.killed_pids) == (StopMode.KILL, (pid,))
+        assert not exists(f"/proc/{pid}")
+
+
+@pytest.mark.usefixtures("hanging")
+async def test_what_was_dead_when_its_warden_was_ended_was_killed_all_the_same(
+    orchestrator: Orchestrator,
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run, pid, warden = await started(orchestrator, stubborn)
+        os.kill(warden, signal.SIGSTOP)
+        run.request_stop(mode="now")
+        os.kill(pid, signal.SIGKILL)
+
+        receipt = await stopped(run, mode="now")
+
+        assert (receipt.reached, receipt.killed_pids) == (StopMode.KILL, (pid,))
