@@ -246,7 +246,7 @@ class RunsQuery(RunsFilter):
 def not_one_of(given: str, known: Sequence[str]) -> str:
     """Return that it is none of these, and which of them was perhaps meant."""
     near = difflib.get_close_matches(given, known, n=1)
-    perhaps = f" (is {near[0]!r} meant?)" if near else ""
+    perhaps = f" (is '{near[0]}' meant?)" if near else ""
     return f"{given!r} is not known{perhaps}; known are: {', '.join(known)}"
 
 

@@ -217,6 +217,7 @@ async def test_a_sub_run_is_stopped_alone(client: httpx.AsyncClient, served: Orc
             "filter.status",
             "known are: queued, running",
         ),
+        ({"filter": {"status": "stoping"}}, "filter.status", "(is 'stopping' meant?)"),
         ({"filter": {"agent": 7}}, "filter.agent", "string"),
         ({"filter": []}, "filter", "dict"),
         ({"ids": ["x"], "mode": "gently"}, "mode", "graceful"),
