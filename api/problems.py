@@ -24,7 +24,7 @@ from api.auth.identity import (
     Unidentified,
 )
 from api.failures import Failures
-from api.once import KeyInUse, KeyReused
+from api.once import KeyInUse, KeyReused, KeySpent
 from orchestrator import (
     Halted,
     IllegalTransition,
@@ -129,6 +129,7 @@ _TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
     Halted: (503, "halted"),
     StartsRefused: (503, "starts-refused"),
     KeyReused: (422, "key-reused"),
+    KeySpent: (422, "key-reused"),
     KeyInUse: (409, "key-in-use"),
 }
 
