@@ -13,6 +13,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.routing import WebsocketMismatch
 
 from api.answers import receipt_json
 from api.auth.identity import (
@@ -186,6 +187,8 @@ def _words_of(error: HTTPException) -> str:
     """Return what whoever raised it has said, or what is wrong and what to do."""
     if error.description == type(error).description:
         match error:
+            case WebsocketMismatch():
+                return "this path is for WebSockets, and the request does not ask for one"
             case NotFound():
                 return "nothing has this path; `GET /openapi.json` describes every call"
             case MethodNotAllowed():
