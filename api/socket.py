@@ -174,12 +174,10 @@ class Session:
 
         async def open_source() -> Source:
             await check_run(Right.READ, run_id)
+            live = self._orchestrator.live(run_id)
+            self._streams.audience.expect(live)
             subscription = await self._orchestrator.events(run_id, after=asked.after)
-            return OneRun(
-                subscription,
-                self._orchestrator.live(run_id),
-                partial(show, self._orchestrator, run_id),
-            )
+            return OneRun(subscription, live, partial(show, self._orchestrator, run_id))
 
         return open_source
 

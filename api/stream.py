@@ -10,7 +10,7 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import trio
-from quart import Response, json
+from quart import Response, json, request
 
 from api.answers import event_text
 from api.audience import Audience
@@ -181,8 +181,10 @@ class Streams:
 
     def respond(self, source: Source) -> Response:
         """Return the response that streams a source as server-sent events."""
+        # Of a stream that nobody is sent, the end would keep its connection from the next request.
+        heads_only = request.method == "HEAD"
         response = Response(
-            self._frames(source),
+            _no_frames() if heads_only else self._frames(source),
             content_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -197,6 +199,11 @@ class Streams:
                 # One write for all that has come: at 1,000 events a second a write for each
                 # would be too slow.
                 yield "".join(map(_frame, parts)).encode()
+
+
+async def _no_frames() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 def _frame(part: Part) -> str:

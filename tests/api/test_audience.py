@@ -129,6 +129,40 @@ async def test_a_caller_that_leaves_before_its_run_is_durable_has_left_it_too(
     assert record.stop.source is StopSource.DISCONNECT
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_reader_that_leaves_before_it_is_answered_has_left_its_run_too(
+    url: str, served: Orchestrator, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Interleaving: a stream is asked for, its reader is gone, and only then would it begin."""
+    asked, never = trio.Event(), trio.Event()
+
+    async def events(*given: object, **more: object) -> None:
+        asked.set()
+        await never.wait()
+
+    run = await begin(served)
+    monkeypatch.setattr(served, "events", events)
+    with trio.fail_after(20):
+        for _ in range(times):
+            tcp = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+            head = f"GET /runs/{run.id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            await tcp.send_all(head.encode())
+            await asked.wait()
+            await tcp.aclose()
+        record = await run.wait()
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
+
+
+async def test_who_asks_for_the_head_of_a_stream_is_no_reader(
+    client: httpx.AsyncClient, served: Orchestrator
+) -> None:
+    run = await begin(served)
+    assert (await client.head(f"/runs/{run.id}/events")).status_code == 200
+    await trio.sleep(2 * GRACE_S)
+    assert run.ladder.stop is None
+
+
 async def test_who_comes_back_in_time_calls_the_stop_off(url: str, served: Orchestrator) -> None:
     run = await begin(served)
     with trio.fail_after(20):
