@@ -165,6 +165,8 @@ def test_E4_an_execution_that_is_none_has_no_connection(http: httpx.Client) -> N
     ):
         pass
     assert refused.value.status_code == 404
+    plain = http.get("/api/ws/executions/run_nothing")
+    assert plain.json()["detail"] == "this path is only for WebSockets"
 
 
 def test_E5_a_step_that_catches_everything_does_not_keep_the_execution_alive(
