@@ -200,6 +200,9 @@ async def test_a_method_that_is_not_allowed_says_which_are(client: httpx.AsyncCl
     response = await client.put("/runs", json={})
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
     assert response.json()["detail"] == "this path takes only GET, HEAD, OPTIONS, POST"
+    response = await client.get("/ws")
+    assert (response.status_code, response.json()["type"]) == (400, "urn:quiesce:bad-request")
+    assert response.json()["detail"] == "this path is only for WebSockets"
 
 
 async def test_a_path_that_is_not_there_says_where_all_are(client: httpx.AsyncClient) -> None:
