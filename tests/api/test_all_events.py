@@ -189,7 +189,7 @@ async def test_bad_questions_name_the_field(
     [
         (
             "run.stoped",
-            "'run.stoped' is not known (is 'run.stopped' meant?); known are: llm.*, llm.delta, operation.",
+            "'run.stoped' is not known (is 'run.stopped' meant?); known are: llm.*, llm.delta,",
         ),
         ("run.queued, run.stopped", "' run.stopped' is not known (is 'run.stopped' meant?)"),
         ("runs.*,run", "'run' is not known (is 'run.*' meant?)"),
