@@ -171,7 +171,8 @@ async def _read_body() -> Response | None:
         try:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:
-            return problems.problem(400, "malformed-json", f"the body is not JSON: {error}")
+            form = ", nor multipart/form-data" if request.endpoint in FORMS else ""
+            return problems.problem(400, "malformed-json", f"the body is not JSON{form}: {error}")
         if g.body is None:  # which is not the same as a body that is left out
             raise InvalidInput([("body", "must be a JSON object, and not null")])
     return None

@@ -13,7 +13,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 from werkzeug.http import HTTP_STATUS_CODES
-from werkzeug.routing import WebsocketMismatch
+from werkzeug.routing.exceptions import WebsocketMismatch
 
 from api.answers import receipt_json
 from api.auth.identity import (
@@ -188,7 +188,8 @@ def _words_of(error: HTTPException) -> str:
     if error.description == type(error).description:
         match error:
             case WebsocketMismatch():
-                return "this path is for WebSockets, and the request does not ask for one"
+                wants_socket = has_request_context()
+                return f"this path is {'only' if wants_socket else 'not'} for WebSockets"
             case NotFound():
                 return "nothing has this path; `GET /openapi.json` describes every call"
             case MethodNotAllowed():

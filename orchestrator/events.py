@@ -249,6 +249,15 @@ class OperationWasRefused(Payload):
 
 
 @dataclass(frozen=True, slots=True)
+class LlmDelta(Payload):
+    """A piece of what a model answers, within that operation."""
+
+    type: ClassVar[str] = "llm.delta"
+    operation: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class UserEvent(Payload):
     """An event of the agent's own, by ``ctx.emit``."""
 

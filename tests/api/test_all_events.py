@@ -91,6 +91,7 @@ async def test_a_place_that_is_not_kept_any_more_is_told_to_be_lost(
         ("agent=family&types=run.*", ["run.queued", "run.started", "run.stopping", "run.stopped"]),
         ("agent=sleeper&types=run.started", ["run.started"] * 3),
         ("types=operation.*", []),
+        ("types=llm.*,llm.delta", []),
         ("types=run.queued,order.*", ["run.queued"] * 4),
         ("root=nobody", []),
     ],
@@ -188,12 +189,12 @@ async def test_bad_questions_name_the_field(
     [
         (
             "run.stoped",
-            "'run.stoped' is not known (is 'run.stopped' meant?); known are: operation.",
+            "'run.stoped' is not known (is 'run.stopped' meant?); known are: llm.*, llm.delta,",
         ),
         ("run.queued, run.stopped", "' run.stopped' is not known (is 'run.stopped' meant?)"),
         ("runs.*,run", "'run' is not known (is 'run.*' meant?)"),
         ("operation.*,step.begun", "'step.begun' is not known"),
-        ("llm.*", "'llm.*' is not known"),
+        ("llm.deltas", "(is 'llm.delta' meant?)"),
         ("order", "an agent's own are like order.paid"),
         ("*", "'*' is not known"),
         ("", "'' is not known"),

@@ -200,6 +200,9 @@ async def test_a_method_that_is_not_allowed_says_which_are(client: httpx.AsyncCl
     response = await client.put("/runs", json={})
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
     assert response.json()["detail"] == "this path takes only GET, HEAD, OPTIONS, POST"
+    response = await client.get("/ws")
+    assert (response.status_code, response.json()["type"]) == (400, "urn:quiesce:bad-request")
+    assert response.json()["detail"] == "this path is only for WebSockets"
 
 
 async def test_a_path_that_is_not_there_says_where_all_are(client: httpx.AsyncClient) -> None:
@@ -342,12 +345,6 @@ async def test_what_is_asked_in_a_query_that_nobody_reads_is_refused(
     assert error["field"] == query.partition("=")[0]
     assert said in error["message"]
     assert (run.status, run.record.tags) == ("running", ())
-
-
-async def test_a_websocket_is_asked_for(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/ws")
-    assert answer.status_code == 400
-    assert answer.json()["detail"].startswith("this path is for WebSockets")
 
 
 async def test_wait_s_waits_no_longer_than_it_says(client: httpx.AsyncClient) -> None:

@@ -135,6 +135,40 @@ def test_E4_a_silent_connection_is_kept_alive_until_the_execution_is_over(
         assert peer.recv_data() == (websocket.ABNF.OPCODE_CLOSE, CLOSED)
 
 
+def next_status(peer: websocket.WebSocket, wanted: str) -> None:
+    """Read up to the message that says so."""
+    while json.loads(peer.recv()).get("status") != wanted:
+        pass
+
+
+def test_E4_the_page_is_told_of_each_change_up_to_the_end(http: httpx.Client) -> None:
+    """And what it says meanwhile, even what is no JSON, changes nothing."""
+    execution = start(http, [wait("first", 0), wait("long", 600)])
+    with following(http, execution) as peer:
+        first = json.loads(peer.recv())
+        assert (first["type"], first["execution_id"]) == ("execution", execution)
+        for text in ("no JSON", "[1]", '{"type": "resume"}', '{"type": 1}', '{"type": "cancel"}'):
+            peer.send(text)
+        assert do(http, execution, "pause").status_code == 202
+        next_status(peer, "paused")
+        assert do(http, execution, "resume").status_code == 202
+        next_status(peer, "running")
+        do(http, execution, "cancel")
+        next_status(peer, "cancelled")
+        assert peer.recv_data() == (websocket.ABNF.OPCODE_CLOSE, CLOSED)
+
+
+def test_E4_an_execution_that_is_none_has_no_connection(http: httpx.Client) -> None:
+    with (
+        pytest.raises(websocket.WebSocketBadStatusException) as refused,
+        following(http, "run_nothing"),
+    ):
+        pass
+    assert refused.value.status_code == 404
+    plain = http.get("/api/ws/executions/run_nothing")
+    assert plain.json()["detail"] == "this path is only for WebSockets"
+
+
 def test_E5_a_step_that_catches_everything_does_not_keep_the_execution_alive(
     http: httpx.Client, site: Site
 ) -> None:

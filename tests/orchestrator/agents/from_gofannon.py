@@ -43,7 +43,8 @@ async def _use_tools(input_dict: dict[str, Any], tools: dict[str, Any]) -> list[
     return ["add" in names, await client.call("add", a=1, b=2)]
 
 
-async def _measure(input_dict: dict[str, Any]) -> list[Any]:
+@as_agent
+async def measure(input_dict: dict[str, Any]) -> list[Any]:
     said: list[Any] = [get_context_window("openai", "any"), count_tokens("0123456789")]
     said.append(count_message_tokens([{"content": "01234"}, {"role": "user"}]))
     for method in ("get", "post", "put", "patch", "delete"):
@@ -58,7 +59,7 @@ async def _measure(input_dict: dict[str, Any]) -> list[Any]:
 
 
 echo, hand_on = as_agent(_echo, name="echo"), as_agent(_hand_on, name="hand_on")
-keep, measure = as_agent(_keep, name="keep"), as_agent(_measure, name="measure")
+keep = as_agent(_keep, name="keep")
 
 
 def with_tools(url: str) -> Any:
