@@ -1,4 +1,4 @@
-"""Half a request does nothing: every call that changes something is cut at every byte of it."""
+"""Half a request does nothing: every call is cut at every byte of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ import pytest
 
 from api.auth.rights import CALLS, CALLS_OF_DIALECTS
 from api.dialects import DIALECTS
+from orchestrator.testing.leaks import no_leaks_in
 from tests.api.hanging_up import ENDINGS, hang_up, serving
-from tests.api.whole_calls import AGENTS, CHANGING, deeds, left_behind, name_of, prepared
+from tests.api.whole_calls import (
+    AGENTS,
+    CHANGING,
+    READING,
+    deeds,
+    left_behind,
+    name_of,
+    prepared,
+)
 from tests.api.wire import connect, settled
 
 if TYPE_CHECKING:
+    from api.server import Address
     from orchestrator import Orchestrator
 
 NAME = "n00000"
@@ -33,23 +43,41 @@ async def all_there_is(orchestrator: Orchestrator) -> Any:
     return await left_behind(orchestrator), await deeds(orchestrator), orchestrator.halted
 
 
+async def cut_everywhere(orchestrator: Orchestrator, address: Address, sent: bytes) -> None:
+    """Send a request up to each of its bytes, and see that nothing comes of it."""
+    await settled()
+    before = await all_there_is(orchestrator)
+    async with AsyncExitStack() as wires:
+        for size in range(len(sent)):
+            wire = await wires.enter_async_context(connect(address))
+            await wire.send(sent[:size])
+            wires.callback(ENDINGS["reset" if size % 2 else "close"], wire)
+        # Whatever the server would do with as much, it has done before they hang up.
+        await settled()
+    await settled()
+    assert await all_there_is(orchestrator) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("call", [name for name, each in CHANGING.items() if not each.again])
 async def test_at_every_byte_of_a_request(call: str) -> None:
     async with serving(AGENTS, list(DIALECTS)) as (orchestrator, address):
         sent = await prepared(orchestrator, call, NAME)
-        await settled()
+        with no_leaks_in():
+            await cut_everywhere(orchestrator, address, sent)
         before = await all_there_is(orchestrator)
-        async with AsyncExitStack() as wires:
-            for size in range(len(sent)):
-                wire = await wires.enter_async_context(connect(address))
-                await wire.send(sent[:size])
-                wires.callback(ENDINGS["reset" if size % 2 else "close"], wire)
-            # Whatever the server would do with as much, it has done before they hang up.
-            await settled()
-        await settled()
-        assert await all_there_is(orchestrator) == before
         heard = await hang_up(address, sent, len("HTTP/1.1 200"), "close")
         assert heard == f"HTTP/1.1 {CHANGING[call].status}".encode()
         await settled()
         assert await all_there_is(orchestrator) != before
+
+
+@pytest.mark.slow
+async def test_at_every_byte_of_each_request_that_reads() -> None:
+    async with serving(AGENTS, list(DIALECTS)) as (orchestrator, address):
+        for number, (call, whole) in enumerate(READING.items()):
+            sent = await prepared(orchestrator, call, f"n{number:05}")
+            with no_leaks_in():
+                await cut_everywhere(orchestrator, address, sent)
+            heard = await hang_up(address, sent, len("HTTP/1.1 200"), "close")
+            assert heard == f"HTTP/1.1 {whole.status}".encode()
