@@ -123,6 +123,7 @@ class Worker:
         self._ended: Message | None = None
         self._garbled: Exception | None = None
         self._killed: set[int] = set()
+        self._pace = Pace(BURST)
         self._looks = itertools.count(1)
         self._seen: dict[int, trio.Event] = {}
         self.stacks = [self._unknown("")]
@@ -193,10 +194,8 @@ class Worker:
             nursery.start_soon(self._channel.write)
             self._show_gate()
             async with trio.open_nursery() as logs:
-                pace = Pace(BURST)
-                stdout, stderr = Output(self._say, pace, "info"), Output(self._say, pace, "warning")
-                logs.start_soon(self._tell, self._process.stdout, stdout)
-                logs.start_soon(self._tell, self._process.stderr, stderr)
+                logs.start_soon(self._tell, self._process.stdout, "info")
+                logs.start_soon(self._tell, self._process.stderr, "warning")
                 await self._listen(desk)
                 with trio.move_on_after(0 if self._garbled else EXIT_S):
                     await self._process.exited.wait()
@@ -277,6 +276,8 @@ class Worker:
         """Tell the worker what is decided about its run now."""
         run, now = self._run, trio.current_time()
         stop = run.ladder.stop
+        if stop is not None:
+            self._pace.hurry()
         self._channel.send(
             {
                 "stop": None if stop is None else stop.mode,
@@ -287,8 +288,9 @@ class Worker:
             }
         )
 
-    async def _tell(self, stream: trio.abc.ReceiveStream, output: Output) -> None:
+    async def _tell(self, stream: trio.abc.ReceiveStream, level: str) -> None:
         """Tell what the worker prints on one of its streams."""
+        output = Output(self._say, self._pace, level)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         async for chunk in stream:
             await output.take(decoder.decode(chunk))
