@@ -31,14 +31,15 @@ class Audience:
     """The watchers of the runs that want to stop without any (``on_disconnect="stop"``).
 
     Nothing here is a checkpoint.
-
-    Args:
-        closing: set when all watchers leave since the server does, which stops nothing.
     """
 
-    def __init__(self, closing: trio.Event) -> None:
-        self._closing = closing
+    def __init__(self) -> None:
+        self._is_closed = False
         self._seats: dict[str, _Seats] = {}
+
+    def close(self) -> None:
+        """Take note that all watchers leave since the server does, which stops nothing."""
+        self._is_closed = True
 
     def expect(self, run: Run | None) -> None:
         """Give somebody who has asked to watch a run as long as one who comes back.
@@ -79,7 +80,7 @@ class Audience:
             self._seats.pop(run.id, None)
 
     def _left(self, run: Run, seats: _Seats) -> None:
-        if self._closing.is_set() or run.record.status.is_terminal:
+        if self._is_closed or run.record.status.is_terminal:
             return
 
         def stop() -> None:

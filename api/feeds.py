@@ -49,8 +49,9 @@ async def all_events() -> Response:
 
 def _from_the_last_event() -> dict[str, str]:
     """Return the query, beginning after what a reader that comes back has seen."""
+    # Who has seen none says so with an empty one, or with none.
     last = request.headers.get("Last-Event-ID")
-    return query() | ({} if last is None else {"after": last})
+    return query() | ({"after": last} if last else {})
 
 
 def _streams() -> Streams:

@@ -32,6 +32,10 @@ class KeyReused(OrchestratorError):
     """The `Idempotency-Key` was used for another request; choose a new key."""
 
 
+class KeySpent(OrchestratorError):
+    """The run that this `Idempotency-Key` has started is not kept any more; choose a new key."""
+
+
 class KeyInUse(OrchestratorError):
     """A start under this `Idempotency-Key` is under way; ask again in a moment."""
 

@@ -25,7 +25,7 @@ from api.auth.identity import (
     Unidentified,
 )
 from api.failures import Failures
-from api.once import KeyInUse, KeyReused
+from api.once import KeyInUse, KeyReused, KeySpent
 from orchestrator import (
     Halted,
     IllegalTransition,
@@ -130,6 +130,7 @@ _TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
     Halted: (503, "halted"),
     StartsRefused: (503, "starts-refused"),
     KeyReused: (422, "key-reused"),
+    KeySpent: (422, "key-reused"),
     KeyInUse: (409, "key-in-use"),
 }
 
@@ -187,8 +188,9 @@ def _words_of(error: HTTPException) -> str:
     if error.description == type(error).description:
         match error:
             case WebsocketMismatch():
-                wants_socket = has_request_context()
-                return f"this path is {'only' if wants_socket else 'not'} for WebSockets"
+                if has_request_context():
+                    return "this path is for WebSockets, and the request does not ask for one"
+                return "this path is not for WebSockets"
             case NotFound():
                 return "nothing has this path; `GET /openapi.json` describes every call"
             case MethodNotAllowed():

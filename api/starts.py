@@ -13,8 +13,9 @@ from api import acts
 from api.auth.guard import caller, check_agent
 from api.auth.noting import done
 from api.calls import query, show, the_orchestrator, wait_for_end
-from api.once import HEADER, Key, Starts, read_key
+from api.once import HEADER, Key, KeySpent, Starts, read_key
 from api.schema import RerunOrder, StartOrder, WaitQuery, parse
+from orchestrator import UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,7 +77,12 @@ async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
     headers = {"Location": f"/runs/{run_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    return await show(orchestrator, run_id), 201, headers
+    try:
+        return await show(orchestrator, run_id), 201, headers
+    except UnknownRun:
+        if replayed:
+            raise KeySpent() from None
+        raise
 
 
 def _key() -> Key | None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from api import audience
+from api.auth import Access
 from api.service import open_server
 from orchestrator import Orchestrator, StopSource
 from tests.api.peer import talking
@@ -213,6 +214,46 @@ async def test_who_has_waited_long_enough_is_not_lost(
     await trio.sleep(2 * GRACE_S)
     (run,) = served.registry
     assert run.ladder.stop is None
+
+
+@pytest.mark.parametrize("how", ["stream", "websocket"])
+async def test_who_is_to_say_anew_who_they_are_has_as_long_to_come_back(
+    served: Orchestrator, how: How
+) -> None:
+    """As when the tokens are read again: every stream ends, and its reader may be no more known."""
+    access = Access()
+    with trio.fail_after(20):
+        async with (
+            open_server(served, access=access) as url,
+            watching(url, served, how) as (run, _),
+        ):
+            for changed in access.when_changed:
+                changed()
+            async with await reader(url, run) as tcp:
+                await trio.sleep(2 * GRACE_S)  # as long as any stop that was left would take
+                assert run.ladder.stop is None
+                for changed in access.when_changed:
+                    changed()
+                said = b""
+                while not said.endswith(b"\r\n0\r\n\r\n"):
+                    said += await tcp.receive_some()
+            record = await run.wait()
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
+
+
+async def test_who_leaves_after_the_tokens_were_read_again_has_left(served: Orchestrator) -> None:
+    access = Access()
+    with trio.fail_after(20):
+        async with open_server(served, access=access) as url:
+            for changed in access.when_changed:
+                changed()
+            async with watching(url, served, "stream") as (run, tcp):
+                assert isinstance(tcp, trio.SocketStream)
+                await tcp.aclose()
+                record = await run.wait()
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
 
 
 @pytest.mark.parametrize("how", ["stream", "wait", "websocket"])

@@ -317,6 +317,42 @@ async def test_the_tree_is_nested_and_stops_as_a_whole(client: httpx.AsyncClient
     assert {child["stop"]["source"] for child in tree["children"]} == {"parent"}
 
 
+@pytest.mark.parametrize(
+    ("call", "query", "said"),
+    [
+        (
+            "POST /runs/{id}/stop",
+            "mode=now",
+            "the body takes: mode, grace_s, reason, wait_s, discard",
+        ),
+        ("POST /runs/{id}/stop", "wait_s=5", "is not known in the query"),
+        ("POST /runs/{id}/pause", "reason=x", "the body takes: reason"),
+        ("POST /runs/stop", "status=running", "the body takes: mode"),
+        ("PATCH /runs/{id}", "deadline_s=5", "the body takes: deadline_s, tags"),
+        ("POST /halt", "mode=now", "the body takes: mode"),
+        ("DELETE /runs/{id}", "force=1", "this call takes none"),
+    ],
+)
+async def test_what_is_asked_in_a_query_that_nobody_reads_is_refused(
+    client: httpx.AsyncClient, served: Orchestrator, call: str, query: str, said: str
+) -> None:
+    run = await served.start("sleeper")
+    method, _, path = call.format(id=run.id).partition(" ")
+    body = {"tags": ["x"]} if method == "PATCH" else None
+    answer = await client.request(method, f"{path}?{query}", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == query.partition("=")[0]
+    assert said in error["message"]
+    assert (run.status, run.record.tags) == ("running", ())
+
+
+async def test_a_websocket_is_asked_for(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/ws")
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("this path is for WebSockets")
+
+
 async def test_wait_s_waits_no_longer_than_it_says(client: httpx.AsyncClient) -> None:
     run = await start(client, "sleeper")
     with trio.fail_after(5):

@@ -67,6 +67,17 @@ async def test_a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice(
     assert [event["type"] for event in rest] == ["run.stopping", "run.stopped"]
 
 
+async def test_who_has_seen_no_event_hears_all(url: str, served: Orchestrator) -> None:
+    run = await served.start("echo", {"text": "x"})
+    await run.wait()
+    with trio.fail_after(10):
+        async with reading(url, f"/runs/{run.id}/events", Last_Event_ID="") as reader:
+            events = await reader.rest()
+        async with reading(url, "/events", Last_Event_ID="") as everything:
+            await everything.reset()
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6]
+
+
 async def test_the_feed_of_a_child_holds_the_child_alone(url: str, served: Orchestrator) -> None:
     run = await served.start("family", {"children": 2})
     with trio.fail_after(10):
