@@ -188,9 +188,8 @@ def _words_of(error: HTTPException) -> str:
     if error.description == type(error).description:
         match error:
             case WebsocketMismatch():
-                if has_request_context():
-                    return "this path is for WebSockets, and the request does not ask for one"
-                return "this path is not for WebSockets"
+                wants_socket = has_request_context()
+                return f"this path is {'only' if wants_socket else 'not'} for WebSockets"
             case NotFound():
                 return "nothing has this path; `GET /openapi.json` describes every call"
             case MethodNotAllowed():

@@ -347,12 +347,6 @@ async def test_what_is_asked_in_a_query_that_nobody_reads_is_refused(
     assert (run.status, run.record.tags) == ("running", ())
 
 
-async def test_a_websocket_is_asked_for(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/ws")
-    assert answer.status_code == 400
-    assert answer.json()["detail"].startswith("this path is for WebSockets")
-
-
 async def test_wait_s_waits_no_longer_than_it_says(client: httpx.AsyncClient) -> None:
     run = await start(client, "sleeper")
     with trio.fail_after(5):
