@@ -289,7 +289,9 @@ def in_words(error: BaseException) -> str:
     """Return what an exception says, even one that cannot be printed."""
     try:
         return str(error) or repr(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return "(it cannot be put into words)"
 
 

@@ -276,7 +276,8 @@ async def open_orchestrator(
         agents: what can be started by name, and restarted after a crash.
         now: the wall clock, for tests: the RFC 3339 UTC time, so many seconds from now.
         transport: what agents' HTTP clients use instead of sockets, for tests.
-        max_workers: how many runs may have a process of their own at a time; more wait.
+        max_workers: how many runs may have a process of their own at a time; more wait. A run
+            that has one may have one sub-agent more in a process.
         max_running: how many root runs may run at a time; more wait. None for no limit.
         max_queued: how many may wait, for a slot or for their time; more are refused.
         watchdog_s: name the run, file and line of code that blocks all others for longer than

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 import trio
@@ -102,8 +103,7 @@ class Stop:
     critical_cut: bool = False
     refused: int = 0
     clients_closed: int = 0
-    processes_killed: int = 0
-    killed_pids: list[int] = field(default_factory=list)
+    killed: dict[int, None] = field(default_factory=dict)
     critical_s: float = 0.0
     cleanup_errors: list[str] = field(default_factory=list)
     detached: list[RunId] = field(default_factory=list)
@@ -122,9 +122,8 @@ class Stop:
         return stricter
 
     def note_killed(self, pids: Collection[int]) -> None:
-        """These processes of the tree were killed."""
-        self.processes_killed += len(pids)
-        self.killed_pids = [*self.killed_pids, *sorted(pids)][:PIDS]
+        """These processes of the tree were killed. Each counts once, whoever says it."""
+        self.killed.update(dict.fromkeys(sorted(pids)))
 
     def receipt(
         self,
@@ -150,8 +149,8 @@ class Stop:
             runs_stopped=self.runs_stopped,
             operations=OperationCounts(finished=self.finished, cut=self.cut, refused=self.refused),
             clients_closed=self.clients_closed,
-            processes_killed=self.processes_killed,
-            killed_pids=tuple(self.killed_pids),
+            processes_killed=len(self.killed),
+            killed_pids=tuple(islice(self.killed, PIDS)),
             cleanup_errors=tuple(self.cleanup_errors),
             critical_s=round(self.critical_s, 6),
             still_running=still_running,
@@ -162,7 +161,7 @@ class Stop:
         )
 
     def _reached(self, outcome: StopOutcome) -> StopMode:
-        if outcome is StopOutcome.ABANDONED or self.processes_killed:
+        if outcome is StopOutcome.ABANDONED or self.killed:
             return StopMode.KILL
         return StopMode.NOW if self.cut or self.critical_cut else StopMode.GRACEFUL
 

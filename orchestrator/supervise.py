@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -23,7 +24,14 @@ from orchestrator.sections import current_section
 from orchestrator.worker.driver import RemoteFailure, work_elsewhere
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.run import Run
+
+# So many characters of what an error says are kept, since every list of runs shows them; and of
+# its traceback.
+MESSAGE = 10_000
+TRACEBACK = 100_000
 
 
 async def supervise(run: Run) -> None:
@@ -82,15 +90,26 @@ async def _perform(run: Run) -> Ending:
 
 
 async def _call_agent(run: Run) -> Any:
-    try:
-        if run.record.options.isolation == "process" or run.agent.why_apart:
-            return await work_elsewhere(run)
+    if run.record.options.isolation == "process" or run.agent.why_apart:
+        return await work_elsewhere(run)
+    with printable_errors():
         return await run.agent.function(run.context, **run.arguments)
+
+
+@contextmanager
+def printable_errors() -> Iterator[None]:
+    """Put another error in place of one that cannot be printed.
+
+    A nursery puts whatever passes it into words, and is left corrupt if that fails.
+    """
+    try:
+        yield
     except BaseException as error:
-        # A nursery puts whatever passes it into words, and is left corrupt if that fails.
         try:
             repr(error)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             raise RuntimeError(f"{type(error).__name__} {in_words(error)}") from None
         raise
 
@@ -225,9 +244,17 @@ def describe(error: BaseException) -> RunError:
         return error.error
     try:
         lines = traceback.format_exception(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         lines = traceback.format_tb(error.__traceback__)
-    return RunError(type=type(error).__name__, message=in_words(error), traceback="".join(lines))
+    message, trace = in_words(error), "".join(lines)
+    if len(message) > MESSAGE:
+        message = f"{message[:MESSAGE]}…"
+    if len(trace) > TRACEBACK:
+        # Its end says what has happened, and where.
+        trace = f"…{trace[-TRACEBACK:]}"
+    return RunError(type=type(error).__name__, message=message, traceback=trace)
 
 
 def _canceller(run: Run) -> StopSource:

@@ -32,7 +32,6 @@ from orchestrator.agents._gofannon.models import (
     get_context_window,
 )
 from orchestrator.agents._gofannon.stopping import (
-    PATIENCE,
     AgentStopped,
     count_refusals,
     should_stop,
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     Run = Callable[..., Awaitable[Any]]
 
 __all__ = [
-    "PATIENCE",
     "AgentStopped",
     "RemoteMCPClient",
     "as_agent",

@@ -97,7 +97,7 @@ class AsyncioLoop(Outside):
             super().do(errand)
         else:
             errand.do(partial(self._run_loop, errand))
-            self._token.run_sync_soon(errand.over.set)
+            self.tell_done(errand)
 
     def finish(self) -> None:
         """End the loop, and the threads that it has started."""

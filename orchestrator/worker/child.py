@@ -14,7 +14,7 @@ from orchestrator.cleanup import bounded
 from orchestrator.context import within
 from orchestrator.errors import in_words
 from orchestrator.mcp import close_servers
-from orchestrator.supervise import compensate, describe, split_cancelled
+from orchestrator.supervise import compensate, describe, printable_errors, split_cancelled
 from orchestrator.worker.asyncio_loop import AsyncioLoop
 from orchestrator.worker.outside import MainThread, Outside
 from orchestrator.worker.remote import RemoteRun
@@ -64,10 +64,13 @@ async def serve(
         nursery.start_soon(_listen, channel, link, run, stage)
         if signals:
             nursery.start_soon(_hear_sigterm, run)
-        link.tell("ended", **await _perform(run, spec, stage))
-        with bounded(run.ladder.cleanup_s):
-            await channel.flushed()
-        run.timers.close()
+        try:
+            link.tell("ended", **await _perform(run, spec, stage))
+            with bounded(run.ladder.cleanup_s):
+                await channel.flushed()
+        finally:
+            # Nothing else ends it, and so this process.
+            run.timers.close()
         nursery.cancel_scope.cancel()
 
 
@@ -99,7 +102,8 @@ async def _call(run: RemoteRun, spec: Message, stage: Stage, ended: Message) -> 
         try:
             async with trio.open_nursery() as run.nursery:
                 try:
-                    value = await stage.call(run.agent, arguments)
+                    with printable_errors():
+                        value = await stage.call(run.agent, arguments)
                 finally:
                     await close_servers(run)  # type: ignore[arg-type]  # a run at a distance
                 ended |= {"how": "returned", "value": as_json(value, "result")}

@@ -68,7 +68,9 @@ class RemoteFailure(OrchestratorError):
 class Workers(Protocol):
     """What starts worker processes."""
 
-    async def start(self, spec: Message, limits: ProcessLimits) -> WorkerProcess:
+    async def start(
+        self, spec: Message, limits: ProcessLimits, spare: trio.CapacityLimiter | None
+    ) -> WorkerProcess:
         """Start one that runs the agent of the spec. A checkpoint; may wait for its turn."""
 
     def close(self) -> None:
@@ -104,7 +106,9 @@ async def work_elsewhere(run: Run) -> Any:
     Raises:
         InvalidInput: the code cannot be imported by another process, or its folder is none.
     """
-    process = await run.services.workers.start(spec_of(run), run.agent.limits)
+    above = next((each.worker for each in run.lineage() if each.worker is not None), None)
+    spare = None if above is None else above.spare
+    process = await run.services.workers.start(spec_of(run), run.agent.limits, spare)
     return await Worker(run, process).work()
 
 
@@ -113,16 +117,20 @@ class Worker:
 
     Attributes:
         stacks: where the run's code stood when the worker was last asked.
+        spare: one worker below this one, beyond the number that there may be. Otherwise runs that
+            have all of them would wait for ever for sub-agents that want one.
     """
 
     def __init__(self, run: Run, process: WorkerProcess) -> None:
         self._run = run
         self._process = process
         self._channel = Channel(process.control)
+        self.spare = trio.CapacityLimiter(1)
         self._over = trio.Event()
         self._ended: Message | None = None
         self._garbled: Exception | None = None
         self._killed: set[int] = set()
+        self._pace = Pace(BURST)
         self._looks = itertools.count(1)
         self._seen: dict[int, trio.Event] = {}
         self.stacks = [self._unknown("")]
@@ -193,10 +201,8 @@ class Worker:
             nursery.start_soon(self._channel.write)
             self._show_gate()
             async with trio.open_nursery() as logs:
-                pace = Pace(BURST)
-                stdout, stderr = Output(self._say, pace, "info"), Output(self._say, pace, "warning")
-                logs.start_soon(self._tell, self._process.stdout, stdout)
-                logs.start_soon(self._tell, self._process.stderr, stderr)
+                logs.start_soon(self._tell, self._process.stdout, "info")
+                logs.start_soon(self._tell, self._process.stderr, "warning")
                 await self._listen(desk)
                 with trio.move_on_after(0 if self._garbled else EXIT_S):
                     await self._process.exited.wait()
@@ -277,6 +283,8 @@ class Worker:
         """Tell the worker what is decided about its run now."""
         run, now = self._run, trio.current_time()
         stop = run.ladder.stop
+        if stop is not None:
+            self._pace.hurry()
         self._channel.send(
             {
                 "stop": None if stop is None else stop.mode,
@@ -287,8 +295,9 @@ class Worker:
             }
         )
 
-    async def _tell(self, stream: trio.abc.ReceiveStream, output: Output) -> None:
+    async def _tell(self, stream: trio.abc.ReceiveStream, level: str) -> None:
         """Tell what the worker prints on one of its streams."""
+        output = Output(self._say, self._pace, level)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         async for chunk in stream:
             await output.take(decoder.decode(chunk))

@@ -18,6 +18,8 @@ PER_SECOND = 100
 PER_COST = 256
 # Once everything is used up, so much is gathered first: gaps are told, and those cost too.
 PAUSE_UNTIL = 1_000
+# So much may still be told once there is a stop.
+LAST = 1_000
 
 
 class Pace:
@@ -36,6 +38,11 @@ class Pace:
         self._filled = now
         self._pausing = self._left < (PAUSE_UNTIL if self._pausing else 1)
         return self._pausing
+
+    def hurry(self) -> None:
+        """From now on only little more may be told: there is a stop, which waits for it."""
+        self._burst = min(self._burst, LAST)
+        self._left = min(self._left, self._burst)
 
     def spend(self, line: str) -> None:
         """A line is told."""

@@ -60,6 +60,7 @@ class Outside(Crossing):
         super().__init__()
         self._errands: SimpleQueue[Errand | None] = SimpleQueue()
         self._main = threading.get_ident()
+        self._pid = os.getpid()
         self._crash: BaseException | None = None
 
     def hand_over(self, errand: Errand) -> None:
@@ -104,6 +105,13 @@ class Outside(Crossing):
         """Do an errand, and tell Trio so."""
         errand.context.run(self.show_face)
         errand.do(partial(errand.context.run, errand.work))
+        self.tell_done(errand)
+
+    def tell_done(self, errand: Errand) -> None:
+        """Tell Trio that an errand is done."""
+        if os.getpid() != self._pid:
+            # A process that the agent's code has forked comes to its end here, and has no Trio.
+            raise errand.error or SystemExit
         self._token.run_sync_soon(errand.over.set)
 
     def show_face(self) -> None:

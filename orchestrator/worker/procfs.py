@@ -68,6 +68,17 @@ def below(root: int, processes: Mapping[int, Process]) -> list[Process]:
     return found
 
 
+def dies_of(pid: int, number: int) -> bool:
+    """Whether a signal would end a process at once: it neither handles, ignores nor blocks it."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            fields = dict(line.split(":\t", 1) for line in status if line.startswith("Sig"))
+    except OSError:
+        return False
+    masks = (int(fields.get(name, "0"), 16) for name in ("SigBlk", "SigIgn", "SigCgt"))
+    return not any(mask >> number - 1 & 1 for mask in masks)
+
+
 def signal_exactly(seen: Process, number: int) -> bool:
     """Signal a process that was looked at earlier, and never one that has got its id since.
 

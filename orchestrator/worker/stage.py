@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -41,6 +42,7 @@ class OnTrio:
         """Take the run."""
         self._run = run
         self._task = trio.lowlevel.current_task()
+        self._pid = os.getpid()
 
     def stacks(self) -> list[TaskStack]:
         """Return where the tasks of the agent's code stand."""
@@ -52,7 +54,13 @@ class OnTrio:
 
     async def call(self, agent: Agent, arguments: dict[str, Any]) -> Any:
         """Call the agent's function and return what it returns."""
-        return await agent.function(self._run.context, **arguments)
+        try:
+            return await agent.function(self._run.context, **arguments)
+        finally:
+            if os.getpid() != self._pid:
+                # A process that the agent's code has forked comes to its end here: it must not
+                # say to the orchestrator that the run has.
+                os._exit(0)
 
     async def close(self) -> None:
         """Nothing: Trio has ended it all."""

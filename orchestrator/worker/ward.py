@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.worker.kernel import kill_marked, mark_of
-from orchestrator.worker.procfs import all_processes, below, reap, signal_exactly
+from orchestrator.worker.procfs import all_processes, below, dies_of, reap, signal_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +75,12 @@ class Ward:
         self.next_look = 0.0
 
     def terminate(self, tree: list[Process]) -> None:
-        """Send SIGTERM to its process group, and to those of its tree outside of it."""
+        """Send SIGTERM to its process group, and to those of its tree outside of it.
+
+        Those that die of it count as killed; the worker itself is asked to exit.
+        """
+        doomed = [each for each in tree if not each.ended and dies_of(each.pid, signal.SIGTERM)]
+        self.killed.update((each.pid, None) for each in doomed)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGTERM)
         for each in tree:

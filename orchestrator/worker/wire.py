@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from orchestrator import errors
 from orchestrator.cleanup import bounded
@@ -52,7 +53,7 @@ class Channel:
     def send(self, message: Message) -> None:
         """Take a message. Not a checkpoint; silently dropped once the other side is gone."""
         if not self.broken:
-            self._unsent += to_json(message, inf_nan_mode="constants") + b"\n"
+            self._unsent += _pack(message) + b"\n"
             self._some.set()
 
     async def write(self) -> None:
@@ -103,7 +104,25 @@ class Channel:
             *lines, rest = buffer.split(b"\n")
             buffer = bytearray(rest)
             for line in lines:
-                yield from_json(bytes(line))
+                yield _unpack(bytes(line))
+
+
+def _pack(message: Message) -> bytes:
+    try:
+        return to_json(message, inf_nan_mode="constants")
+    except PydanticSerializationError:
+        # A lone surrogate (in the name of a file that is not UTF-8, say) has no UTF-8 form, but
+        # an escape.
+        return json.dumps(message, default=to_jsonable_python).encode()
+
+
+def _unpack(line: bytes) -> Message:
+    try:
+        message: Message = from_json(line)
+    except ValueError:
+        # Likewise; or what is no message.
+        message = json.loads(line)
+    return message
 
 
 class _Call:

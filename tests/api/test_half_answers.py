@@ -7,7 +7,8 @@ have left nothing.
 The answers to a start and to a stop are cut at every byte of their heads and the first bytes of
 their bodies, and then at every eighth; a stream at every third. All others are written by the same
 few lines, the head at once and the body at once: of them it is the bytes at which one of these
-begins or ends, and between them each ``STEP``-th, in each call from another one on.
+begins or ends, and between them each ``STEP``-th, in each call from another one on. With
+``QUIESCE_EVERY_BYTE=1`` it is every byte, and every tenth thousandth of an answer that is longer.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from orchestrator.testing.leaks import no_leaks_in
 from tests.api import hanging_up
 from tests.api.hanging_up import (
     ENDINGS,
+    EVERY_BYTE,
     hang_up,
     in_crowds,
     is_whole,
@@ -54,8 +56,9 @@ CLOSELY = ("POST /runs?wait_s=9 with a key", "POST /runs/<run_id>/stop")
 # Bytes of a body that are looked at closely, and the step beyond them.
 BEGINNING, BEYOND = 200, 8
 STEP = {True: 24, False: 48}
-# Of an answer that is long.
+# Of an answer that is long, and of one of which it should be every byte.
 MOST = 50
+MOST_EVER = 10_000
 # By as much an answer may be longer than another one: an end, a time with more digits.
 SLACK = 4
 # What is heard of a stream: its head, its first events, and the beginning of a long one.
@@ -96,6 +99,8 @@ async def hear(address: Address, sent: bytes) -> bytes:
 def sizes_of(call: str, heard: bytes) -> list[int]:
     """Return after how many bytes of such an answer to hang up."""
     whole = len(heard) + (SLACK if is_whole(heard) else 0)
+    if EVERY_BYTE:
+        return list(range(0, whole, 1 + whole // MOST_EVER))
     head = heard.index(b"\r\n\r\n") + 4
     if call in CLOSELY:
         close = range(head + BEGINNING)
@@ -195,7 +200,8 @@ async def test_a_run_stops_that_is_for_the_reader_of_its_stream(
             return heard
 
         head = (await read(STREAMED)).index(b"\r\n\r\n") + 4
-        sizes = sorted({*range(1, STREAMED, 3), *range(head - 8, head + 16)})
+        step = 1 if EVERY_BYTE else 3
+        sizes = sorted({*range(1, STREAMED, step), *range(head - 8, head + 16)})
         await in_crowds(sizes, read)
         await hanging_up.settled(orchestrator)
         found = await runs_by_name(orchestrator)

@@ -53,9 +53,9 @@ class Attendance:
         self._cut = trio.Event()
         self._time_is_up = trio.Event()
         self._life = bounded(inf)
-        pace = Pace(BURST)
-        self.stdout = CommandOutput(ctx, pace, "info", has_meaning=True)
-        self.stderr = CommandOutput(ctx, pace, "warning", has_meaning=False)
+        self._pace = Pace(BURST)
+        self.stdout = CommandOutput(ctx, self._pace, "info", has_meaning=True)
+        self.stderr = CommandOutput(ctx, self._pace, "warning", has_meaning=False)
         self.status: int | None = None
         self.timed_out = False
 
@@ -95,6 +95,7 @@ class Attendance:
 
     async def _hear_stop(self) -> None:
         await self._ctx.stopping.wait()
+        self._pace.hurry()
         # A stop that cuts at once begins with the next rung.
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._tell_signal(SIGINT, self._session.signal(SIGINT))

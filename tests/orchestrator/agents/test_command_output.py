@@ -104,6 +104,18 @@ async def test_long_lines_cost_more(log: Log) -> None:
     assert len(log.said) == 4
 
 
+async def test_little_more_is_told_once_there_is_a_stop(log: Log) -> None:
+    stream = reading(log)
+    await stream.take("x\n" * 10)
+    stream._pace.hurry()
+    await stream.take("x\n" * 5_000)
+    stream._pace.hurry()
+    await stream.end()
+    assert log.said.count("x") == 10 + output.LAST
+    assert stream.lines == 5_010
+    assert stream.left_out == 5_000 - output.LAST
+
+
 async def test_what_has_a_meaning_is_never_left_out() -> None:
     told = []
 

@@ -118,12 +118,15 @@ async def test_another_warden_follows_one_that_was_killed(warden: Warden, witnes
 async def test_a_sigterm_reaches_everything(warden: Warden, witness: Path) -> None:
     with trio.fail_after(10):
         async with await start_animal(warden, "has a child with a session", witness) as worker:
+            others = set(holders(witness)) - {worker.pid}
             worker.terminate()
             await worker.exited.wait()
 
             assert worker.death is not None
             assert worker.death.signal == signal.SIGTERM
             assert worker.death.words == "was ended by SIGTERM (terminated), as it was told to"
+            # Nobody but us has ended these.
+            assert set(worker.killed) == set(worker.death.left_behind) == others != set()
             assert holders(witness) == []
             worker.terminate()
 

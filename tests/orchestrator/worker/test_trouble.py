@@ -1,4 +1,4 @@
-"""A warden that is stopped, hangs or dies makes a stop slower, and its receipt no less true."""
+"""Receipts are true of processes, also when the warden is stopped, hangs or dies meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.worker import process
 from orchestrator.worker.lifeline import Lifeline
 from tests.orchestrator.worker.running import BOUND_S, begun, messages, stopped
 from tests.orchestrator.worker.seen import exists
-from tests.orchestrator.worker.troubling import obedient, stubborn
+from tests.orchestrator.worker.troubling import obedient, parent, stubborn
 
 if TYPE_CHECKING:
     from orchestrator import Agent
@@ -25,9 +25,28 @@ pytestmark = pytest.mark.slow
 async def started(orchestrator: Orchestrator, agent: Agent, **input: Any) -> tuple[Run, int, int]:
     """Start one; return the run, its process and its warden."""
     run = await begun(orchestrator, agent, input, cleanup_s=1)
-    events = await orchestrator.store.events(run.id, after=0, limit=100)
-    told = next(event.data for event in events if event.type == "process.told")
+    told = await processes(orchestrator, run)
     return run, told["pid"], told["warden"]
+
+
+async def processes(orchestrator: Orchestrator, run: Run) -> dict[str, int]:
+    """Return what the run has told of its processes."""
+    events = await orchestrator.store.events(run.id, after=0, limit=100)
+    return next(event.data for event in events if event.type == "process.told")
+
+
+async def test_what_a_kill_has_ended_was_killed_and_what_has_exited_was_not(
+    orchestrator: Orchestrator,
+) -> None:
+    """SIGTERM is a part of the kill; whoever handles it exits by itself."""
+    with trio.fail_after(BOUND_S):
+        run, pid, _ = await started(orchestrator, parent)
+        told = await processes(orchestrator, run)
+
+        receipt = await stopped(run, mode="kill")
+
+        assert receipt.reached is StopMode.KILL
+        assert set(receipt.killed_pids) - {pid} == {told["dies of it"], told["ignores it"]}
 
 
 @pytest.fixture

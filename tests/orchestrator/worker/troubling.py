@@ -30,6 +30,31 @@ def stubborn(ctx: SyncContext, stops_warden: bool = False) -> None:
 
 
 @agent
+def parent(ctx: SyncContext) -> None:
+    """Have a child of each kind, and end when told to."""
+    pids = {}
+    for kind in ("dies of it", "handles it", "ignores it"):
+        read, write = os.pipe()
+        pids[kind] = os.fork()
+        if not pids[kind]:
+            if kind != "dies of it":
+                handler = signal.SIG_IGN if kind == "ignores it" else lambda *_: os._exit(0)
+                signal.signal(signal.SIGTERM, handler)
+            os.write(write, b"up")
+            time.sleep(LONG_S)
+            os._exit(0)
+        os.read(read, 2)
+    ctx.emit("process.told", {"pid": os.getpid(), "warden": os.getppid(), **pids})
+    ctx.log("ready")
+    try:
+        time.sleep(LONG_S)
+    finally:
+        # Until they have had the signal.
+        os.waitpid(pids["dies of it"], 0)
+        os.waitpid(pids["handles it"], 0)
+
+
+@agent
 def obedient(ctx: SyncContext) -> None:
     """The same, but end when told to."""
     ctx.emit("process.told", {"pid": os.getpid(), "warden": os.getppid()})
