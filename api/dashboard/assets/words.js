@@ -121,6 +121,7 @@ const MEANINGS = {
   'operation.finished': (d) => `${d.kind} ${d.label}: ${d.error ?? `done in ${span(d.seconds)}`}`,
   'operation.cut': (d) => `${d.kind} ${d.label}: cut after ${span(d.seconds)}${d.effect ? `, ${d.effect}` : ''}`,
   'operation.refused': (d) => `${d.kind} ${d.label}: refused, since a stop was asked for`,
+  'llm.delta': (d) => d.text,
 };
 
 const by = (d) => (d.requested_by && d.requested_by !== 'anonymous' ? ` by ${d.requested_by}` : '');
