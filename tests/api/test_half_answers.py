@@ -237,7 +237,8 @@ async def test_a_stop_over_a_websocket_is_whole_or_not_asked_for() -> None:
 
         heard = await stop("n99999", MANY, "close")
         head = heard.index(b"\r\n\r\n") + 4
-        sizes = sorted({0, 1, *range(head - 2, head + 10), *range(0, len(heard), STEP[True])})
+        some = {0, 1, *range(head - 2, head + 10), *range(0, len(heard), STEP[True])}
+        sizes = list(range(len(heard))) if EVERY_BYTE else sorted(some)
 
         async def cut(number: int) -> None:
             await stop(f"n{number:05}", sizes[number], list(ENDINGS)[number % 2])
@@ -253,3 +254,44 @@ async def test_a_stop_over_a_websocket_is_whole_or_not_asked_for() -> None:
             # A ping of the server may come before its reply.
             if size > head + 8:
                 assert left[f"n{number:05}"] == left["n99999"]
+
+
+# What each WebSocket says unasked, until all that it says is a ping now and then.
+FIRST_WORDS = {
+    "WS /ws": (b"", b"\x89\x00"),
+    "WS /socket.io/": (b"?EIO=4&transport=websocket", b"pingTimeout"),
+    "WS /api/ws/executions/<run_id>": (b"", b'"status"'),
+}
+
+
+def test_the_first_words_of_every_websocket_are_cut() -> None:
+    assert FIRST_WORDS.keys() == NOT_BY_HTTP
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", FIRST_WORDS)
+async def test_who_leaves_during_the_first_words_of_a_websocket_leaves_nothing(
+    call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, words = FIRST_WORDS[call]
+    async with serving(AGENTS, list(DIALECTS)) as (orchestrator, address):
+        run = await orchestrator.start("playbook", {"playbook": "x"}, owner="anonymous")
+        path = call.removeprefix("WS ").replace("<run_id>", run.id).encode() + asked
+        sent = UPGRADE.replace(b"Host: test", b"Host: localhost").replace(b"/ws", path, 1)
+
+        async def leave(size: int) -> bytes:
+            heard = b""
+            async with connect(address) as wire:
+                await wire.send(wanting(sent, size))
+                while len(heard) < size and words not in heard:
+                    heard += await wire.some(size - len(heard))
+                ENDINGS[list(ENDINGS)[size % 2]](wire)
+            return heard
+
+        heard = await leave(MANY)
+        assert heard.startswith(b"HTTP/1.1 101")
+        with no_leaks_in():
+            await in_crowds(range(len(heard)), leave)
+            await settled()
+        assert run.status == "running"
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
