@@ -26,15 +26,13 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
     if live is not None and record.status is RunStatus.STOPPING:
         receipt = live.receipt
     fields = {name: getattr(record, name) for name in PLAIN_FIELDS}
-    return fields | {
+    parts = {name: getattr(record, name) for name in _PARTS}
+    return {
+        **fields,
         "waiting_for": _question_json(record.waiting_for),
         "available_actions": _actions(record, live),
         "tags": list(record.tags),
-        "options": to_jsonable_python(record.options),
-        "error": to_jsonable_python(record.error),
-        "progress": to_jsonable_python(record.progress),
-        "usage": to_jsonable_python(record.usage),
-        "stop": receipt_json(receipt),
+        **to_jsonable_python(parts | {"stop": receipt}),
     }
 
 
@@ -56,6 +54,7 @@ PLAIN_FIELDS = (
     "node",
     "rerun_of",
 )
+_PARTS = ("options", "error", "progress", "usage")
 
 
 def _question_json(question: Question | None) -> dict[str, Any] | None:

@@ -28,12 +28,13 @@ from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.headers import harden
 from api.auth.noting import note_the_rest
-from api.calls import decode_json
+from api.calls import decode_json, query
 from api.dialects import install as install_dialects
 from api.forms import order_in, read_form, values_in
 from api.logs import log_answer
 from api.metrics import Metrics
 from api.once import Starts
+from api.openapi.operations import OPERATIONS
 from api.stream import Streams
 from api.webhooks import calls
 from orchestrator import InvalidInput, Knowledge, come_from
@@ -93,6 +94,7 @@ def create_app(
     guard.install(app, access or Access())
     app.before_request(_take_traceparent)
     app.before_request(_read_body)
+    app.before_request(_refuse_unread_query)
     app.after_request(note_the_rest)
     app.after_request(harden)
     for module in _CALLS:
@@ -139,6 +141,21 @@ def _warnings(orchestrator: Orchestrator) -> list[str]:
     return found
 
 
+async def _refuse_unread_query() -> None:
+    """Refuse what stands in the query of a call that changes something and takes no query.
+
+    Whoever says `?mode=now` there means it, and must not be answered as if they had not said it.
+    """
+    operation = OPERATIONS.get(f"{request.method} {request.url_rule}")
+    if operation is None or operation.query is not None or request.method == "GET":
+        return
+    takes = "this call takes none"
+    if operation.body is not None:
+        takes = f"the body takes: {', '.join(operation.body.model_fields)}"
+    if wrong := [(name, f"is not known in the query; {takes}") for name in query()]:
+        raise InvalidInput(wrong)
+
+
 async def _read_body() -> Response | None:
     """Read and decode the body here, so that a handler can act before it first waits.
 
@@ -154,7 +171,8 @@ async def _read_body() -> Response | None:
         try:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:
-            return problems.problem(400, "malformed-json", f"the body is not JSON: {error}")
+            form = ", nor multipart/form-data" if request.endpoint in FORMS else ""
+            return problems.problem(400, "malformed-json", f"the body is not JSON{form}: {error}")
         if g.body is None:  # which is not the same as a body that is left out
             raise InvalidInput([("body", "must be a JSON object, and not null")])
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import trio
 
@@ -31,19 +31,33 @@ class Audience:
     """The watchers of the runs that want to stop without any (``on_disconnect="stop"``).
 
     Nothing here is a checkpoint.
-
-    Args:
-        closing: set when all watchers leave since the server does, which stops nothing.
     """
 
-    def __init__(self, closing: trio.Event) -> None:
-        self._closing = closing
+    def __init__(self) -> None:
+        self._is_closed = False
         self._seats: dict[str, _Seats] = {}
+
+    def close(self) -> None:
+        """Take note that all watchers leave since the server does, which stops nothing."""
+        self._is_closed = True
+
+    def expect(self, run: Run | None) -> None:
+        """Give somebody who has asked to watch a run as long as one who comes back.
+
+        They may be gone before they begin to. To be called in the step in which they ask, if they
+        may watch; may be called many times.
+        """
+        if not _wants_watchers(run):
+            return
+        seats = self._seats.setdefault(run.id, _Seats())
+        if not seats.taken and seats.stay is None:
+            self._left(run, seats)
+        self._tidy(run, seats)
 
     @contextmanager
     def watching(self, run: Run | None) -> Iterator[None]:
         """Watch a run during the body. Whoever is thrown out of it has lost its connection."""
-        if run is None or run.record.options.on_disconnect != "stop":
+        if not _wants_watchers(run):
             yield
             return
         seats = self._seats.setdefault(run.id, _Seats())
@@ -59,11 +73,14 @@ class Audience:
             raise
         finally:
             seats.taken -= 1
-            if not seats.taken and seats.stay is None:
-                self._seats.pop(run.id, None)
+            self._tidy(run, seats)
+
+    def _tidy(self, run: Run, seats: _Seats) -> None:
+        if not seats.taken and seats.stay is None:
+            self._seats.pop(run.id, None)
 
     def _left(self, run: Run, seats: _Seats) -> None:
-        if self._closing.is_set() or run.record.status.is_terminal:
+        if self._is_closed or run.record.status.is_terminal:
             return
 
         def stop() -> None:
@@ -77,3 +94,7 @@ class Audience:
         timer = run.timer(stop)
         seats.stay = timer.unset
         timer.set(trio.current_time() + RECONNECT_S)
+
+
+def _wants_watchers(run: Run | None) -> TypeGuard[Run]:
+    return run is not None and run.record.options.on_disconnect == "stop"

@@ -66,6 +66,8 @@ def query() -> dict[str, str]:
     Raises:
         InvalidInput: something is given twice.
     """
+    if not request.query_string:
+        return {}
     given = request.args.to_dict(flat=False)
     repeated = [name for name, values in given.items() if len(values) > 1]
     if repeated:

@@ -42,6 +42,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,7 +51,7 @@ import hypercorn.protocol.h11
 import hypercorn.trio.run
 import trio
 from hypercorn.events import RawData, Updated
-from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, Request, StreamClosed
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from wsproto.events import CloseConnection, Ping
@@ -144,6 +145,7 @@ class Socket(WSStream):
         super().__init__(*args)
         self._heard_at = trio.current_time()
         self._gone = trio.Event()
+        self._refused = False
         self._nobody_listens = False
         self._putting = trio.CancelScope()
 
@@ -155,13 +157,22 @@ class Socket(WSStream):
             self.closed = self.closed or isinstance(event, StreamClosed)
             return
         self._heard_at = trio.current_time()
-        if isinstance(event, Request):
+        if isinstance(event, Body | Data) and not self.handshake.accepted:
+            await self._refuse()
+        elif isinstance(event, Request):
             headers = [each for each in event.headers if each[0].lower() != _EXTENSIONS]
             await super().handle(replace(event, headers=headers))
             if self.app_put is not None:
                 self.app_put = partial(self._put, self.app_put)
         else:
             await super().handle(event)
+
+    async def _refuse(self) -> None:
+        """Answer a peer that talks before it was accepted, and let it go."""
+        # Before the answer: the handler must not overtake it, and accept the peer.
+        self._refused = True
+        await self._send_error_response(HTTPStatus.BAD_REQUEST)
+        await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _put(
         self, put: Callable[[dict[str, Any]], Awaitable[None]], message: dict[str, Any]
@@ -176,7 +187,8 @@ class Socket(WSStream):
         if message is None:
             self._nobody_listens = True
             self._putting.cancel(reason="the handler has ended")
-        await super().app_send(message)
+        if not self._refused:
+            await super().app_send(message)
 
     async def _send_pings(self) -> None:
         interval_s = self.config.websocket_ping_interval or inf

@@ -26,9 +26,12 @@ async def events(run_id: str) -> Response | dict[str, Any]:
     orchestrator = the_orchestrator()
     best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
     if best != "application/json":
+        live = orchestrator.live(run_id)
+        if request.method != "HEAD":
+            _streams().audience.expect(live)
         subscription = await orchestrator.events(run_id, after=asked.after)
         snapshot = partial(show, orchestrator, run_id)
-        return _streams().respond(OneRun(subscription, orchestrator.live(run_id), snapshot))
+        return _streams().respond(OneRun(subscription, live, snapshot))
     subscription = await orchestrator.events(run_id, after=asked.after, follow=False)
     page = await subscription.at_most(asked.limit)
     following = page[-1].seq if len(page) == asked.limit else None
@@ -46,8 +49,9 @@ async def all_events() -> Response:
 
 def _from_the_last_event() -> dict[str, str]:
     """Return the query, beginning after what a reader that comes back has seen."""
+    # Who has seen none says so with an empty one, or with none.
     last = request.headers.get("Last-Event-ID")
-    return query() | ({} if last is None else {"after": last})
+    return query() | ({"after": last} if last else {})
 
 
 def _streams() -> Streams:

@@ -32,6 +32,10 @@ class KeyReused(OrchestratorError):
     """The `Idempotency-Key` was used for another request; choose a new key."""
 
 
+class KeySpent(OrchestratorError):
+    """The run that this `Idempotency-Key` has started is not kept any more; choose a new key."""
+
+
 class KeyInUse(OrchestratorError):
     """A start under this `Idempotency-Key` is under way; ask again in a moment."""
 
@@ -49,18 +53,16 @@ class Key:
     request: str
 
 
-def read_key(given: Sequence[str], principal: str, request: Any) -> Key | None:
-    """Return the key that a request carries, None if it carries none.
+def read_key(given: Sequence[str], principal: str, request: Any) -> Key:
+    """Return the key that a request carries.
 
     Args:
-        given: the values of its header.
+        given: the values of its header, one or more.
         request: what it asks for, as JSON.
 
     Raises:
         InvalidInput: it is no key.
     """
-    if not given:
-        return None
     if len(given) > 1 or not _KEY.fullmatch(given[0]):
         raise InvalidInput([(HEADER, "must be 1 to 255 visible ASCII characters, given once")])
     said = json.dumps(request, sort_keys=True).encode()

@@ -13,6 +13,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.routing.exceptions import WebsocketMismatch
 
 from api.answers import receipt_json
 from api.auth.identity import (
@@ -24,7 +25,7 @@ from api.auth.identity import (
     Unidentified,
 )
 from api.failures import Failures
-from api.once import KeyInUse, KeyReused
+from api.once import KeyInUse, KeyReused, KeySpent
 from orchestrator import (
     Halted,
     IllegalTransition,
@@ -129,6 +130,7 @@ _TELL_NOTHING: dict[type[OrchestratorError], tuple[int, str]] = {
     Halted: (503, "halted"),
     StartsRefused: (503, "starts-refused"),
     KeyReused: (422, "key-reused"),
+    KeySpent: (422, "key-reused"),
     KeyInUse: (409, "key-in-use"),
 }
 
@@ -185,6 +187,9 @@ def _words_of(error: HTTPException) -> str:
     """Return what whoever raised it has said, or what is wrong and what to do."""
     if error.description == type(error).description:
         match error:
+            case WebsocketMismatch():
+                wants_socket = has_request_context()
+                return f"this path is {'only' if wants_socket else 'not'} for WebSockets"
             case NotFound():
                 return "nothing has this path; `GET /openapi.json` describes every call"
             case MethodNotAllowed():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import pydantic
 
-from orchestrator import InvalidInput, RunFilter, RunStatus, StopMode
+from api.auth.rights import ACTIONS
+from orchestrator import EVENT_TYPES, InvalidInput, RunFilter, RunStatus, StopMode, is_agents_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from orchestrator import Notice
 
@@ -17,6 +20,8 @@ MAX_WAIT_S = 3600.0
 MAX_DEADLINE_S = 10 * 365 * 86_400.0
 MAX_PAGE = 500
 MAX_IDS = 1_000
+# What may be asked for of events that are not an agent's own: types, and families of them.
+TYPES = sorted(EVENT_TYPES | {f"{each.partition('.')[0]}.*" for each in EVENT_TYPES})
 
 
 Address = Annotated[str, pydantic.StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
@@ -116,6 +121,13 @@ class AuditQuery(Order):
     after: str | None = pydantic.Field(None, pattern=r"^[0-9T:.Z-]{20,30}-[0-9a-f]{8}-[0-9]{12}$")
     limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
 
+    @pydantic.field_validator("action")
+    @classmethod
+    def _refuse_unknown(cls, given: str | None) -> str | None:
+        if given is not None and given not in ACTIONS:
+            raise ValueError(not_one_of(given, ACTIONS))
+        return given
+
     def where(self) -> dict[str, str]:
         """Return the fields of an entry that are asked for."""
         asked = {"principal": self.principal, "action": self.action, "run_id": self.run}
@@ -164,6 +176,14 @@ class AllEventsQuery(Order):
     agent: str | None = None
     types: str | None = None
 
+    @pydantic.field_validator("types")
+    @classmethod
+    def _refuse_unknown_types(cls, given: str | None) -> str | None:
+        for each in [] if given is None else given.split(","):
+            if each not in TYPES and not is_agents_own(re.sub(r"\.\*$", ".x", each)):
+                raise ValueError(f"{not_one_of(each, TYPES)}; an agent's own are like order.paid")
+        return given
+
     def where(self, sees: Callable[[str], bool]) -> Callable[[Notice], bool]:
         """Return what tells whether to hear of an event.
 
@@ -198,8 +218,9 @@ class RunsFilter(Order):
     @pydantic.field_validator("status")
     @classmethod
     def _refuse_unknown(cls, given: str | None) -> str | None:
-        if given is not None and not set(given.split(",")) <= set(RunStatus):
-            raise ValueError(f"{given!r} is not of: {', '.join(RunStatus)}")
+        for each in [] if given is None else given.split(","):
+            if each not in list(RunStatus):
+                raise ValueError(not_one_of(each, list(RunStatus)))
         return given
 
     def filter(self) -> RunFilter:
@@ -220,6 +241,13 @@ class RunsQuery(RunsFilter):
 
     after: str | None = None
     limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
+
+
+def not_one_of(given: str, known: Sequence[str]) -> str:
+    """Return that it is none of these, and which of them was perhaps meant."""
+    near = difflib.get_close_matches(given, known, n=1)
+    perhaps = f" (is '{near[0]}' meant?)" if near else ""
+    return f"{given!r} is not known{perhaps}; known are: {', '.join(known)}"
 
 
 _AnyOrder = TypeVar("_AnyOrder", bound=Order)

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -169,12 +170,23 @@ def _announcing(
         if scope["type"] == "lifespan":
             await app(scope, receive, announce)
             return
+        if not _is_target(scope["path"]):
+            # Of which there is none, like any other that is unknown.
+            scope["path"] = f"/{scope['path']}"
         try:
             await app(scope, receive, send)
         except* Exception as errors:
             failures.note(errors)
 
     return asgi
+
+
+def _is_target(path: str) -> bool:
+    try:
+        urlsplit(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _only(error: BaseException) -> BaseException:

@@ -7,7 +7,6 @@ task of its own. So commands work while the store does not, and a peer that leav
 
 from __future__ import annotations
 
-import logging
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from api import acts, problems
 from api.auth.guard import caller, check_run
 from api.auth.rights import Right
 from api.calls import decode_json, show, the_orchestrator
+from api.failures import Failures
 from api.schema import AllEventsQuery, ControlOrder, EventsQuery, StopOrder, parse
 from api.stream import CLOSING_S, KEEP_ALIVE_S, AllRuns, OneRun
 from orchestrator import InvalidInput, OrchestratorError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from api.stream import Part, Source, Streams
 
-_log = logging.getLogger("quiesce.api")
+_failures = Failures("a WebSocket", explain=True)
 
 blueprint = Blueprint("socket", __name__)
 
@@ -62,7 +62,7 @@ async def ws() -> None:
     try:
         code, reason = await Session(current_app.extensions["quiesce.streams"]).run()
     except Exception as error:
-        _log.error("a WebSocket failed", exc_info=error)
+        _failures.note(error)
         code, reason = SERVER_ERROR, "the server made a mistake; its log says which"
     await websocket.close(code, reason)
 
@@ -174,12 +174,10 @@ class Session:
 
         async def open_source() -> Source:
             await check_run(Right.READ, run_id)
+            live = self._orchestrator.live(run_id)
+            self._streams.audience.expect(live)
             subscription = await self._orchestrator.events(run_id, after=asked.after)
-            return OneRun(
-                subscription,
-                self._orchestrator.live(run_id),
-                partial(show, self._orchestrator, run_id),
-            )
+            return OneRun(subscription, live, partial(show, self._orchestrator, run_id))
 
         return open_source
 

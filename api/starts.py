@@ -12,9 +12,10 @@ from quart import Blueprint, current_app, g, request
 from api import acts
 from api.auth.guard import caller, check_agent
 from api.auth.noting import done
-from api.calls import query, the_orchestrator, wait_for_end, whole_run
-from api.once import HEADER, Key, Starts, read_key
+from api.calls import query, show, the_orchestrator, wait_for_end
+from api.once import HEADER, Key, KeySpent, Starts, read_key
 from api.schema import RerunOrder, StartOrder, WaitQuery, parse
+from orchestrator import UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,6 +52,7 @@ async def rerun(run_id: str) -> Answer:
 
 
 async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
+    orchestrator = the_orchestrator()
     wait_s = parse(WaitQuery, query()).wait_s
     key = _key()
     starts: Starts = current_app.extensions["quiesce.starts"]
@@ -68,18 +70,26 @@ async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
             return run
 
         run_id, replayed = await starts.once(key, begin_watched)
-        run = the_orchestrator().live(run_id)
+        run = orchestrator.live(run_id)
         if replayed:
             watch(run)
         await wait_for_end(run, wait_s)
     headers = {"Location": f"/runs/{run_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    return await whole_run(run_id), 201, headers
+    try:
+        return await show(orchestrator, run_id), 201, headers
+    except UnknownRun:
+        if replayed:
+            raise KeySpent() from None
+        raise
 
 
 def _key() -> Key | None:
     """Return the key of the request, which stands for all that it asks for."""
+    given = request.headers.getlist(HEADER)
+    if not given:
+        return None
     files = [[each.name, each.media_type, sha256(each.data).hexdigest()] for each in g.files]
     asked: Any = [request.path, g.body, files]
-    return read_key(request.headers.getlist(HEADER), caller().principal, asked)
+    return read_key(given, caller().principal, asked)

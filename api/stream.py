@@ -10,7 +10,7 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import trio
-from quart import Response, json
+from quart import Response, json, request
 
 from api.answers import event_text
 from api.audience import Audience
@@ -133,29 +133,36 @@ class Streams:
 
     def __init__(self) -> None:
         self.closing = trio.Event()
-        self.audience = Audience(self.closing)
+        self.audience = Audience()
         self._naps: set[trio.CancelScope] = set()
 
     def close(self) -> None:
-        """End every stream. May be called twice."""
-        self.closing.set()
-        for nap in self._naps:
-            nap.cancel()
+        """End every stream, for the server does. May be called twice."""
+        self.audience.close()
+        self._end()
 
     def renew(self) -> None:
         """End every stream that is open now, but none that is opened from now on.
 
         Whoever comes back goes on where they were, and is asked anew who they are.
         """
-        self.close()
+        self._end()
         self.closing = trio.Event()
+
+    def _end(self) -> None:
+        self.closing.set()
+        for nap in self._naps:
+            nap.cancel()
 
     async def follow(self, source: Source) -> AsyncGenerator[list[Part], None]:
         """Yield what the source has, as it comes, and where the reader stands in a silence."""
+        closing = self.closing
         with self.audience.watching(source.run):
             async with aclosing(self._parts(source)) as following:
                 async for parts in following:
                     yield parts
+        if closing is not self.closing:
+            self.audience.expect(source.run)
 
     async def _parts(self, source: Source) -> AsyncGenerator[list[Part], None]:
         closing = self.closing
@@ -181,8 +188,10 @@ class Streams:
 
     def respond(self, source: Source) -> Response:
         """Return the response that streams a source as server-sent events."""
+        # Of a stream that nobody is sent, the end would keep its connection from the next request.
+        heads_only = request.method == "HEAD"
         response = Response(
-            self._frames(source),
+            _no_frames() if heads_only else self._frames(source),
             content_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -197,6 +206,11 @@ class Streams:
                 # One write for all that has come: at 1,000 events a second a write for each
                 # would be too slow.
                 yield "".join(map(_frame, parts)).encode()
+
+
+async def _no_frames() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 def _frame(part: Part) -> str:

@@ -62,7 +62,9 @@ from orchestrator.errors import UnknownAgent as UnknownAgent
 from orchestrator.errors import UnknownRun as UnknownRun
 from orchestrator.errors import UnknownSchedule as UnknownSchedule
 from orchestrator.errors import WorkerDied as WorkerDied
+from orchestrator.events import EVENT_TYPES as EVENT_TYPES
 from orchestrator.events import Event as Event
+from orchestrator.events import is_agents_own as is_agents_own
 from orchestrator.feed import Subscription as Subscription
 from orchestrator.files import File as File
 from orchestrator.inprocess import MAX_QUEUED as MAX_QUEUED

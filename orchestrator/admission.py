@@ -17,9 +17,8 @@ All of this is known again after a restart: a run's turn is stored with it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +32,7 @@ _Lane = tuple[int, str, str]
 _AGENT, _OWNER, _KEY = "agent", "owner", "key"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """What decides when a root starts. Fixed from the moment it may.
 
     Attributes:

@@ -45,6 +45,8 @@ class Agent:
         options: what a run of it gets where its starter says nothing.
         http_concurrency: requests of one run under way at once.
         max_running: root runs of it that may run at once; None for no limit.
+        maker: what made it of a function that stands at the top level of a module, and with which
+            named arguments, JSON; another process does so too. None if it stands there itself.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Agent:
         options: Mapping[str, Any] | None = None,
         http_concurrency: int = HTTP_CONCURRENCY,
         max_running: int | None = None,
+        maker: tuple[Callable[..., Agent], Mapping[str, Json]] | None = None,
     ) -> None:
         own = dict(options or {})
         self.runtime = runtime_of(function, runtime)
@@ -66,6 +69,7 @@ class Agent:
         self.description = inspect.getdoc(function) or ""
         self.http_concurrency = http_concurrency
         self.max_running = check_count("max_running", max_running, least=1)
+        self.maker = maker
         # What it is given where nobody says anything.
         self.options = _APART if self.why_apart else RunOptions()
         self.options = self.parse_options(own)
@@ -200,7 +204,12 @@ def _input_model(name: str, function: AgentFunction) -> type[pydantic.BaseModel]
         for p in parameters[1:]
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
-    config = pydantic.ConfigDict(extra="allow" if open_ended else "forbid", protected_namespaces=())
+    # What is not JSON stays so until it is refused, and does not become null.
+    config = pydantic.ConfigDict(
+        extra="allow" if open_ended else "forbid",
+        protected_namespaces=(),
+        ser_json_inf_nan="constants",
+    )
     return pydantic.create_model(name, __config__=config, **fields)
 
 

@@ -12,6 +12,7 @@ from orchestrator.store.codec import encode
 from orchestrator.store.protocol import DropData, SaveData
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from orchestrator.model import Json
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 KEY_CHARACTERS = 512
 VALUE_BYTES = 2**20
 PAGE = 1_000
+# What becomes of a value whose operation is cut.
+STORED_SOON = "stored as soon as the store takes it"
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}")
 
@@ -95,7 +98,7 @@ class DataSpace:
         _check_key(key)
         encoded = _encoded(value)
         owner = self._run.record.owner
-        async with self._operation("set", key, "stored as soon as the store takes it"):
+        async with self._operation("set", key, STORED_SOON):
             await self._write(SaveData(self._run.id, owner, self._name, key, encoded))
 
     async def delete(self, key: str) -> bool:
@@ -136,14 +139,63 @@ class DataSpace:
                 self._run.record.owner, self._name, limit=limit, **bounds
             )
 
+    async def get_many(self, keys: Sequence[str]) -> dict[str, Json]:
+        """Return the values of those of the keys that are there, in one operation.
+
+        Raises:
+            InvalidInput, StoreUnavailable: as for ``get``.
+        """
+        wanted = [_check_key(key) for key in keys]
+        owner, found = self._run.record.owner, {}
+        async with self._operation("get", f"({len(wanted)} keys)"):
+            for key in wanted:
+                value = await self._run.store.data(owner, self._name, key)
+                if value is not None:
+                    found[key] = json.loads(value)
+        return found
+
+    async def set_many(self, values: Mapping[str, Json]) -> None:
+        """Set the values of keys in one operation; they are durable when this returns.
+
+        Raises:
+            InvalidInput, StoreUnavailable, trio.Cancelled: as for ``set``.
+        """
+        encoded = {_check_key(key): _encoded(value) for key, value in values.items()}
+        run, owner = self._run, self._run.record.owner
+        async with self._operation("set", f"({len(encoded)} keys)", STORED_SOON):
+            await self._write(
+                *(SaveData(run.id, owner, self._name, key, each) for key, each in encoded.items())
+            )
+
+    async def delete_many(self, keys: Sequence[str]) -> int:
+        """Remove keys in one operation; that is durable when this returns.
+
+        Returns:
+            how many were there.
+
+        Raises:
+            InvalidInput, StoreUnavailable: as for ``set``.
+        """
+        wanted = [_check_key(key) for key in keys]
+        owner, there = self._run.record.owner, 0
+        async with self._operation("delete", f"({len(wanted)} keys)"):
+            for key in wanted:
+                there += await self._run.store.data(owner, self._name, key) is not None
+            await self._write(*(DropData(owner, self._name, key) for key in wanted))
+        return there
+
     def _operation(
         self, verb: str, key: str, effect: str = ""
     ) -> AbstractAsyncContextManager[None]:
         return self._run.gate.operation("data", f"{verb} {self._name}/{key}", effect)
 
-    async def _write(self, write: Write) -> None:
-        journal = self._run.journal
-        await journal.durable(journal.append([write], urgent=True))
+    async def _write(self, *writes: Write) -> None:
+        journal, ticket = self._run.journal, 0
+        for number, write in enumerate(writes):
+            if number:
+                await journal.room()
+            ticket = journal.append([write], urgent=True)
+        await journal.durable(ticket)
 
 
 def _check_key(key: str) -> str:

@@ -5,6 +5,7 @@ A payload is what a run says; an ``Event`` is the payload with its place in the 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -248,6 +249,15 @@ class OperationWasRefused(Payload):
 
 
 @dataclass(frozen=True, slots=True)
+class LlmDelta(Payload):
+    """A piece of what a model answers, within that operation."""
+
+    type: ClassVar[str] = "llm.delta"
+    operation: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class UserEvent(Payload):
     """An event of the agent's own, by ``ctx.emit``."""
 
@@ -266,3 +276,14 @@ class UserEvent(Payload):
 
 # The types of a run's last event.
 ENDINGS = frozenset(f"run.{status}" for status in RunStatus if status.is_terminal)
+# The types of all events but those of agents' own, and the families that agents' own are not in.
+EVENT_TYPES = ENDINGS | {
+    kind.type for kind in Payload.__subclasses__() if isinstance(vars(kind).get("type"), str)
+}
+_FAMILIES = ("run.", "operation.", "step.", "llm.")
+_DOTTED = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+")
+
+
+def is_agents_own(event_type: str) -> bool:
+    """Whether an event of that type may be an agent's own, by ``ctx.emit``."""
+    return bool(_DOTTED.fullmatch(event_type)) and not event_type.startswith(_FAMILIES)

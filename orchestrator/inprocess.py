@@ -7,7 +7,6 @@ and what may run then is claimed in it. So between two steps nothing waits that 
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -103,7 +102,7 @@ class InProcessEngine:
         for rival in superseded:
             _supersede(rival, run)
         if not options.start_after_s:
-            place = replace(place, turn=self.admission.turn(place.owner, place.priority))
+            place = place._replace(turn=self.admission.turn(place.owner, place.priority))
         run.enqueue(*more, turn=place.turn)
         self._keep(run, place)
         self._let_wait(run, place)
@@ -132,7 +131,7 @@ class InProcessEngine:
 
     def restore(self, runs: Sequence[Run]) -> None:
         """See ``Engine.restore``."""
-        placed = [(run, self._place(run)) for run in runs]
+        placed = [(run, self._place(run, waited_s=_waited_s(run))) for run in runs]
         for run, place in placed:
             self._registry.add(run)
             self._keep(run, place)
@@ -141,7 +140,7 @@ class InProcessEngine:
         # One that has no turn yet was delayed, and goes behind all that were in the queue.
         for run, place in sorted(placed, key=lambda each: (each[1].turn or inf, each[1].since)):
             if run.record.status is RunStatus.QUEUED:
-                self._let_wait(run, place)
+                self._let_wait(run, place, waited_s=_waited_s(run))
 
     def close_out(self, record: RunRecord, event: Event, *more: Write) -> None:
         """See ``Engine.close_out``."""
@@ -168,9 +167,9 @@ class InProcessEngine:
 
     # The queue
 
-    def _place(self, run: Run) -> Place:
+    def _place(self, run: Run, *, waited_s: float = 0.0) -> Place:
         record, options = run.record, run.record.options
-        overdue_s = _waited_s(run) - options.start_after_s
+        overdue_s = waited_s - options.start_after_s
         return Place(
             run_id=record.id,
             agent=run.agent.name,
@@ -198,10 +197,10 @@ class InProcessEngine:
         if place.key is not None:
             self._by_key.setdefault(place.key, {})[run.id] = run
 
-    def _let_wait(self, run: Run, place: Place) -> None:
+    def _let_wait(self, run: Run, place: Place, *, waited_s: float = 0.0) -> None:
         """Let the run wait for its time if it has to, and else in the queue."""
-        run.limits.await_start(_waited_s(run))
-        left_s = run.record.options.start_after_s - _waited_s(run)
+        run.limits.await_start(waited_s)
+        left_s = run.record.options.start_after_s - waited_s
         if place.turn:
             self._queue(run, place)
         elif left_s <= 0:
@@ -213,12 +212,12 @@ class InProcessEngine:
 
     def _ring(self, run: Run) -> None:
         place, _ = self._delayed.pop(run.id)
-        self._is_due(run, replace(place, since=trio.current_time()))
+        self._is_due(run, place._replace(since=trio.current_time()))
 
     def _is_due(self, run: Run, place: Place) -> None:
         turn = self.admission.turn(place.owner, place.priority)
         run.ledger.save(turn=turn)
-        self._queue(run, replace(place, turn=turn))
+        self._queue(run, place._replace(turn=turn))
 
     def _queue(self, run: Run, place: Place) -> None:
         """Let the run wait for a slot, and claim it if there is one: nothing else waits for it."""

@@ -8,6 +8,7 @@ again until it does: the order is kept, nothing is dropped, and nobody is told w
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orchestrator.store.protocol import Store, Write
+    from orchestrator.timers import Timers
 
 _log = logging.getLogger("quiesce.journal")
 
@@ -41,8 +43,10 @@ _Entry: TypeAlias = "tuple[Sequence[Write], Callable[[], None] | None]"
 class Journal:
     """Ordered, batched and retried writes to one store."""
 
-    def __init__(self, store: Store, observers: Observers | None = None) -> None:
+    def __init__(self, store: Store, timers: Timers, observers: Observers | None = None) -> None:
         self._store = store
+        # Set lazily, and so moved once in ``STALL_S`` rather than at every batch.
+        self._stall = timers.timer(self._look_whether_stalled)
         self._observers = observers or Observers()
         self._pending: list[_Entry] = []
         self._appended = 0
@@ -118,8 +122,7 @@ class Journal:
         while self._durable < ticket:
             if (failing := self.failing) is not None:
                 raise StoreUnavailable(str(failing)) from failing
-            with trio.move_on_after(STALL_S):
-                await self._turned.wait()
+            await self._turned.wait()
 
     async def stored(self, ticket: int) -> None:
         """Wait until everything up to that ticket is durable, also for a store that refuses."""
@@ -144,10 +147,8 @@ class Journal:
         """Write batches until ``close``. Shielded: the last word of a run must get through."""
         with self._service:
             while not (self._closing and not self._pending):
-                with trio.move_on_after(self._store.pulse_s):
-                    await self._some.wait()
-                with trio.move_on_after(0 if self._closing else GATHER_S):
-                    await self._hurry.wait()
+                await _set(self._some, within_s=self._store.pulse_s)
+                await _set(self._hurry, within_s=0 if self._closing else GATHER_S)
                 # Whoever runs in the same turn has its say in the same transaction.
                 await trio.lowlevel.checkpoint()
                 batch = self._take()
@@ -175,6 +176,8 @@ class Journal:
         writes = [write for writes, _ in batch for write in writes]
         while True:
             began = self._began = trio.current_time()
+            if self._stall.when == inf:
+                self._stall.set(began + STALL_S)
             try:
                 await self._store.write(writes)
             except StoreUnavailable as error:
@@ -196,6 +199,14 @@ class Journal:
                 shown()
         self._turn()
 
+    def _look_whether_stalled(self) -> None:
+        """Wake those who wait if the try that is under way has taken too long."""
+        due = self._began + STALL_S
+        if due > trio.current_time():
+            self._stall.set(due)
+        else:
+            self._turn()
+
     def _failed(self, error: StoreUnavailable) -> None:
         if self._refused is None:
             _log.error("the store does not take writes, trying again until it does: %s", error)
@@ -205,3 +216,12 @@ class Journal:
     def _turn(self) -> None:
         self._turned.set()
         self._turned = trio.Event()
+
+
+async def _set(event: trio.Event, *, within_s: float) -> None:
+    """Wait until the event is set, or so long. A checkpoint only if it is not set yet."""
+    if event.is_set():
+        return
+    # A scope costs more than all the rest of a commit.
+    with nullcontext() if within_s == inf else trio.move_on_after(within_s):
+        await event.wait()

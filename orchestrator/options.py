@@ -67,6 +67,8 @@ def parse_options(given: Mapping[str, Any], defaults: RunOptions | None = None) 
     """
     if not isinstance(given, dict):
         raise InvalidInput([("options", "must be an object of named values")])
+    if not given:
+        return defaults or _DEFAULTS
     try:
         parsed = _Options.model_validate(given)
     except pydantic.ValidationError as error:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MAIN = "__quiesce_main__"
 
 
-def reference_of(agent: Agent) -> dict[str, str]:
-    """Return the module, its file, and the name within it, of an agent.
+def reference_of(agent: Agent) -> dict[str, Any]:
+    """Return the module, its file, and the name within it, of an agent; and who makes it of that.
 
     Raises:
         InvalidInput: it is not at the top level of a module that has a file.
@@ -34,10 +34,14 @@ def reference_of(agent: Agent) -> dict[str, str]:
         why = f"a worker process cannot import {function.__qualname__}: {remedy}"
         raise InvalidInput([("options.isolation", why)])
     name = MAIN if function.__module__ == "__main__" else function.__module__
-    return {"module": name, "file": file, "name": function.__qualname__}
+    found = {"module": name, "file": file, "name": function.__qualname__, "maker": None}
+    if agent.maker is not None:
+        make, named = agent.maker
+        found["maker"] = [make.__module__, make.__qualname__, named]
+    return found
 
 
-def load_reference(reference: dict[str, str]) -> Agent:
+def load_reference(reference: dict[str, Any]) -> Agent:
     """Return the agent that ``reference_of`` described, importing its module if need be.
 
     Raises:
@@ -48,6 +52,9 @@ def load_reference(reference: dict[str, str]) -> Agent:
         found: Any = reduce(getattr, reference["name"].split("."), module)
     except AttributeError:
         found = None
+    if callable(found) and not isinstance(found, Agent) and reference["maker"] is not None:
+        maker, name, named = reference["maker"]
+        found = getattr(importlib.import_module(maker), name)(found, **named)
     if not isinstance(found, Agent):
         raise ImportError(f"{reference['file']} has no agent called {reference['name']}")
     return found

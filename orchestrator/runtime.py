@@ -89,7 +89,8 @@ class Orchestrator(Halter, Keeping):
         self._nursery = nursery
         self._watchdog: Watchdog | None = None
         self._keeps_queue = keeps_queue
-        journal, timers = Journal(store, self.observers), Timers()
+        timers = Timers()
+        journal = Journal(store, timers, self.observers)
         self._engine = InProcessEngine(
             store,
             journal,
@@ -275,7 +276,8 @@ async def open_orchestrator(
         agents: what can be started by name, and restarted after a crash.
         now: the wall clock, for tests: the RFC 3339 UTC time, so many seconds from now.
         transport: what agents' HTTP clients use instead of sockets, for tests.
-        max_workers: how many runs may have a process of their own at a time; more wait.
+        max_workers: how many runs may have a process of their own at a time; more wait. A run
+            that has one may have one sub-agent more in a process.
         max_running: how many root runs may run at a time; more wait. None for no limit.
         max_queued: how many may wait, for a slot or for their time; more are refused.
         watchdog_s: name the run, file and line of code that blocks all others for longer than

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.agent import as_json
 from orchestrator.errors import InvalidInput, check_text
-from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent
+from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent, is_agents_own
 from orchestrator.llm.spending import price_of
 from orchestrator.llm.stream import Deltas
 from orchestrator.model import Progress, Usage
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from orchestrator.ports import RunPort
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-_EVENT_TYPE = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+")
-_OWN_FAMILIES = ("run.", "operation.", "step.", "llm.")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+( *; *[\w.+-]+=[\w.+-]+)*", re.ASCII)
 # The artifact that is the latest picture of the run.
 VIEW = "view"
@@ -83,7 +81,7 @@ class Telling:
                 ``operation.``, ``step.`` and ``llm.`` are taken.
             data: a JSON object.
         """
-        if not _EVENT_TYPE.fullmatch(check_text("type", type)) or type.startswith(_OWN_FAMILIES):
+        if not is_agents_own(check_text("type", type)):
             raise InvalidInput(
                 [("type", f"{type!r} is not dotted lower case like `order.paid`, or is taken")]
             )

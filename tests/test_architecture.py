@@ -75,6 +75,9 @@ WRITTEN_FOR_ASYNCIO = {
     "orchestrator.worker.asyncio_loop",
     "orchestrator.adapters.calls",
     "orchestrator.adapters.tasks",
+    "orchestrator.agents.gofannon",
+    "orchestrator.agents._gofannon.models",
+    "orchestrator.agents._gofannon.stopping",
 }
 
 

@@ -7,7 +7,7 @@ What may come in a deluge, bad tokens above all, is counted rather than kept.
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
@@ -114,7 +114,14 @@ class Trail:
         return f"{at}-{self._writer}-{self._written:012}", at
 
     def _write(self, key: str, at: str, deed: Deed, along: int | None) -> int:
-        fields = asdict(deed)
-        entry = {"at": at, "action": fields.pop("action"), "principal": fields.pop("principal")}
-        entry |= {"from": fields.pop("peer"), **fields}
+        entry = {
+            "at": at,
+            "action": deed.action,
+            "principal": deed.principal,
+            "from": deed.peer,
+            "run_id": deed.run_id,
+            "reason": deed.reason,
+            "result": deed.result,
+            "count": deed.count,
+        }
         return self._orchestrator.keep(COLLECTION, key, entry, along=along)

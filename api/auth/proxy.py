@@ -30,6 +30,8 @@ class Proxies:
 
     def speak_from(self, address: str) -> bool:
         """Whether one of them connects from that address."""
+        if not self.networks:
+            return False
         try:
             parsed = ip_address(address)
         except ValueError:

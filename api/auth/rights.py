@@ -111,6 +111,8 @@ CALLS_OF_DIALECTS = {
     "POST /api/v1/jobs/<run_id>/executions/<execution_id>/cancel": Call(Right.ACT, "stop"),
 }
 UNLISTED = Call(Right.RULE)
+# What the audit calls what was done; ``token`` is one that was no good.
+ACTIONS = sorted({each.action for each in CALLS.values()} - {""} | {"token"})
 # The actions of which one may do only so many in a time.
 STARTS = ("start", "rerun")
 

@@ -17,15 +17,14 @@ from api.terminal import (
     chip,
     clean,
     clock_of,
-    error_block,
     json_block,
     line_of,
     open_console,
+    print_end,
     question_block,
     receipt_table,
     runs_table,
     say_line,
-    usage_words,
 )
 from orchestrator import RunEnded, RunStatus, StopMode, StopOutcome, UnknownRun
 
@@ -92,17 +91,7 @@ def _show(console: Console, view: RunView, tree: RunTree) -> None:
     if record.waiting_for is not None:
         console.print("it asks:", question_block(record.waiting_for))
         console.print(f"answer it with `quiesce answer {record.id} ANSWER`", style=GREY)
-    if spent := usage_words(record.usage):
-        console.print("spent:", spent)
-    if record.stop is not None:
-        console.print(receipt_table(record.stop))
-    if record.error is not None:
-        console.print(error_block(record.error))
-    where = f"`quiesce show {record.id} --json` prints all"
-    if record.status is RunStatus.SUCCEEDED:
-        console.print("result:", json_block(record.result, where))
-    elif view.partial is not None:
-        console.print("partial result:", json_block(view.partial, where))
+    print_end(console, record, view.partial, f"`quiesce show {record.id} --json` prints all")
 
 
 @click.command()

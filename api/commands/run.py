@@ -18,12 +18,9 @@ from api.commands.server import other_server_option
 from api.commands.target import Here, There
 from api.commands.values import json_or_text
 from api.terminal import (
-    error_block,
-    json_block,
     open_console,
     open_screen,
-    receipt_table,
-    usage_words,
+    print_end,
 )
 from orchestrator import InvalidInput, RunStatus, StopMode, open_orchestrator
 
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
     from api.commands.interrupts import Presses
     from api.commands.server import Server
-    from api.commands.target import End, Target
+    from api.commands.target import Target
     from api.terminal import Screen
     from orchestrator import Agent, Orchestrator
 
@@ -154,7 +151,7 @@ async def watch(target: Target, presses: Presses, console: Console) -> int:
                 desk.note(event)
         end = await target.end()
         nursery.cancel_scope.cancel()
-    show_end(end, console)
+    print_end(console, end.record, end.partial)
     return _EXIT_CODES.get(end.record.status, 1)
 
 
@@ -172,18 +169,3 @@ async def climb(target: Target, presses: Presses, screen: Screen) -> None:
                 raise KeyboardInterrupt
             screen.say(_HINTS[mode])
             nursery.start_soon(ask, mode)
-
-
-def show_end(end: End, console: Console) -> None:
-    """Print the receipt if the run was stopped, its error, and the result or what there is."""
-    record = end.record
-    if record.stop is not None:
-        console.print(receipt_table(record.stop))
-    if record.error is not None:
-        console.print(error_block(record.error))
-    if record.status is RunStatus.SUCCEEDED:
-        console.print("result:", json_block(record.result))
-    elif end.partial is not None:
-        console.print("partial result:", json_block(end.partial))
-    if spent := usage_words(record.usage):
-        console.print("spent:", spent)

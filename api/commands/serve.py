@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 from functools import partial
 from pathlib import Path
@@ -171,7 +170,7 @@ def serve(
     # Here, so that no other command waits until a web server is imported.
     from api.auth import FileAccess
     from api.logs import configure
-    from api.service import serve_forever
+    from api.service import serve_forever, tune_collector
     from api.tls import Certificate
     from api.webhooks import Networks, Outbox, read_rules
 
@@ -200,6 +199,5 @@ def serve(
         outbox=Outbox(rules, Networks(allowed)),
         retention_s=retention,
     )
-    # What is imported stays: a collection that walked through it would hold up every run.
-    gc.freeze()
+    tune_collector()
     ctx.exit(trio.run(main))

@@ -46,5 +46,9 @@ async def record_of(run_id: str, *agents: str) -> RunRecord:
 
 
 def about_the_body(error: InvalidInput) -> InvalidInput:
-    """Return what is wrong with an agent's input as what is wrong with the body that it is from."""
-    return InvalidInput([(field.removeprefix("input."), why) for field, why in error.problems])
+    """Return what is wrong with a start as what is wrong with the body that it is from."""
+
+    def there(field: str) -> str:
+        return "body" if field == "input" else field.removeprefix("input.").removeprefix("options.")
+
+    return InvalidInput([(there(field), why) for field, why in error.problems])

@@ -19,7 +19,7 @@ from werkzeug.datastructures import Headers
 
 from api import problems
 from api.auth.guard import checked, credentials, the_access
-from api.auth.identity import Credentials
+from api.auth.identity import BadCredentials, Credentials, Unidentified
 from api.socketio.engine import POLICY
 from api.socketio.packets import MAIN, Malformed, Packet, PacketKind, message, read_packet
 from orchestrator import OrchestratorError
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 CONNECT_S = 10.0
 # What one client may have asked for that is not answered yet.
 MAX_PENDING = 200
+# What a client is told who says nothing of who it is.
+UNIDENTIFIED = "This server wants a token; connect with `auth: {token: TOKEN}`."
 
 
 class Listener(Protocol):
@@ -237,7 +239,12 @@ async def _identify(auth: object) -> Identity:
         # The token alone: what else came along must not decide who it is.
         given = Credentials(token, Headers(), given.peer)
     ask = partial(the_access().identify, given)
-    return await checked(ask, guessing=given.bearer is not None)
+    try:
+        return await checked(ask, guessing=given.bearer is not None)
+    except BadCredentials:
+        raise
+    except Unidentified:
+        raise Unidentified(UNIDENTIFIED) from None
 
 
 async def _problem(error: OrchestratorError) -> dict[str, Any]:

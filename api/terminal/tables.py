@@ -22,11 +22,13 @@ from api.terminal.look import (
     style_of,
     time_of,
 )
-from api.terminal.questions import QUESTION
+from api.terminal.questions import QUESTION, usage_words
 from orchestrator import RunStatus, StopMode, StopOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console
 
     from orchestrator import Receipt, RunError, RunRecord
 
@@ -182,6 +184,24 @@ def json_block(value: Any, where: str = "") -> Text:
         rest = f"\n… {len(text) - len(shown)} more characters"
         block.append(rest + (f"; {where}" if where else ""), GREY)
     return block
+
+
+def print_end(console: Console, record: RunRecord, partial: Any, where: str = "") -> None:
+    """Print what a run has brought and spent, and last, where a screen ends, what became of it.
+
+    Args:
+        where: how to see all of what it has brought.
+    """
+    if record.status is RunStatus.SUCCEEDED:
+        console.print("result:", json_block(record.result, where))
+    elif partial is not None:
+        console.print("partial result:", json_block(partial, where))
+    if spent := usage_words(record.usage):
+        console.print("spent:", spent)
+    if record.error is not None:
+        console.print(error_block(record.error))
+    if record.stop is not None:
+        console.print(receipt_table(record.stop))
 
 
 def error_block(error: RunError) -> Text:

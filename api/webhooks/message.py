@@ -42,7 +42,7 @@ class Delivery:
         to: a URL, also ``mailto:``.
         body: JSON, as it is sent and signed.
         attempts: how many have failed.
-        next_at: when it is tried next, unless it is dead.
+        next_at: when it is tried next; None if it is dead.
         error: why the last attempt failed.
     """
 
@@ -51,7 +51,7 @@ class Delivery:
     to: str
     body: str
     created_at: str
-    next_at: str
+    next_at: str | None
     state: State = State.WAITING
     attempts: int = 0
     error: str = ""

@@ -237,7 +237,7 @@ class Outbox(Observer):
             to=delivery.to,
             body=delivery.body,
             created_at=delivery.created_at,
-            next_at=self._after(wait_s),
+            next_at=None if given_up else self._after(wait_s),
             state=State.DEAD if given_up else State.WAITING,
             attempts=attempts,
             error=outcome.error,
@@ -251,6 +251,7 @@ class Outbox(Observer):
             await self._orchestrator.durable(ticket)
 
     def _plan(self, delivery: Delivery) -> None:
+        assert delivery.next_at is not None
         left_s = datetime.fromisoformat(delivery.next_at).timestamp() - self._clock()
         when = trio.current_time() + max(0.0, left_s)
         self._schedule.add(delivery.id, host_of(delivery.to), when)

@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from orchestrator.errors import UnfitAnswer
-from orchestrator.events import UserEvent
+from orchestrator.events import LlmDelta
 from orchestrator.llm.answer import Answer
 from orchestrator.sections import current_section
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from orchestrator.model import Json
     from orchestrator.ports import RunPort
 
-DELTA = "llm.delta"
 # Pieces of text that arrive within so many seconds are told as one, so many at most.
 GATHER_S = 0.05
 GATHER_PIECES = 16
@@ -56,7 +55,7 @@ class Deltas:
         self._timer.unset()
         if self._pieces:
             text, self._pieces = "".join(self._pieces), []
-            self._run.tell(UserEvent(DELTA, {"operation": self._operation, "text": text}))
+            self._run.tell(LlmDelta(self._operation, text))
 
 
 def _operation_at_hand() -> int:

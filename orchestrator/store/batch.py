@@ -50,7 +50,9 @@ _RUNS = Statement(
     f" WHERE runs.status NOT IN ({_TERMINAL})",
 )
 _INPUTS = Statement(
-    "INSERT INTO inputs(number, input)", "((SELECT number FROM runs WHERE id = ?), ?)"
+    "INSERT INTO inputs(number, input)",
+    "((SELECT number FROM runs WHERE id = ?), ?)",
+    "ON CONFLICT DO NOTHING",
 )
 _TAGS = Statement(
     "INSERT INTO run_tags(number, tag)",
@@ -120,6 +122,8 @@ class Rows:
     """
 
     runs: dict[RunId, RunRecord] = field(default_factory=dict)
+    # Those that begin in this batch.
+    begun: set[RunId] = field(default_factory=set)
     tags: list[SaveTags] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     discarded: list[RunId] = field(default_factory=list)
@@ -173,6 +177,8 @@ class Rows:
         self.artifacts[place].data.append(write.data)
 
     def _save(self, run: RunRecord) -> None:
+        if run.version == 1:
+            self.begun.add(run.id)
         earlier = self.runs.get(run.id)
         if earlier is None or not earlier.status.is_terminal:
             self.runs[run.id] = run
@@ -228,8 +234,9 @@ class Rows:
         )
 
     def _insert_runs(self, db: Database) -> None:
-        known_runs = db.execute(_KNOWN.format(among=db.among), encode(list(self.runs)))
-        known = set(chain.from_iterable(known_runs))
+        asked = [run_id for run_id in self.runs if run_id not in self.begun]
+        found = db.execute(_KNOWN.format(among=db.among), encode(list(asked))) if asked else ()
+        known = set(chain.from_iterable(found))
         new = [run for run in self.runs.values() if run.id not in known]
         rows = [(*run_row(run), *lifetime(run)) for run in self.runs.values()]
         db.execute_rows(_RUNS, rows)

@@ -19,7 +19,14 @@ import trio
 
 from orchestrator.sections import standing_in
 from orchestrator.stack import TaskStack, frame_of
-from orchestrator.worker.errands import Errand, Place, call, calls_agents_code, standing_at
+from orchestrator.worker.errands import (
+    Errand,
+    Place,
+    call,
+    calls_agents_code,
+    is_handling,
+    standing_at,
+)
 from orchestrator.worker.face import AsyncioContext
 from orchestrator.worker.outside import INTERRUPT, Outside
 
@@ -140,7 +147,8 @@ class AsyncioLoop(Outside):
     def _hears(self, error: BaseException) -> None:
         """The task at hand is told something by its loop, or by a call."""
         task = _current_task()
-        if task is not None and isinstance(error, self.stopped) and self._run.gate.closed:
+        # It may be what some code has made of that, such as a task of the agent's own.
+        if task is not None and is_handling(self.stopped, error) and self._run.gate.closed:
             self._asked.discard(task)
             self._told[task] = weakref.ref(error)
 
@@ -154,7 +162,9 @@ class AsyncioLoop(Outside):
         self._hears(error)
         return error
 
-    async def cross(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    async def cross(
+        self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any
+    ) -> Any:
         """Return what the function returns; see ``face.Way``. A cancellation is passed on."""
         loop, answers = asyncio.get_running_loop(), asyncio.Queue[Errand | None]()
 

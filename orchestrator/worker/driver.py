@@ -69,7 +69,9 @@ class RemoteFailure(OrchestratorError):
 class Workers(Protocol):
     """What starts worker processes."""
 
-    async def start(self, spec: Message, limits: ProcessLimits) -> WorkerProcess:
+    async def start(
+        self, spec: Message, limits: ProcessLimits, spare: trio.CapacityLimiter | None
+    ) -> WorkerProcess:
         """Start one that runs the agent of the spec. A checkpoint; may wait for its turn."""
 
     def close(self) -> None:
@@ -105,7 +107,9 @@ async def work_elsewhere(run: Run) -> Any:
     Raises:
         InvalidInput: the code cannot be imported by another process, or its folder is none.
     """
-    process = await run.services.workers.start(spec_of(run), run.agent.limits)
+    above = next((each.worker for each in run.lineage() if each.worker is not None), None)
+    spare = None if above is None else above.spare
+    process = await run.services.workers.start(spec_of(run), run.agent.limits, spare)
     return await Worker(run, process).work()
 
 
@@ -114,12 +118,15 @@ class Worker:
 
     Attributes:
         stacks: where the run's code stood when the worker was last asked.
+        spare: one worker below this one, beyond the number that there may be. Otherwise runs that
+            have all of them would wait for ever for sub-agents that want one.
     """
 
     def __init__(self, run: Run, process: WorkerProcess) -> None:
         self._run = run
         self._process = process
         self._channel = Channel(process.control)
+        self.spare = trio.CapacityLimiter(1)
         self._over = trio.Event()
         self._ended: Message | None = None
         self._garbled: Exception | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
 from orchestrator.agent import as_json
+from orchestrator.worker.faces import ChildFace, DataFace, ToolServerFace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.agent import Agent
     from orchestrator.context import Context
-    from orchestrator.data import DataSpace
-    from orchestrator.mcp import ToolServer
     from orchestrator.model import Json, RunId
-    from orchestrator.ports import Child
     from orchestrator.worker.way import Way
 
 
@@ -119,7 +117,7 @@ class Face:
     @property
     def data(self) -> DataFace:
         """See ``Context.data``."""
-        return DataFace(self._context.data, self._way)
+        return DataFace(self._context.data, self._way.cross)
 
     def step(self, name: str, function: Callable[..., Any], /, *arguments: Any) -> Any:
         """See ``Context.step``. The function is called where its caller is."""
@@ -237,80 +235,11 @@ class AsyncioContext(Face):
     """
 
 
-class DataFace:
-    """``ctx.data``, for code outside of Trio; see ``DataSpace``."""
-
-    def __init__(self, data: DataSpace, way: Way) -> None:
-        self._data = data
-        self._way = way
-
-    def namespace(self, name: str) -> DataFace:
-        """See ``DataSpace.namespace``."""
-        return DataFace(self._data.namespace(name), self._way)
-
-    def get(self, key: str, default: Json = None) -> Any:
-        """See ``DataSpace.get``."""
-        return self._way.cross(self._data.get, key, default)
-
-    def set(self, key: str, value: Json) -> Any:
-        """See ``DataSpace.set``."""
-        return self._way.cross(self._data.set, key, value)
-
-    def delete(self, key: str) -> Any:
-        """See ``DataSpace.delete``."""
-        return self._way.cross(self._data.delete, key)
-
-    def list(self, **page: Any) -> Any:
-        """See ``DataSpace.list``."""
-        return self._way.cross(self._data.list, **page)
+def data_at_once(context: AsyncioContext) -> DataFace:
+    """Return ``context.data`` for code that cannot await: its methods block the loop meanwhile."""
+    return DataFace(context._context.data, context._way.wait_for)
 
 
-class ChildFace:
-    """A sub-agent that was started and not waited for, for code outside of Trio; see ``Child``."""
-
-    def __init__(self, child: Child, way: Way) -> None:
-        self._child = child
-        self._way = way
-
-    @property
-    def id(self) -> RunId:
-        """Its run id."""
-        return self._child.id
-
-    def wait(self) -> Any:
-        """See ``Child.wait``."""
-        return self._way.cross(self._child.wait)
-
-    def stop(self, *, grace_s: float | None = None, reason: str = "") -> Any:
-        """See ``Child.stop``."""
-        return self._way.cross(self._child.stop, grace_s=grace_s, reason=reason)
-
-
-class ToolServerFace:
-    """A server of the Model Context Protocol, for code outside of Trio; see ``ToolServer``."""
-
-    def __init__(self, server: ToolServer, way: Way) -> None:
-        self._server = server
-        self._way = way
-
-    def __enter__(self) -> ToolServerFace:
-        self._way.cross(self._server.open)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._way.cross(self._server.close)
-
-    async def __aenter__(self) -> ToolServerFace:
-        await self._way.cross(self._server.open)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._way.cross(self._server.close)
-
-    def tools(self) -> Any:
-        """See ``ToolServer.tools``."""
-        return self._way.cross(self._server.tools)
-
-    def call(self, tool: str, /, **arguments: Any) -> Any:
-        """See ``ToolServer.call``."""
-        return self._way.cross(self._server.call, tool, **arguments)
+def unwind(context: Face) -> NoReturn:
+    """Raise what unwinds code outside of Trio, as a stop does that comes just here."""
+    raise context._way.stop_here()

@@ -167,7 +167,7 @@ class Outside(Crossing):
             raise made.error
         return made.value
 
-    def wait_for(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    def wait_for(self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any) -> Any:
         """Make a call into Trio and block until it is answered."""
         answers: SimpleQueue[Errand | None] = SimpleQueue()
         made = self.new_call(partial(function, *args, **named), answers.put)
@@ -217,7 +217,7 @@ class MainThread(Outside):
         super().begin(run)
         self.face = SyncContext(run.context, self)
 
-    def cross(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    def cross(self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any) -> Any:
         """Return what the function returns; see ``face.Way``."""
         return self.wait_for(function, *args, **named)
 

@@ -54,8 +54,13 @@ class WorkerPool:
         except WardenUnavailable as error:
             _log.warning("%s", error)
 
-    async def start(self, spec: Message, limits: ProcessLimits) -> WorkerProcess:
+    async def start(
+        self, spec: Message, limits: ProcessLimits, spare: trio.CapacityLimiter | None = None
+    ) -> WorkerProcess:
         """Start a worker that runs the agent of the spec; waits while there are too many.
+
+        Args:
+            spare: as for ``Warden.start``.
 
         Raises:
             WorkerNotStarted, WardenUnavailable: the system has no room for it, or no means.
@@ -76,7 +81,8 @@ class WorkerPool:
                 cwd=None if limits.cwd is None else Path(limits.cwd),
                 memory_mib=limits.memory_mib,
                 cpu_s=limits.cpu_s,
-            )
+            ),
+            spare,
         )
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from orchestrator.worker.kernel import check_system, subreaping
 from orchestrator.worker.lifeline import Lifeline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from orchestrator.worker.process import WorkerProcess
     from orchestrator.worker.values import WorkerSpec
@@ -58,10 +58,15 @@ class Warden:
         """
         await self._living()
 
-    async def start(self, spec: WorkerSpec) -> WorkerProcess:
+    async def start(
+        self, spec: WorkerSpec, spare: trio.CapacityLimiter | None = None
+    ) -> WorkerProcess:
         """Start a worker; wait while there are ``max_workers`` of them. A checkpoint.
 
         A worker counts until nothing is left of it. Cancelled, this leaves none.
+
+        Args:
+            spare: may be taken instead of one of the ``max_workers``.
 
         Returns:
             The worker, which is alive or just was: that it cannot import its entry, say, is
@@ -72,9 +77,7 @@ class Warden:
             WardenUnavailable: the warden does not start, or this is closed.
             TypeError, ValueError: the spec's argument has no JSON form.
         """
-        slot = object()
-        await self._slots.acquire_on_behalf_of(slot)
-        release = partial(self._slots.release_on_behalf_of, slot)
+        release = await _take_one(self._slots, *([] if spare is None else [spare]))
         try:
             line = await self._living()
             worker = line.order_worker(spec, release)
@@ -110,6 +113,27 @@ class Warden:
         if line.failure is not None:
             raise WardenUnavailable(f"the warden of workers does not start: {line.failure}")
         return line
+
+
+async def _take_one(*limiters: trio.CapacityLimiter) -> Callable[[], None]:
+    """Take a slot of whichever limiter has one first; return what gives it back."""
+    slot, taken = object(), list[trio.CapacityLimiter]()
+
+    async def take(limiter: trio.CapacityLimiter) -> None:
+        await limiter.acquire_on_behalf_of(slot)
+        taken.append(limiter)
+        nursery.cancel_scope.cancel(reason="a slot is taken")
+
+    kept = 0
+    try:
+        async with trio.open_nursery() as nursery:
+            for limiter in limiters:
+                nursery.start_soon(take, limiter)
+        kept = 1
+    finally:
+        for limiter in taken[kept:]:
+            limiter.release_on_behalf_of(slot)
+    return partial(taken[0].release_on_behalf_of, slot)
 
 
 @asynccontextmanager

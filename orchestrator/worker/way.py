@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 class Way(Protocol):
     """How a call crosses from the code outside to Trio."""
 
-    def cross(self, function: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+    def cross(self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any) -> Any:
         """Return what the function returns, or something to await that does."""
+
+    def wait_for(self, function: Callable[..., Awaitable[Any]], /, *args: Any, **named: Any) -> Any:
+        """Return what the function returns, and block until then."""
+
+    def stop_here(self) -> BaseException:
+        """Return what unwinds the code at hand."""
 
     def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
         """Return what a function returns that does not wait. No stop keeps it from being called."""

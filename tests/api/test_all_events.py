@@ -91,7 +91,8 @@ async def test_a_place_that_is_not_kept_any_more_is_told_to_be_lost(
         ("agent=family&types=run.*", ["run.queued", "run.started", "run.stopping", "run.stopped"]),
         ("agent=sleeper&types=run.started", ["run.started"] * 3),
         ("types=operation.*", []),
-        ("types=run", []),
+        ("types=llm.*,llm.delta", []),
+        ("types=run.queued,order.*", ["run.queued"] * 4),
         ("root=nobody", []),
     ],
 )
@@ -181,6 +182,32 @@ async def test_bad_questions_name_the_field(
     answer = await client.get(path, headers=headers)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("types", "said"),
+    [
+        (
+            "run.stoped",
+            "'run.stoped' is not known (is 'run.stopped' meant?); known are: llm.*, llm.delta,",
+        ),
+        ("run.queued, run.stopped", "' run.stopped' is not known (is 'run.stopped' meant?)"),
+        ("runs.*,run", "'run' is not known (is 'run.*' meant?)"),
+        ("operation.*,step.begun", "'step.begun' is not known"),
+        ("llm.deltas", "(is 'llm.delta' meant?)"),
+        ("order", "an agent's own are like order.paid"),
+        ("*", "'*' is not known"),
+        ("", "'' is not known"),
+    ],
+)
+async def test_types_that_no_event_can_have_are_refused(
+    client: httpx.AsyncClient, types: str, said: str
+) -> None:
+    answer = await client.get("/events", params={"types": types})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "types"
+    assert said in error["message"]
 
 
 async def test_streams_of_all_runs_end_before_the_server(served: Orchestrator) -> None:

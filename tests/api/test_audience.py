@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from api import audience
+from api.auth import Access
 from api.service import open_server
 from orchestrator import Orchestrator, StopSource
 from tests.api.peer import talking
@@ -129,6 +130,40 @@ async def test_a_caller_that_leaves_before_its_run_is_durable_has_left_it_too(
     assert record.stop.source is StopSource.DISCONNECT
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_reader_that_leaves_before_it_is_answered_has_left_its_run_too(
+    url: str, served: Orchestrator, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Interleaving: a stream is asked for, its reader is gone, and only then would it begin."""
+    asked, never = trio.Event(), trio.Event()
+
+    async def events(*given: object, **more: object) -> None:
+        asked.set()
+        await never.wait()
+
+    run = await begin(served)
+    monkeypatch.setattr(served, "events", events)
+    with trio.fail_after(20):
+        for _ in range(times):
+            tcp = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+            head = f"GET /runs/{run.id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            await tcp.send_all(head.encode())
+            await asked.wait()
+            await tcp.aclose()
+        record = await run.wait()
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
+
+
+async def test_who_asks_for_the_head_of_a_stream_is_no_reader(
+    client: httpx.AsyncClient, served: Orchestrator
+) -> None:
+    run = await begin(served)
+    assert (await client.head(f"/runs/{run.id}/events")).status_code == 200
+    await trio.sleep(2 * GRACE_S)
+    assert run.ladder.stop is None
+
+
 async def test_who_comes_back_in_time_calls_the_stop_off(url: str, served: Orchestrator) -> None:
     run = await begin(served)
     with trio.fail_after(20):
@@ -179,6 +214,46 @@ async def test_who_has_waited_long_enough_is_not_lost(
     await trio.sleep(2 * GRACE_S)
     (run,) = served.registry
     assert run.ladder.stop is None
+
+
+@pytest.mark.parametrize("how", ["stream", "websocket"])
+async def test_who_is_to_say_anew_who_they_are_has_as_long_to_come_back(
+    served: Orchestrator, how: How
+) -> None:
+    """As when the tokens are read again: every stream ends, and its reader may be no more known."""
+    access = Access()
+    with trio.fail_after(20):
+        async with (
+            open_server(served, access=access) as url,
+            watching(url, served, how) as (run, _),
+        ):
+            for changed in access.when_changed:
+                changed()
+            async with await reader(url, run) as tcp:
+                await trio.sleep(2 * GRACE_S)  # as long as any stop that was left would take
+                assert run.ladder.stop is None
+                for changed in access.when_changed:
+                    changed()
+                said = b""
+                while not said.endswith(b"\r\n0\r\n\r\n"):
+                    said += await tcp.receive_some()
+            record = await run.wait()
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
+
+
+async def test_who_leaves_after_the_tokens_were_read_again_has_left(served: Orchestrator) -> None:
+    access = Access()
+    with trio.fail_after(20):
+        async with open_server(served, access=access) as url:
+            for changed in access.when_changed:
+                changed()
+            async with watching(url, served, "stream") as (run, tcp):
+                assert isinstance(tcp, trio.SocketStream)
+                await tcp.aclose()
+                record = await run.wait()
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DISCONNECT
 
 
 @pytest.mark.parametrize("how", ["stream", "wait", "websocket"])

@@ -212,7 +212,12 @@ async def test_a_sub_run_is_stopped_alone(client: httpx.AsyncClient, served: Orc
         ({"filter": {}}, "filter", '{"status": "queued,running,'),
         ({"filter": {"agents": "x"}}, "filter.agents", "known are: status, agent"),
         ({"filter": {"after": "7"}}, "filter.after", "is not known"),
-        ({"filter": {"status": "happy"}}, "filter.status", "is not of: queued"),
+        (
+            {"filter": {"status": "happy"}},
+            "filter.status",
+            "known are: queued, running",
+        ),
+        ({"filter": {"status": "stoping"}}, "filter.status", "(is 'stopping' meant?)"),
         ({"filter": {"agent": 7}}, "filter.agent", "string"),
         ({"filter": []}, "filter", "dict"),
         ({"ids": ["x"], "mode": "gently"}, "mode", "graceful"),

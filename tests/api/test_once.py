@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -317,6 +318,25 @@ async def clock(tmp_path: Path) -> AsyncIterator[tuple[Clock, Orchestrator, http
         httpx.AsyncClient(base_url=url) as client,
     ):
         yield clock, served, client
+
+
+@pytest.mark.parametrize("rerun", [False, True])
+async def test_a_key_whose_run_was_removed_says_so_and_starts_nothing(
+    client: httpx.AsyncClient, served: Orchestrator, rerun: bool
+) -> None:
+    old = await served.start("echo", {"text": "x"})
+    await old.wait()
+    order, path = ({}, f"/runs/{old.id}/rerun") if rerun else (ORDER, "/runs")
+    again = partial(start, client, "k", order, path)
+    run_id = started(await again(), replayed=False)
+    if live := served.live(run_id):
+        live.request_stop(mode="now")
+        await live.wait()
+    assert (await client.delete(f"/runs/{run_id}")).status_code == 204
+    answer = await again()
+    refused(answer, 422, "key-reused")
+    assert "is not kept any more; choose a new key" in answer.json()["detail"]
+    assert len((await client.get("/runs")).json()["runs"]) == 1
 
 
 async def test_a_key_is_kept_for_a_day(

@@ -153,3 +153,14 @@ async def test_its_page_shows_every_call_and_shape_and_runs_nothing_of_others(
     for address in re.findall(r'(?:src|href)="([^"#]+)', page.text):
         assert address.startswith("/"), "everything comes from this server"
         assert (await client.get(address)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_what_anybody_may_ask_for_is_made_once(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    first = await client.get(path)
+    for name in ("document", "page_of", "render_template"):
+        monkeypatch.delattr(f"api.openapi.calls.{name}")
+    again = await client.get(path)
+    assert (again.status_code, again.content) == (200, first.content)

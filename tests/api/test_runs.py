@@ -200,6 +200,9 @@ async def test_a_method_that_is_not_allowed_says_which_are(client: httpx.AsyncCl
     response = await client.put("/runs", json={})
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
     assert response.json()["detail"] == "this path takes only GET, HEAD, OPTIONS, POST"
+    response = await client.get("/ws")
+    assert (response.status_code, response.json()["type"]) == (400, "urn:quiesce:bad-request")
+    assert response.json()["detail"] == "this path is only for WebSockets"
 
 
 async def test_a_path_that_is_not_there_says_where_all_are(client: httpx.AsyncClient) -> None:
@@ -312,6 +315,36 @@ async def test_the_tree_is_nested_and_stops_as_a_whole(client: httpx.AsyncClient
     tree = (await client.get(f"{path}/tree")).json()
     assert {child["status"] for child in tree["children"]} == {"stopped"}
     assert {child["stop"]["source"] for child in tree["children"]} == {"parent"}
+
+
+@pytest.mark.parametrize(
+    ("call", "query", "said"),
+    [
+        (
+            "POST /runs/{id}/stop",
+            "mode=now",
+            "the body takes: mode, grace_s, reason, wait_s, discard",
+        ),
+        ("POST /runs/{id}/stop", "wait_s=5", "is not known in the query"),
+        ("POST /runs/{id}/pause", "reason=x", "the body takes: reason"),
+        ("POST /runs/stop", "status=running", "the body takes: mode"),
+        ("PATCH /runs/{id}", "deadline_s=5", "the body takes: deadline_s, tags"),
+        ("POST /halt", "mode=now", "the body takes: mode"),
+        ("DELETE /runs/{id}", "force=1", "this call takes none"),
+    ],
+)
+async def test_what_is_asked_in_a_query_that_nobody_reads_is_refused(
+    client: httpx.AsyncClient, served: Orchestrator, call: str, query: str, said: str
+) -> None:
+    run = await served.start("sleeper")
+    method, _, path = call.format(id=run.id).partition(" ")
+    body = {"tags": ["x"]} if method == "PATCH" else None
+    answer = await client.request(method, f"{path}?{query}", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == query.partition("=")[0]
+    assert said in error["message"]
+    assert (run.status, run.record.tags) == ("running", ())
 
 
 async def test_wait_s_waits_no_longer_than_it_says(client: httpx.AsyncClient) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from api import stream
 from api.service import open_server
 from orchestrator import Context, Orchestrator, agent
 from tests.api.reading import reading
+from tests.api.wire import connect, request
 
 if TYPE_CHECKING:
     import httpx
-    import pytest
 
 
 async def test_a_feed_is_live_gapless_and_ends_with_the_run(url: str, served: Orchestrator) -> None:
@@ -64,6 +65,17 @@ async def test_a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice(
 
     assert seen == list(range(1, 43))
     assert [event["type"] for event in rest] == ["run.stopping", "run.stopped"]
+
+
+async def test_who_has_seen_no_event_hears_all(url: str, served: Orchestrator) -> None:
+    run = await served.start("echo", {"text": "x"})
+    await run.wait()
+    with trio.fail_after(10):
+        async with reading(url, f"/runs/{run.id}/events", Last_Event_ID="") as reader:
+            events = await reader.rest()
+        async with reading(url, "/events", Last_Event_ID="") as everything:
+            await everything.reset()
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_the_feed_of_a_child_holds_the_child_alone(url: str, served: Orchestrator) -> None:
@@ -184,3 +196,20 @@ async def test_the_snapshot_comes_once_live_and_has_the_receipt(
     assert reader.snapshot["stop"]["reason"] == "enough"
     assert of_child.snapshot is not None
     assert (of_child.snapshot["id"], of_child.snapshot["stop"]["source"]) == (child.id, "parent")
+
+
+@pytest.mark.parametrize("path", ["/runs/{id}/events", "/events"])
+async def test_the_head_of_a_stream_is_all_of_it(url: str, served: Orchestrator, path: str) -> None:
+    run = await served.start("sleeper")
+    with trio.fail_after(10):
+        async with connect(("127.0.0.1", int(url.rpartition(":")[2]))) as wire:
+            head = request("HEAD", path.format(id=run.id)).replace(b"test", b"localhost")
+            await wire.send(head)
+            said = b""
+            while b"\r\n\r\n" not in said:
+                said += await wire.some()
+            after = await wire.ask(head.replace(b"HEAD", b"GET").replace(b"/events", b"/no"))
+    assert b"\r\ncontent-type: text/event-stream\r\n" in said
+    assert said.endswith(b"\r\n\r\n")
+    assert after is not None
+    assert after.status == 404

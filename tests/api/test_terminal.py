@@ -22,6 +22,7 @@ from api.terminal import (
     line_of,
     open_console,
     open_screen,
+    print_end,
     question_block,
     receipt_table,
     runs_table,
@@ -515,6 +516,31 @@ def test_a_receipt() -> None:
         "operations": "2 finished, 0 cut, 1 refused",
         "clients closed": "1",
     }
+
+
+def test_a_receipt_is_the_last_that_a_screen_shows_of_an_end() -> None:
+    screen = io.StringIO()
+    run = RunRecord(
+        id=ROOT,
+        root_id=ROOT,
+        agent="digest",
+        status=RunStatus.FAILED,
+        created_at=AT,
+        error=RunError(type="ValueError", message="no"),
+        usage=Usage(requests=2),
+        stop=RECEIPT,
+    )
+    print_end(Console(file=screen, width=100), run, {"pages": list(range(1000))})
+    marks = [
+        "partial result: {",
+        "more characters",
+        "spent:",
+        "ValueError: no",
+        "Receipt",
+    ]
+    places = [screen.getvalue().index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert screen.getvalue().strip().endswith("╯")
 
 
 def test_a_receipt_of_a_stop_that_went_all_the_way() -> None:

@@ -26,6 +26,7 @@ from orchestrator.store.codec import event_row
 from orchestrator.store.protocol import AppendEvent
 from orchestrator.store.sqlite.connection import connect, transaction
 from orchestrator.store.sqlite.schema import prepare
+from orchestrator.timers import Timers
 from tests import postgres
 from tests.bench.measure import Effort, in_turns
 from tests.bench.report import Figure, ratio_at_least, ratio_at_most
@@ -82,7 +83,7 @@ async def _bench_postgres(effort: Effort, server: postgres.Server) -> list[Figur
 async def _bench(effort: Effort, url: str, kind: str, library: str, insert: Insert) -> list[Figure]:
     count = effort.of(COMMITS, least=CALLERS)
     async with open_store(url) as store, trio.open_nursery() as nursery:
-        journal = Journal(store)
+        journal = Journal(store, Timers())
         nursery.start_soon(journal.run)
         measures: dict[str, Callable[[], Awaitable[tuple[float, float]]]] = {
             "raw": partial(_serial, partial(_raw, insert), count),

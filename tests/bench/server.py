@@ -20,7 +20,7 @@ from quart_trio import QuartTrio
 from api.answers import run_json
 from api.app import create_app
 from api.server import Address, serve
-from api.service import serve_forever
+from api.service import serve_forever, tune_collector
 from orchestrator import Context, RunId, RunRecord, RunStatus, agent, open_orchestrator
 from tests.bench.processes import end_with_parent, open_peer, say
 from tests.bench.stop import family, reader
@@ -93,4 +93,5 @@ async def _main(store: str) -> None:
 
 
 if __name__ == "__main__":
+    tune_collector()
     trio.run(_main, sys.argv[1])

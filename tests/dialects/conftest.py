@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.api.processes import Site, quiesce
+from tests.dialects import written_for_gofannon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +21,18 @@ LIFETIME_S = 1_200.0
 # Agents that a test needs beside the built-in ones.
 AGENTS = """
 from orchestrator import Context, agent
-from orchestrator.agents.gofannon import as_agent
-from written_for_gofannon import chain, summarise
 
-chain, summarise = as_agent(chain), as_agent(summarise)
+@agent
+async def visit(ctx: Context, url: str) -> dict[str, str]:
+    return {"text": (await ctx.get(url)).text}
+
+@agent
+async def fails_twice(ctx: Context, key: str) -> int:
+    times = await ctx.data.get(key, 0) + 1
+    await ctx.data.set(key, times)
+    if times < 3:
+        raise ValueError(f"{times} is too few")
+    return times
 
 @agent
 async def catches_everything(ctx: Context) -> str:
@@ -34,44 +43,6 @@ async def catches_everything(ctx: Context) -> str:
             continue
     return "went on"
 """
-# As they would be there, but for the import.
-WRITTEN_FOR_GOFANNON = '''
-from orchestrator.agents.gofannon import (
-    AgentStopped, call_llm, data_store, gofannon_client, http_client, should_stop,
-)
-
-
-async def ask(question):
-    text, _ = await call_llm(
-        provider="openai", model="small", messages=[{"role": "user", "content": question}]
-    )
-    return text
-
-
-async def summarise(input_dict, tools):
-    """Ask a model twice, and note what comes between."""
-    notes = []
-    try:
-        for number in range(2):
-            notes.append(await ask(f"{input_dict['text']} {number}"))
-            notes.append(should_stop())
-        return {"outputText": notes}
-    except AgentStopped:
-        for _ in range(3):
-            try:
-                await data_store.set("after", "the stop")
-            except AgentStopped:
-                notes.append("refused again")
-        raise
-    finally:
-        await http_client.aclose()
-        print(f"notes of {input_dict['text']}:", notes, flush=True)
-
-
-async def chain(input_dict, tools):
-    await data_store.set("before", "the stop")
-    return await gofannon_client.call(agent_name="summarise", input_dict=input_dict)
-'''
 COMPLETION = b"""{"id": "1", "object": "chat.completion", "created": 0, "model": "small",
  "choices": [{"index": 0, "finish_reason": "stop",
               "message": {"role": "assistant", "content": "fine"}}],
@@ -102,8 +73,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Site) -> Iterator[S
     """A real server."""
     folder = tmp_path_factory.mktemp("dialects")
     (folder / "mine.py").write_text(AGENTS)
-    (folder / "written_for_gofannon.py").write_text(WRITTEN_FOR_GOFANNON)
-    options = ["--port", "0", "--agents", "mine.py", "--dialect", "archon,beacon,gofannon,ignition"]
+    written_for_gofannon.write(folder)
+    options = ["--port", "0", "--dialect", "archon,beacon,gofannon,ignition"]
+    options += ["--agents", "mine.py", "--agents", "from_gofannon.py"]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("QUIESCE_LLM_BASE_URL", models.url)
         environment.setenv("QUIESCE_LLM_MODEL", "small")

@@ -360,6 +360,9 @@ def test_A2_an_upload_that_is_no_form_is_told_so(http: httpx.Client) -> None:
     answer = http.post("/api/documents/upload", json={"file": "words"})
     assert answer.status_code == 422
     assert answer.json()["detail"] == "file: must be given, once, as multipart/form-data"
+    answer = http.post("/api/documents/upload", data={"tags": "a"})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("the body is not JSON, nor multipart/form-data: ")
 
 
 def test_A2_a_document_that_cannot_be_read_says_why(http: httpx.Client) -> None:

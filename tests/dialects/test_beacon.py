@@ -255,7 +255,8 @@ def test_J7_cancels_are_counted_and_audited(http: httpx.Client, site: Site) -> N
         ({"models": ["a", "a"]}, "models", "may have each name only once"),
         ({"endpoint": "nowhere"}, "endpoint", "must be an http or https URL with a host"),
         ({"endpoint": None}, "endpoint", "Field required"),
-        ({"no_stop_after_percent": 0}, "options.no_stop_after_percent", "Input should be greater"),
+        ({"no_stop_after_percent": 0}, "no_stop_after_percent", "Input should be greater"),
+        ({"questions": [float("nan")]}, "body", "is not JSON: Out of range float"),
         ({"more": 1}, "more", "is not known; known are: name, questions, models, regions"),
     ],
 )
@@ -264,7 +265,8 @@ def test_J4_a_job_that_does_not_fit_is_refused(
 ) -> None:
     body: dict[str, Any] = {"name": "n", "questions": [1], "models": ["m"], "regions": ["r"]}
     body |= {"endpoint": "http://127.0.0.1:1/", **change}
-    answer = http.post("/api/v1/jobs", json={n: v for n, v in body.items() if v is not None})
+    said = json.dumps({n: v for n, v in body.items() if v is not None})
+    answer = http.post("/api/v1/jobs", content=said)
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
     assert (error["field"], error["message"].startswith(message)) == (field, True)

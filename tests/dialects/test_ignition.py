@@ -11,6 +11,7 @@ import pytest
 import websocket
 
 from api.stream import KEEP_ALIVE_S
+from tests.dialects.executions import BOUND_S, do, get, start, status, until, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,42 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-BOUND_S = 30.0
 CLOSED = (1000).to_bytes(2, "big") + b"the execution is over, or the server closes"
-
-
-def start(http: httpx.Client, steps: list[dict[str, Any]], **more: Any) -> str:
-    """Start an execution; JSON is YAML too."""
-    book = json.dumps({"name": "test", "steps": steps})
-    answer = http.post("/api/executions", json={"playbook": book, **more})
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["status"] in ("pending", "running", "paused")
-    return str(answer.json()["execution_id"])
-
-
-def status(http: httpx.Client, execution: str) -> str:
-    return str(http.get(f"/api/executions/{execution}").json()["status"])
-
-
-def until(http: httpx.Client, execution: str, *wanted: str) -> str:
-    """Wait until the execution shows one of these words."""
-    ends = time.monotonic() + BOUND_S
-    while (found := status(http, execution)) not in wanted:
-        assert time.monotonic() < ends, found
-        time.sleep(0.05)  # another process: there is no event to wait for
-    return found
-
-
-def do(http: httpx.Client, execution: str, what: str) -> httpx.Response:
-    return http.post(f"/api/executions/{execution}/{what}")
-
-
-def wait(name: str, seconds: float = 60) -> dict[str, Any]:
-    return {"id": name, "type": "wait", "parameters": {"seconds": seconds}}
-
-
-def get(name: str, url: str, **more: Any) -> dict[str, Any]:
-    return {"id": name, "type": "http", "parameters": {"method": "GET", "url": url}, **more}
 
 
 def test_E1_a_cancel_ends_a_long_step_in_its_middle(http: httpx.Client, site: Site) -> None:
@@ -165,8 +131,45 @@ def test_E4_a_silent_connection_is_kept_alive_until_the_execution_is_over(
         peer.send(json.dumps({"type": "ping"}))
         assert json.loads(peer.recv()) == {"type": "pong"}
         do(http, execution, "cancel")
-        assert json.loads(peer.recv())["status"] == "cancelled"
+        # Each change that it comes to see.
+        while (told := json.loads(peer.recv())["status"]) == "cancelling":
+            pass
+        assert told == "cancelled"
         assert peer.recv_data() == (websocket.ABNF.OPCODE_CLOSE, CLOSED)
+
+
+def next_status(peer: websocket.WebSocket, wanted: str) -> None:
+    """Read up to the message that says so."""
+    while json.loads(peer.recv()).get("status") != wanted:
+        pass
+
+
+def test_E4_the_page_is_told_of_each_change_up_to_the_end(http: httpx.Client) -> None:
+    """And what it says meanwhile, even what is no JSON, changes nothing."""
+    execution = start(http, [wait("first", 0), wait("long", 600)])
+    with following(http, execution) as peer:
+        first = json.loads(peer.recv())
+        assert (first["type"], first["execution_id"]) == ("execution", execution)
+        for text in ("no JSON", "[1]", '{"type": "resume"}', '{"type": 1}', '{"type": "cancel"}'):
+            peer.send(text)
+        assert do(http, execution, "pause").status_code == 202
+        next_status(peer, "paused")
+        assert do(http, execution, "resume").status_code == 202
+        next_status(peer, "running")
+        do(http, execution, "cancel")
+        next_status(peer, "cancelled")
+        assert peer.recv_data() == (websocket.ABNF.OPCODE_CLOSE, CLOSED)
+
+
+def test_E4_an_execution_that_is_none_has_no_connection(http: httpx.Client) -> None:
+    with (
+        pytest.raises(websocket.WebSocketBadStatusException) as refused,
+        following(http, "run_nothing"),
+    ):
+        pass
+    assert refused.value.status_code == 404
+    plain = http.get("/api/ws/executions/run_nothing")
+    assert plain.json()["detail"] == "this path is only for WebSockets"
 
 
 def test_E5_a_step_that_catches_everything_does_not_keep_the_execution_alive(

@@ -9,9 +9,8 @@ import trio
 
 from api import stream
 from api.service import open_server
-from orchestrator import Orchestrator, RunStatus, open_orchestrator
+from orchestrator import Orchestrator, open_orchestrator
 from orchestrator.agents.playbook import playbook
-from orchestrator.testing import until
 from tests.api.peer import Peer, talking
 
 if TYPE_CHECKING:
@@ -61,33 +60,3 @@ async def test_E4_both_sides_keep_the_connection_alive_through_a_long_silence(
                     await next_of(peer, "pong")
                 run.request_stop()
                 assert (await next_of(peer, "execution"))["execution_id"] == run.id
-
-
-async def test_E4_the_page_is_told_of_each_change_up_to_the_end() -> None:
-    """And what it says meanwhile, even what is no JSON, changes nothing."""
-    async with open_orchestrator() as orchestrator:
-        with trio.fail_after(20):
-            async with following(orchestrator) as (run, peer):
-                first = await peer.receive()
-                assert first["type"] == "execution"
-                assert (first["status"], first["progress"]["message"]) == ("running", "long")
-                for text in ("no JSON", "[1]", '{"type": "resume"}', '{"type": 1}'):
-                    await peer.send_text(text)
-                run.request_pause()
-                while (await next_of(peer, "execution"))["status"] != "paused":
-                    pass
-                await until(run, RunStatus.PAUSED)
-                run.request_stop()
-                while (await next_of(peer, "execution"))["status"] != "cancelled":
-                    pass
-                assert (await peer.until_closed()).code == 1000
-
-
-async def test_E4_an_execution_that_is_none_has_no_connection() -> None:
-    async with open_orchestrator() as orchestrator:
-        with trio.fail_after(20):
-            async with open_server(orchestrator, dialects=["ignition"]) as url:
-                port = int(url.rpartition(":")[2])
-                async with await trio.open_tcp_stream("127.0.0.1", port) as connection:
-                    peer = Peer(connection)
-                    assert await peer.open([], "/api/ws/executions/run_nothing") == 404

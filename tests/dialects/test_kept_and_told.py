@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+import time
+from contextlib import closing
 from email import message_from_string
 from typing import TYPE_CHECKING, Any
 
-import httpx
+import pytest
 import trio
 
 from api.app import create_app
-from api.service import open_server
-from api.webhooks import Outbox
-from api.webhooks import Rules as WebhookRules
 from orchestrator import open_orchestrator
-from orchestrator.agents.job import job
 from orchestrator.agents.playbook import playbook
 from tests.api.webhooks.receiver import SECRET, mailbox, receiving
-from tests.api.webhooks.test_addresses import LOOPBACK
-from tests.api.webhooks.test_mail import settings
-from tests.api.webhooks.test_outbox import sending, until_empty
+from tests.dialects.executions import BOUND_S, do, get, serving, start, status
 from tests.orchestrator.test_retention import virtual_now
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trio.testing import MockClock
 
     from tests.api.processes import Site
@@ -29,10 +29,25 @@ if TYPE_CHECKING:
 BOOK = "name: a\nsteps: [{id: a, type: wait, parameters: {seconds: 7200}}]"
 
 
-def order(site: Site, **more: Any) -> dict[str, Any]:
-    """Return the order of a job of one execution, which waits for its answer."""
-    wanted = {"name": "n", "questions": [1], "models": ["m"], "regions": ["r"]}
-    return {**wanted, "endpoint": f"{site.url}/", **more}
+# Who is told of what.
+TOLD = """
+secret = "{secret}"
+
+[mail]
+host = "127.0.0.1"
+port = {port}
+sender = "q@example.org"
+tls = "none"
+
+[[rule]]
+url = "{url}"
+agents = ["job"]
+statuses = ["stopped"]
+
+[[rule]]
+url = "mailto:ops@example.org"
+agents = ["job"]
+"""
 
 
 async def test_E3_a_record_is_removed_half_an_hour_after_the_end(
@@ -63,28 +78,48 @@ async def test_E3_a_record_is_removed_half_an_hour_after_the_end(
         assert await status(other.id) == 200
 
 
-async def test_J6_the_end_of_a_job_is_told_by_webhook_and_by_mail(site: Site) -> None:
+@pytest.mark.slow
+def test_E3_a_server_removes_what_ended_half_an_hour_ago(site: Site, tmp_path: Path) -> None:
+    """Half an hour passes while it is down: what is stored is made to look so much older."""
+    with serving(tmp_path, "--dialect", "ignition") as (http, process):
+        executions = [start(http, [get("a", f"{site.url}/a")]) for _ in range(2)]
+        site.wait_for("asked", 2)
+        assert {do(http, each, "cancel").status_code for each in executions} == {200}
+        process.signal(signal.SIGTERM)
+        assert process.end() == 0
+    with closing(sqlite3.connect(tmp_path / "quiesce.db", isolation_level=None)) as store:
+        for execution, older_s in zip(executions, (1_810, 1_700), strict=True):
+            change = "UPDATE runs SET expires_s = expires_s - ? WHERE id = ?"
+            assert store.execute(change, [older_s, execution]).rowcount == 1
+    with serving(tmp_path, "--dialect", "ignition") as (http, _):
+        ends = time.monotonic() + BOUND_S
+        while http.get(f"/api/executions/{executions[0]}").status_code != 404:
+            assert time.monotonic() < ends
+            time.sleep(0.05)  # another process: there is no event to wait for
+        assert status(http, executions[1]) == "cancelled"
+
+
+@pytest.mark.slow
+def test_J6_the_end_of_a_job_is_told_by_webhook_and_by_mail(site: Site, tmp_path: Path) -> None:
     with receiving() as receiver, mailbox() as box:
-        rules = [
-            {"url": receiver.url, "agents": ["job"], "statuses": ["stopped"]},
-            {"url": "mailto:ops@example.org", "agents": ["job"]},
-        ]
-        given = {"secret": SECRET, "rule": rules, "mail": settings(box)}
-        outbox = Outbox(WebhookRules.model_validate(given), LOOPBACK)
-        async with sending(outbox) as orchestrator:
-            orchestrator.agents.add(job)
-            async with (
-                open_server(orchestrator, dialects=["beacon"], outbox=outbox) as url,
-                httpx.AsyncClient(base_url=url, timeout=30) as client,
-            ):
-                started = await client.post("/api/v1/jobs", json=order(site))
-                job_id = started.json()["job_id"]
-                path = f"/api/v1/jobs/{job_id}/cancel"
-                assert (await client.post(path, json={"reason": "too dear"})).status_code == 200
-                await receiver.until(1)
-                await until_empty(orchestrator)
+        (tmp_path / "webhooks.toml").write_text(
+            TOLD.format(secret=SECRET, url=receiver.url, port=box.port)
+        )
+        (tmp_path / "webhooks.toml").chmod(0o600)
+        options = ["--webhooks", "webhooks.toml", "--webhooks-allow", "127.0.0.0/8"]
+        with serving(tmp_path, "--dialect", "beacon", *options) as (http, process):
+            wanted = {"name": "n", "questions": [1], "models": ["m"], "regions": ["r"]}
+            order = {**wanted, "endpoint": f"{site.url}/"}
+            job_id = http.post("/api/v1/jobs", json=order).json()["job_id"]
+            site.wait_for("asked", 1)
+            cancelled = http.post(f"/api/v1/jobs/{job_id}/cancel", json={"reason": "too dear"})
+            assert cancelled.status_code == 200
+            # As it closes, it tells what is still to be told.
+            process.signal(signal.SIGTERM)
+            assert process.end() == 0
         receiver.verify()
         (told,) = receiver.told
         assert (told["type"], told["data"]["id"]) == ("run.stopped", job_id)
+        assert told["data"]["stop"]["reason"] == "too dear"
         (mail,) = box.got
         assert message_from_string(mail)["Subject"] == f"job stopped: {job_id}"

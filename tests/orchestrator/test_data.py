@@ -118,6 +118,23 @@ async def test_delete_says_whether_it_was_there(orchestrator: Orchestrator) -> N
     assert await do(orchestrator, body) == [True, False, None, []]
 
 
+async def test_many_are_one_operation(orchestrator: Orchestrator) -> None:
+    async def body(ctx: Context) -> list[Any]:
+        values = {f"k{n:03}": n for n in range(100)}
+        await ctx.data.set_many({**values, "k000": None})
+        found = await ctx.data.get_many(["k001", "nothing", "k000", "k001"])
+        there = await ctx.data.delete_many(["k001", "nothing", "k099"])
+        with pytest.raises(InvalidInput, match="value"):
+            await ctx.data.set_many({"new": 1, "bad": object()})
+        return [found, there, len(await ctx.data.list()), await ctx.data.get_many(["new"])]
+
+    assert await do(orchestrator, body) == [{"k001": 1, "k000": None}, 2, 98, {}]
+    run = (await orchestrator.runs()).runs[0]
+    events = [each async for each in await orchestrator.events(run.id, follow=False)]
+    labels = [e.data["label"].split("/")[1] for e in events if e.type == "operation.started"]
+    assert labels == ["(100 keys)", "(4 keys)", "(3 keys)", "", "(1 keys)"]
+
+
 async def test_keys_are_listed_in_pages(orchestrator: Orchestrator) -> None:
     keys = [f"page/{n:02}" for n in range(25)]
 

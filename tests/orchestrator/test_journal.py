@@ -148,7 +148,7 @@ async def test_what_nobody_waits_for_shares_a_commit(
 
 async def test_tickets_are_durable_in_order(autojump_clock: MockClock) -> None:
     store = FailingStore()
-    journal = Journal(store)
+    journal = Journal(store, Timers())
     shown: list[int] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal.run)

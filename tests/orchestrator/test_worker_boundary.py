@@ -83,7 +83,9 @@ class Tasks:
         self._nursery = nursery
         self.started: list[TaskAsProcess] = []
 
-    async def start(self, spec: Message, limits: ProcessLimits) -> TaskAsProcess:
+    async def start(
+        self, spec: Message, limits: ProcessLimits, spare: trio.CapacityLimiter | None
+    ) -> TaskAsProcess:
         await trio.lowlevel.checkpoint()
         self.started.append(TaskAsProcess(self._nursery, spec))
         return self.started[-1]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import pytest
 
 from orchestrator import Context, agent, open_orchestrator
-from orchestrator.agents import gofannon
 from orchestrator.agents.chat import chat
 from orchestrator.agents.command import command
 from orchestrator.agents.crawl import crawl
@@ -185,39 +182,5 @@ def test_a_job_passes_the_stop_sweep(scripted_http: ScriptedHTTP) -> None:
         "refund_to": refund,
     }
     report = run_stop_sweep(job, given, transport=scripted_http)
-    assert report.complete
-    assert scripted_http.open == []
-
-
-async def summarise(input_dict: dict[str, str], tools: object) -> str:
-    """As it would be written for Gofannon: it hears of the stop, and cleans up."""
-    try:
-        text, _ = await gofannon.call_llm(messages=input_dict["text"])
-        await gofannon.data_store.set("last", text)
-        return text
-    except gofannon.AgentStopped:
-        with suppress(gofannon.AgentStopped):
-            await gofannon.data_store.set("never", "set")
-        raise
-    finally:
-        await gofannon.http_client.aclose()
-
-
-async def deaf_chain(input_dict: dict[str, str]) -> None:
-    """As nobody should: whatever is refused, it goes on."""
-    await gofannon.gofannon_client.call("summarise", input_dict)
-    for _ in range(gofannon.PATIENCE + 2):
-        with suppress(Exception):
-            await gofannon.http_client.get(SITE)
-
-
-@pytest.mark.slow
-def test_agents_written_for_gofannon_pass_the_stop_sweep(
-    scripted_llm: ScriptedLLM, scripted_http: ScriptedHTTP
-) -> None:
-    scripted_llm.say("fine", delay_s=1)
-    scripted_http.on("GET", SITE, delay_s=1)
-    chain, below = gofannon.as_agent(deaf_chain), gofannon.as_agent(summarise)
-    report = run_stop_sweep(chain, {"text": "a"}, agents=[below], transport=scripted_http)
     assert report.complete
     assert scripted_http.open == []

@@ -19,6 +19,7 @@ from orchestrator.store.sqlite.connection import connect, decoding, explained, t
 from orchestrator.store.sqlite.files import Shelf
 from orchestrator.store.sqlite.lock import locked
 from orchestrator.store.sqlite.schema import prepare
+from orchestrator.store.sqlite.thread import WorkThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -73,19 +74,24 @@ class SqliteStore(SqlStore):
     merges = True
 
     def __init__(
-        self, path: Path, writer: apsw.Connection, readers: Sequence[apsw.Connection], shelf: Shelf
+        self,
+        path: Path,
+        writer: apsw.Connection,
+        readers: Sequence[apsw.Connection],
+        shelf: Shelf,
+        writing: WorkThread,
     ) -> None:
         self._path = path
         self._shelf = shelf
         self._writer = writer
-        self._writing = trio.CapacityLimiter(1)
+        self._writing = writing
         # A thread that reads takes one out and puts it back; the limiter sees that one is there.
         self._idle = list(readers)
         self._reading = trio.CapacityLimiter(len(readers))
 
     async def write(self, batch: Sequence[Write]) -> None:
         """Make the whole batch durable in one transaction; see ``Store.write``."""
-        await trio.to_thread.run_sync(self._write, batch, limiter=self._writing)
+        await self._writing.run(partial(self._write, batch))
 
     def _write(self, batch: Sequence[Write]) -> None:
         rows = Rows.of(batch)
@@ -163,9 +169,12 @@ def _open(path: Path) -> tuple[SqliteStore, ExitStack]:
             prepare(writer, path)
             shelf = Shelf(path)
             shelf.remove_all_but([name for (name,) in writer.execute(_NAMED)])
+            # It writes what it was given before what it writes with is closed.
+            writing = WorkThread(f"quiesce writes {path.name}")
+            stack.callback(writing.close)
             readers = [stack.enter_context(closing(connect(path))) for _ in range(READERS)]
             for reader in readers:
                 reader.pragma("query_only", True)
         # Closed in the opposite order: the writer, as the last one out, empties the log into the
         # file and removes it; then the lock goes.
-        return SqliteStore(path, writer, readers, shelf), stack.pop_all()
+        return SqliteStore(path, writer, readers, shelf, writing), stack.pop_all()

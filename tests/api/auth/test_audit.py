@@ -223,9 +223,22 @@ async def test_a_filter_that_fits_nothing_looks_at_so_many_entries_only(
     assert (pages, after) == ([0, 0, 1], None)
 
 
+async def test_an_action_that_is_none_is_told_which_there_are(served: Orchestrator) -> None:
+    answer = await Asking(served, access()).ask("GET /audit?action=stpo", "admin")
+    assert answer.status_code == 422
+    (error,) = (await answer.get_json())["errors"]
+    assert error["field"] == "action"
+    assert error["message"].startswith(
+        "'stpo' is not known (is 'stop' meant?); known are: answer, "
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("after=x", "after"), ("limit=0", "limit"), ("limit=501", "limit"), ("owner=x", "owner")],
+    [
+        *(("after=x", "after"), ("limit=0", "limit"), ("limit=501", "limit"), ("owner=x", "owner")),
+        *(("action=", "action"), ("action=stop,start", "action")),
+    ],
 )
 async def test_a_bad_query_is_named(served: Orchestrator, query: str, field: str) -> None:
     answer = await Asking(served, access()).ask(f"GET /audit?{query}", "admin")

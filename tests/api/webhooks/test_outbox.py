@@ -233,6 +233,7 @@ async def test_one_that_is_gone_is_given_up_kept_and_may_be_tried_again(
         await run.wait()
         dead = await until_kept(orchestrator, state="dead")
         assert (dead["run_id"], dead["attempts"], dead["error"]) == (run.id, 1, "answered 410")
+        assert dead["next_at"] is None
         async with (
             open_server(orchestrator, outbox=outbox) as url,
             httpx.AsyncClient(base_url=url) as client,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,7 +42,7 @@ class Queue:
 
     def come(self, **fields: Any) -> Place:
         place = a_place(next(self._numbers), **fields)
-        place = replace(place, turn=self.admission.turn(place.owner, place.priority))
+        place = place._replace(turn=self.admission.turn(place.owner, place.priority))
         self.admission.wait(place)
         return place
 

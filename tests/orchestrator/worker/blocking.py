@@ -334,3 +334,24 @@ def trailing(ctx: SyncContext) -> str:
     threading.Thread(target=tell, daemon=True).start()
     begun.wait()
     return "returned"
+
+
+@agent
+def descending(ctx: SyncContext, depth: int) -> int:
+    """Call itself, as a sub-agent in a process of its own."""
+    return 1 + ctx.call("descending", depth=depth - 1) if depth else 0
+
+
+@agent
+def timed(ctx: SyncContext) -> list[float]:
+    """Say from when to when it was at work, on a clock that all processes share."""
+    began = time.monotonic()
+    time.sleep(0.1)
+    return [began, time.monotonic()]
+
+
+@agent
+def having_timed(ctx: SyncContext) -> list[list[float]]:
+    """Have several at work at once, if there may be."""
+    found: list[list[float]] = ctx.map(timed, [{}] * 3)
+    return found

@@ -23,6 +23,7 @@ from orchestrator import (
     StopOutcome,
     SyncContext,
     agent,
+    open_orchestrator,
 )
 from tests.orchestrator.worker import blocking
 from tests.orchestrator.worker.running import BOUND_S, begun, messages, stopped, types
@@ -321,3 +322,29 @@ async def test_one_that_no_process_can_import_is_refused(orchestrator: Orchestra
         record = await (await orchestrator.start(local)).wait()
         assert record.error is not None
         assert record.error.message.endswith("move it to the top level of a module")
+
+
+async def test_runs_that_have_all_processes_get_one_more_for_a_sub_agent() -> None:
+    """Otherwise each of them would wait for ever for one of the others."""
+    agents = [blocking.descending, blocking.having_timed, blocking.timed]
+    with trio.fail_after(BOUND_S):
+        async with open_orchestrator(agents=agents, max_workers=2) as orchestrator:
+            runs = [await orchestrator.start(blocking.descending, {"depth": 3}) for _ in range(2)]
+            assert [(await run.wait()).result for run in runs] == [3, 3]
+
+            timed = await orchestrator.start(blocking.having_timed)
+            spans = sorted((await timed.wait()).result)
+            # One of the two that there may be, and the one more; the third has to wait.
+            assert spans[2][0] > min(spans[0][1], spans[1][1])
+
+
+async def test_a_start_that_is_given_up_takes_no_process_from_others() -> None:
+    """Whenever that is: while its own process is awaited, or those of its sub-agents."""
+    agents = [blocking.having_timed, blocking.timed]
+    with trio.fail_after(BOUND_S):
+        async with open_orchestrator(agents=agents, max_workers=1) as orchestrator:
+            for after_s in (0, 0.1, 0.2, 0.3):
+                run = await orchestrator.start(blocking.having_timed)
+                await trio.sleep(after_s)
+                await stopped(run, mode="now")
+            assert len((await (await orchestrator.start(blocking.having_timed)).wait()).result) == 3
