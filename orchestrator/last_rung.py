@@ -103,10 +103,7 @@ class LastRung:
 
     async def _kill_worker(self, worker: Worker) -> None:
         """End the run's process, and give what became of it the time to be seen."""
-        lost = self._run.remote_compensations
         await worker.kill()
-        if lost:
-            self._run.cleanup_failed(f"{lost} compensations did not run: their process was killed")
         with trio.move_on_after(EXIT_S):
             await self._run.exited.wait()
 

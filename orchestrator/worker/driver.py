@@ -14,6 +14,7 @@ import os
 from contextlib import aclosing
 from dataclasses import replace
 from math import inf
+from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -209,7 +210,7 @@ class Worker:
                 await self.kill()
                 # What it wrote before it ended is in the pipes still.
                 logs.cancel_scope.deadline = trio.current_time() + DRAIN_S
-            self._count_the_killed()
+            self._account_for_its_end()
             desk.close()
             nursery.cancel_scope.cancel()
 
@@ -236,11 +237,19 @@ class Worker:
             self.stacks = _STACKS.validate_python(message["stacks"])
             seen.set()
 
-    def _count_the_killed(self) -> None:
-        death = self._process.death
-        if self._ended is None and death is not None and death.signal is not None:
-            self._killed.add(self._process.pid)
-        for each in self._run.stopping_lineage():
+    def _account_for_its_end(self) -> None:
+        """Say on the receipts who was killed, and what the agent's code did not come to do."""
+        run, death = self._run, self._process.death
+        if self._ended is None and death is not None:
+            if death.signal in (SIGTERM, SIGKILL):
+                self._killed.add(self._process.pid)
+            killed = self._process.pid in self._killed
+            if not killed and self._garbled is None:
+                run.cleanup_failed(f"its process ended before its code did: {death.words}")
+            if lost := run.remote_compensations:
+                how = "was killed" if killed else "ended"
+                run.cleanup_failed(f"{lost} compensations were not done: their process {how}")
+        for each in run.stopping_lineage():
             each.ladder.account.note_killed(self._killed)
 
     async def _outcome(self) -> Any:

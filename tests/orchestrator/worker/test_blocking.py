@@ -229,7 +229,9 @@ async def test_a_kill_leaves_it_a_moment_only(orchestrator: Orchestrator) -> Non
         run = await begun(orchestrator, blocking.waiting, {"how": "sleeps"}, cleanup_s=100)
         receipt = await stopped(run, mode="kill")
         assert (receipt.reached, receipt.processes_killed) == (StopMode.KILL, 1)
-        assert receipt.cleanup_errors == ("1 compensations did not run: their process was killed",)
+        assert receipt.cleanup_errors == (
+            "1 compensations were not done: their process was killed",
+        )
         assert (await messages(orchestrator, run))[:2] == ["ready", "cleaning up"]
 
 

@@ -14,7 +14,7 @@ from orchestrator.worker import process
 from orchestrator.worker.lifeline import Lifeline
 from tests.orchestrator.worker.running import BOUND_S, begun, messages, stopped
 from tests.orchestrator.worker.seen import exists
-from tests.orchestrator.worker.troubling import obedient, parent, stubborn
+from tests.orchestrator.worker.troubling import obedient, parent, stubborn, vanishing
 
 if TYPE_CHECKING:
     from orchestrator import Agent
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-async def started(orchestrator: Orchestrator, agent: Agent, **input: Any) -> tuple[Run, int, int]:
+async def started(
+    orchestrator: Orchestrator, agent: Agent, *, cleanup_s: float = 1, **input: Any
+) -> tuple[Run, int, int]:
     """Start one; return the run, its process and its warden."""
-    run = await begun(orchestrator, agent, input, cleanup_s=1)
+    run = await begun(orchestrator, agent, input, cleanup_s=cleanup_s)
     told = await processes(orchestrator, run)
     return run, told["pid"], told["warden"]
 
@@ -47,6 +49,26 @@ async def test_what_a_kill_has_ended_was_killed_and_what_has_exited_was_not(
 
         assert receipt.reached is StopMode.KILL
         assert set(receipt.killed_pids) - {pid} == {told["dies of it"], told["ignores it"]}
+
+
+async def test_what_dies_by_itself_in_a_stop_is_not_killed_and_says_what_is_not_done(
+    orchestrator: Orchestrator,
+) -> None:
+    crash = "was ended by SIGSEGV (segmentation fault)"
+    ends = {
+        "exits": ("exited with code 7", 1),
+        "crashes": (crash, 1),
+        "in a compensation": ("exited with code 7", 2),
+    }
+    with trio.fail_after(BOUND_S):
+        for how, (words, undone) in ends.items():
+            run, _, _ = await started(orchestrator, vanishing, cleanup_s=20, how=how)
+            receipt = await stopped(run)
+            assert (receipt.reached, receipt.processes_killed) == (StopMode.GRACEFUL, 0), how
+            assert receipt.cleanup_errors == (
+                f"its process ended before its code did: {words}",
+                f"{undone} compensations were not done: their process ended",
+            ), how
 
 
 @pytest.fixture

@@ -64,3 +64,20 @@ def obedient(ctx: SyncContext) -> None:
     except StopRequested:
         ctx.log("cleaned up")
         raise
+
+
+@agent
+def vanishing(ctx: SyncContext, how: str) -> None:
+    """Be gone before the clean-up is done."""
+    ctx.on_stop(print, "never said")
+    if how == "in a compensation":
+        ctx.on_stop(os._exit, 7)
+    ctx.emit("process.told", {"pid": os.getpid(), "warden": os.getppid()})
+    ctx.log("ready")
+    try:
+        time.sleep(LONG_S)
+    finally:
+        if how == "exits":
+            os._exit(7)
+        if how == "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
