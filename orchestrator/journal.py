@@ -32,6 +32,8 @@ GATHER_S = 0.01
 ROOM = 10_000
 # Entries in one transaction: bounds how long an urgent one waits behind the batch before it.
 BATCH = 1_000
+# Entries that are shown before others have their turn: of a flood all would take a while.
+SHOWN_AT_ONCE = 100
 RETRY_S = 0.25
 # A store that has not answered for so many seconds counts as one that refuses, until it answers.
 STALL_S = 10.0
@@ -193,10 +195,18 @@ class Journal:
                 self._began = inf
         self._refused = None
         self._observers.committed(len(writes), trio.current_time() - began)
-        self._durable += len(batch)
-        for _, shown in batch:
+        for first in range(0, len(batch), SHOWN_AT_ONCE):
+            if first:
+                # All of it is stored, so no cancellation may keep it from being shown.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            self._show(batch[first : first + SHOWN_AT_ONCE])
+
+    def _show(self, entries: list[_Entry]) -> None:
+        for _, shown in entries:
             if shown is not None:
                 shown()
+            # Not before: who waits for it goes on with what is shown.
+            self._durable += 1
         self._turn()
 
     def _look_whether_stalled(self) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 # A line beyond so many characters is told in pieces.
 LINE = 8_192
 
+# Lines after which others have their turn. Those that are left out wait for nothing.
+TURN = 256
+
 # What comes to a pace in a second. A line costs 1, and 1 more for each ``PER_COST`` characters;
 # so what waits in memory and fills the store is bounded.
 PER_SECOND = 100
@@ -83,6 +86,8 @@ class Output:
             line = "".join(self._parts)
             self._drop()
             await self._tell(line.removesuffix("\r"))
+            if self.lines % TURN == 0:
+                await trio.lowlevel.checkpoint()
         self._keep(rest)
         if self._size > self._limit:
             await self._tell_beginning()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +22,7 @@ from orchestrator import (
 )
 from orchestrator.events import RunLog
 from orchestrator.feed import TAIL
-from orchestrator.journal import GATHER_S, Journal
+from orchestrator.journal import BATCH, GATHER_S, SHOWN_AT_ONCE, Journal
 from orchestrator.store.memory import MemoryStore
 from orchestrator.store.protocol import AppendEvent
 from orchestrator.timers import Timers
@@ -158,6 +160,31 @@ async def test_tickets_are_durable_in_order(autojump_clock: MockClock) -> None:
         await journal.durable(tickets[-1])
         assert shown == list(range(2500))
         journal.close(1)
+
+
+async def test_others_have_their_turn_while_a_flood_is_shown(autojump_clock: MockClock) -> None:
+    journal, shown, seen = Journal(FailingStore(), Timers()), list[int](), list[int]()
+    async with trio.open_nursery() as nursery:
+        tickets = [journal.append([], partial(shown.append, n)) for n in range(BATCH)]
+
+        async def look() -> None:
+            while not seen or seen[-1] < BATCH:
+                seen.append(len(shown))
+                await trio.lowlevel.checkpoint()
+
+        async def wait(ticket: int) -> None:
+            await journal.durable(ticket)
+            assert len(shown) >= ticket
+
+        nursery.start_soon(journal.run)
+        nursery.start_soon(look)
+        for ticket in (1, SHOWN_AT_ONCE, SHOWN_AT_ONCE + 1, BATCH):
+            nursery.start_soon(wait, tickets[ticket - 1])
+        while not seen or seen[-1] < BATCH:
+            await trio.sleep(0.1)
+        journal.close(1)
+    # The order within a turn is Trio's to choose.
+    assert max(later - before for before, later in pairwise(seen)) <= 2 * SHOWN_AT_ONCE
 
 
 async def test_the_room_of_the_journal_is_bounded(

@@ -9,7 +9,7 @@ import trio
 
 from orchestrator.agents._command.output import BURST, TAIL, CommandOutput
 from orchestrator.worker import output
-from orchestrator.worker.output import LINE, Pace
+from orchestrator.worker.output import LINE, TURN, Pace
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -130,3 +130,21 @@ async def test_what_has_a_meaning_is_never_left_out() -> None:
     await stream.end()
     assert told == [7, 8]
     assert stream.left_out == 4
+
+
+async def test_others_have_their_turn_while_lines_are_left_out(log: Log) -> None:
+    turns = 0
+
+    async def look() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    found = reading(log, burst=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await found.take("x\n" * 100 * TURN)
+        nursery.cancel_scope.cancel()
+    assert (found.lines, found.left_out) == (100 * TURN, 100 * TURN - 1)
+    assert turns >= 90
