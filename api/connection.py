@@ -103,7 +103,7 @@ class Connection(TCPServer):
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for: send bytes, close, or mind the idle timer."""
         if isinstance(event, RawData):
-            async with self.send_lock:
+            if event.data:
                 await self._send(event.data)
         else:
             with bounded(self.SEND_STALL_S):
@@ -117,6 +117,19 @@ class Connection(TCPServer):
         await self.idle_task.stop()
 
     async def _send(self, data: bytes) -> None:
+        # Below this line a cancellation waits. Neither of the two gives a turn of the loop away, of
+        # which each answer would take several.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self.send_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self.send_lock.acquire()
+        try:
+            await self._send_whole(data)
+        finally:
+            self.send_lock.release()
+
+    async def _send_whole(self, data: bytes) -> None:
         # All of the bytes go out, or the connection ends: nothing could follow a torn message.
         try:
             with bounded(self.SEND_STALL_S) as patience:
