@@ -157,6 +157,7 @@ class Journal:
                 # An empty one is a pulse.
                 if batch or not self._closing:
                     await self._store_batch(batch)
+        self._stall.unset()
 
     def close(self, within_s: float) -> None:
         """End ``run`` once all is durable, or after ``within_s`` seconds. May be called twice."""
