@@ -251,7 +251,9 @@ class RemoteRun:
         """Nothing: whatever is told is activity."""
 
     def section_ended(self, section: Section, *, cut: bool) -> None:
-        """Nothing: the gate tells."""
+        """Tell how many compensations are left; of all else the gate tells."""
+        if section.kind == "compensation":
+            self.compensations.tell()
 
     def operation_refused(self) -> None:
         """A critical section was refused here."""
@@ -279,9 +281,8 @@ class _Compensations(list[tuple["Callable[..., Any]", tuple[Any, ...]]]):
 
     def append(self, each: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
         super().append(each)
-        self._link.tell("compensations", count=len(self))
+        self.tell()
 
-    def pop(self, *args: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        each = super().pop(*args)
+    def tell(self) -> None:
+        """Tell how many there are; one that is taken out is not done before it has ended."""
         self._link.tell("compensations", count=len(self))
-        return each
