@@ -31,7 +31,7 @@ ENDINGS: dict[str, Callable[[Wire], None]] = {
 }
 # Clients that are there at once.
 CROWD = 16
-# Whether to hang up after every byte of every answer, which takes some minutes.
+# Whether to hang up after every byte of every answer, which takes about half an hour.
 EVERY_BYTE = bool(os.environ.get("QUIESCE_EVERY_BYTE"))
 
 
