@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +174,13 @@ def test_a_seed_gives_the_same_order_of_tasks_again() -> None:
 
 
 @pytest.mark.slow
-async def test_a_seed_holds_beside_a_loop_that_draws_from_the_same_chance() -> None:
+async def test_a_seed_holds_beside_a_loop_that_draws_from_the_same_chance(
+    request: pytest.FixtureRequest,
+) -> None:
+    # Two threads that never rest take turns; the usual ones of 5 ms made this last for seconds.
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(0.0002)
+
     async def draw() -> None:
         while True:
             await trio.lowlevel.checkpoint()

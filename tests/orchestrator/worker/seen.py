@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from orchestrator.worker import WorkerSpec
 from tests.orchestrator.worker.zoo import holders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from orchestrator.worker import Warden, WorkerProcess
 
@@ -66,11 +66,25 @@ def children() -> set[int]:
 
 
 def share_of(pid: int) -> int | None:
-    """Return the niceness of a process's whole session; None where sessions have none."""
+    """Return the niceness of a process's whole session; None where sessions have none.
+
+    A process that no session was ever made for has an empty file, and the usual share.
+    """
     try:
-        return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+        words = Path(f"/proc/{pid}/autogroup").read_text().split()
     except OSError:
         return None
+    return int(words[-1]) if words else 0
+
+
+@contextmanager
+def sleeping(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A child of our own for the time of the body."""
+    with subprocess.Popen([*prefix, "sleep", "1000"]) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def exists(path: str | Path) -> bool:

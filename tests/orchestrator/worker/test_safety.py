@@ -17,7 +17,7 @@ import trio
 from orchestrator.worker import NotEnded, lifeline, open_warden, process, ward
 from orchestrator.worker.kernel import kill_marked, mark_for, mark_of, new_token, token_in
 from orchestrator.worker.procfs import all_processes, below, look_at, signal_exactly
-from tests.orchestrator.worker.seen import all_gone, children, start_animal, started
+from tests.orchestrator.worker.seen import all_gone, children, sleeping, start_animal, started
 from tests.orchestrator.worker.zoo import holders
 
 if TYPE_CHECKING:
@@ -32,16 +32,6 @@ FREEZER = Path("/sys/fs/cgroup/freezer")
 def block_loop(seconds: float) -> None:
     """Do what no code on a loop should."""
     time.sleep(seconds)
-
-
-@contextmanager
-def sleeping(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A child of our own for the time of the body."""
-    with subprocess.Popen([*prefix, "sleep", "1000"]) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
 
 
 @contextmanager
@@ -87,7 +77,7 @@ def test_a_process_that_is_gone_is_not_signalled() -> None:
 def test_a_name_may_hold_anything(tmp_path: Path) -> None:
     program = tmp_path / ") R 1 (x"
     program.symlink_to("/bin/sleep")
-    with subprocess.Popen([program, "1000"]) as child:
+    with subprocess.Popen([program, "30"]) as child:
         seen = look_at(child.pid)
         child.kill()
     assert seen is not None
@@ -96,7 +86,7 @@ def test_a_name_may_hold_anything(tmp_path: Path) -> None:
 
 
 def test_descendants_are_found() -> None:
-    with subprocess.Popen(["sh", "-c", "sleep 1000 & echo; wait"], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(["sh", "-c", "sleep 30 & echo; wait"], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
         found = below(child.pid, all_processes())
@@ -110,7 +100,7 @@ def test_marks_are_inherited_and_told_apart() -> None:
     assert token_in(mark) == token == token_in(mark_for(token))
     assert mark != mark_for(token)
     marked = f"import os, resource; resource.setrlimit(10, ({mark}, {mark})); " + (
-        "os.execvp('env', ['env', '-i', 'sleep', '1000'])"
+        "os.execvp('env', ['env', '-i', 'sleep', '30'])"
     )
     with subprocess.Popen([sys.executable, "-c", marked]) as child, sleeping() as other:
         while mark_of(child.pid) != mark:

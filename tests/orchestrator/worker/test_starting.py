@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from tests.orchestrator.worker.seen import (
     names_in,
     open_fds,
     share_of,
+    sleeping,
     start_animal,
 )
 from tests.orchestrator.worker.zoo import holders
@@ -109,11 +109,10 @@ async def test_a_worker_stands_back_and_its_warden_does_not(either: Warden) -> N
 
 
 def test_who_shares_a_session_with_others_does_not_stand_back_for_it() -> None:
-    with subprocess.Popen(["sleep", "1000"]) as process:
+    with sleeping() as process:
         before = share_of(process.pid)
         assert not stand_back_as_session(process.pid)
         assert share_of(process.pid) == before
-        process.kill()
     assert stand_back_as_session(process.pid)
 
 
