@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
@@ -25,10 +26,9 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
     receipt = record.stop
     if live is not None and record.status is RunStatus.STOPPING:
         receipt = live.receipt
-    fields = {name: getattr(record, name) for name in PLAIN_FIELDS}
-    parts = {name: getattr(record, name) for name in _PARTS}
+    parts = dict(zip(_PARTS, _PARTS_OF(record), strict=True))
     return {
-        **fields,
+        **dict(zip(PLAIN_FIELDS, _PLAIN_OF(record), strict=True)),
         "waiting_for": _question_json(record.waiting_for),
         "available_actions": _actions(record, live),
         "tags": list(record.tags),
@@ -55,6 +55,7 @@ PLAIN_FIELDS = (
     "rerun_of",
 )
 _PARTS = ("options", "error", "progress", "usage")
+_PLAIN_OF, _PARTS_OF = attrgetter(*PLAIN_FIELDS), attrgetter(*_PARTS)
 
 
 def _question_json(question: Question | None) -> dict[str, Any] | None:

@@ -306,14 +306,14 @@ class RunRecord:
     options: RunOptions = field(default_factory=RunOptions)
     result: Json = None
     error: RunError | None = None
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress = Progress()
     started_at: str | None = None
     ended_at: str | None = None
     deadline_at: str | None = None
     attempt: int = 1
     node: str = ""
     waiting_for: Question | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     rerun_of: RunId | None = None
     turn: int = 0
     traceparent: str = ""

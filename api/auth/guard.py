@@ -65,9 +65,9 @@ def the_access() -> Access:
 
 def credentials() -> Credentials:
     """Return what the request says of who sends it."""
-    if "credentials" not in g:
-        g.credentials = _read_credentials()
-    given: Credentials = g.credentials
+    given: Credentials | None = g.get("credentials")
+    if given is None:
+        given = g.credentials = _read_credentials()
     return given
 
 

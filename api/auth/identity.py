@@ -25,8 +25,10 @@ class Role(StrEnum):
     @property
     def rank(self) -> int:
         """0 for who may do the least."""
-        return list(Role).index(self)
+        return _RANKS[self]
 
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 Sight = Literal["all", "own"]
 

@@ -41,6 +41,8 @@ class Proxies:
     def origin_of(self, given: Credentials) -> str:
         """Return the address of whoever sent the request to the outermost of them."""
         address = given.peer
+        if not self.networks:
+            return address
         hops = ",".join(given.headers.getlist("X-Forwarded-For")).split(",")
         while hops and self.speak_from(address):
             try:
