@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from api.auth.guard import caller, check_agent, check_owner, check_run
-from api.auth.noting import done, kind_of, refused
+from api.auth.noting import done, kind_of, refused, started
 from api.auth.rights import Right
 from api.calls import the_orchestrator, whole_run
 from api.problems import StopNotDurable, from_error
@@ -49,7 +49,7 @@ async def begin(order: StartOrder, files: Sequence[File] = ()) -> Run:
         owner=caller().principal,
         files=files,
     )
-    done("start", run)
+    started("start", run)
     return run
 
 

@@ -143,7 +143,7 @@ class Starts:
     async def _stored(self, key: Key, run: Run) -> None:
         until = self._orchestrator.now(KEPT_S)
         entry = {"request": key.request, "run_id": run.id, "until": until}
-        self._orchestrator.keep(COLLECTION, key.name, entry, along=run.ticket)
+        self._orchestrator.keep(COLLECTION, key.name, entry, along=run.start_ticket)
         if self._new is not None:
             self._new.add(key.name)
         try:

@@ -11,7 +11,7 @@ from quart import Blueprint, current_app, g, request
 
 from api import acts
 from api.auth.guard import caller, check_agent
-from api.auth.noting import done
+from api.auth.noting import started
 from api.calls import query, show, the_orchestrator, wait_for_end
 from api.once import HEADER, Key, KeySpent, Starts, read_key
 from api.schema import RerunOrder, StartOrder, WaitQuery, parse
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from api.calls import Answer
     from api.stream import Streams
-    from orchestrator import Run
+    from orchestrator import Orchestrator, Run
 
 blueprint = Blueprint("starts", __name__)
 
@@ -45,18 +45,19 @@ async def rerun(run_id: str) -> Answer:
 
     async def begin() -> Run:
         run = await the_orchestrator().readmit(run_id, from_step=order.from_step)
-        done("rerun", run)
+        started("rerun", run)
         return run
 
     return await _started(begin)
 
 
 async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
-    orchestrator = the_orchestrator()
     wait_s = parse(WaitQuery, query()).wait_s
     key = _key()
-    starts: Starts = current_app.extensions["quiesce.starts"]
-    streams: Streams = current_app.extensions["quiesce.streams"]
+    extensions = current_app.extensions
+    orchestrator: Orchestrator = extensions["quiesce"]
+    starts: Starts = extensions["quiesce.starts"]
+    streams: Streams = extensions["quiesce.streams"]
     with ExitStack() as watched:
 
         def watch(run: Run | None) -> None:

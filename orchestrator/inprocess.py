@@ -21,7 +21,7 @@ from orchestrator.model import RunStatus, StopSource
 from orchestrator.store.protocol import AppendEvent, SaveRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.events import Event
     from orchestrator.journal import Journal
@@ -50,7 +50,6 @@ class InProcessEngine:
         registry: Registry,
         timers: Timers,
         observers: Observers,
-        spawn: Callable[..., None],
         *,
         max_running: int | None = None,
         max_queued: int = MAX_QUEUED,
@@ -62,7 +61,6 @@ class InProcessEngine:
         self._registry = registry
         self._timers = timers
         self._observers = observers
-        self._spawn = spawn
         self._open = False
         self._numbers = itertools.count()
         # Runs whose time to start has not come yet.
@@ -239,7 +237,7 @@ class InProcessEngine:
         else:
             run.limits.disarm()
             self.admission.take(place)
-            self._spawn(run.supervise)
+            run.claim()
 
     def _stop_waiting(self, run: Run) -> bool:
         delayed = self._delayed.pop(run.id, None)

@@ -151,8 +151,6 @@ class Journal:
             while not (self._closing and not self._pending):
                 await _set(self._some, within_s=self._store.pulse_s)
                 await _set(self._hurry, within_s=0 if self._closing else GATHER_S)
-                # Whoever runs in the same turn has its say in the same transaction.
-                await trio.lowlevel.checkpoint()
                 batch = self._take()
                 # An empty one is a pulse.
                 if batch or not self._closing:

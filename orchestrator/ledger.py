@@ -28,9 +28,10 @@ class Ledger:
 
     Attributes:
         ticket: the journal's ticket of the last change.
+        start_ticket: that of the first one.
     """
 
-    __slots__ = ("_feed", "_services", "_told", "record", "shown", "ticket")
+    __slots__ = ("_feed", "_services", "_told", "record", "shown", "start_ticket", "ticket")
 
     def __init__(
         self, services: Services, record: RunRecord, feed: Feed, told: Callable[[], None]
@@ -40,13 +41,14 @@ class Ledger:
         self._told = told
         self.record = record
         self.shown: RunRecord | None = None
-        self.ticket = 0
+        self.ticket = self.start_ticket = 0
 
     def begin(self, payload: Payload, *more: Write, **fields: Any) -> None:
         """Write the record for the first time, with these fields, and more that belongs to it."""
         self.record = _changed(self.record, fields)
         writes = [SaveRun(self.record), *more]
         self._append(writes, self._number(payload), self.record, urgent=True)
+        self.start_ticket = self.ticket
 
     def change(self, move: Move, payload: Payload, **fields: Any) -> None:
         """Move to another status, by the table, with the event that says so.
@@ -122,7 +124,8 @@ class Ledger:
 
 def _changed(record: RunRecord, fields: dict[str, Any]) -> RunRecord:
     """Do what ``dataclasses.replace`` does, in a tenth of the time."""
-    assert fields.keys() <= vars(record).keys(), f"no such fields: {list(fields)}"
+    known = record.__dict__
+    assert fields.keys() <= known.keys(), f"no such fields: {list(fields)}"
     new = object.__new__(RunRecord)
-    vars(new).update(vars(record), **fields)
+    new.__dict__.update(known, **fields)
     return new

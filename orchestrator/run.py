@@ -29,7 +29,7 @@ from orchestrator.steps import Steps
 from orchestrator.stopping import discards, ending_of, outcome_of
 from orchestrator.store.protocol import Discard
 from orchestrator.subagents import SubAgents
-from orchestrator.supervise import supervise
+from orchestrator.supervise import begin, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -77,12 +77,9 @@ class Run(Handle):
         self.brake = Brake(self)
         self.questions = Questions(self)
         # A tree's steps are in one book, since its sub-agents get other ids when it starts again.
+        fresh = record.attempt == 1 and record.rerun_of is None
         self.steps: Steps = (
-            parent.steps
-            if parent is not None
-            else Steps(
-                record.id, services.store, fresh=record.attempt == 1 and record.rerun_of is None
-            )
+            parent.steps if parent is not None else Steps(record.id, services.store, fresh=fresh)
         )
         self.path: str = (
             "" if parent is None else self.steps.child_path(parent.path, agent.name, record.input)
@@ -122,6 +119,11 @@ class Run(Handle):
     def ticket(self) -> int:
         """The journal's ticket of the last change."""
         return self.ledger.ticket
+
+    @property
+    def start_ticket(self) -> int:
+        """The ticket of the start: what belongs to it becomes durable along with that."""
+        return self.ledger.start_ticket
 
     @property
     def id(self) -> RunId:
@@ -307,9 +309,10 @@ class Run(Handle):
         self.services.engine.finish(self)
         self.ended.set()
 
-    async def supervise(self) -> None:
-        """Run the agent to its end and settle the run; errors as in ``supervise``."""
-        await supervise(self)
+    def claim(self) -> None:
+        """Let a root begin, as an engine decides: it is ``running`` in this very step."""
+        begin(self)
+        self.services.spawn(supervise, self)
 
     def hang_up(self) -> None:
         """Close the run's sockets from outside. Not a checkpoint."""

@@ -97,7 +97,6 @@ class Orchestrator(Halter, Keeping):
             self.registry,
             timers,
             self.observers,
-            self._spawn,
             max_running=max_running,
             max_queued=max_queued,
         )

@@ -58,14 +58,18 @@ async def supervise(run: Run) -> None:
 
 
 async def _perform(run: Run) -> Ending:
-    """Make the start durable, then run the agent's code in the run's scope and nursery."""
+    """Wait until the start is durable, then run the agent's code in the run's scope and nursery."""
     ending = Ending.CANCELLED
     with run.scope, within(run.context):
         run.task = trio.lowlevel.current_task()
         run.gate.outer = current_section()
         if run.record.status.is_terminal:
             return ending
-        await _begin(run)
+        if run.parent is not None:
+            # In the section of the parent's that calls it. A root began with its slot.
+            begin(run)
+        else:
+            await _durable(run)
         # A stop that came while the start became durable finds code that never begins.
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
@@ -114,16 +118,14 @@ def printable_errors() -> Iterator[None]:
         raise
 
 
-async def _begin(run: Run) -> None:
-    """Move to ``running``. The code of a root starts only once that is durable."""
-    services = run.services
+def begin(run: Run) -> None:
+    """Move to ``running``, and count the run's limits from now. Not a checkpoint."""
     started = RunStarted(run.agent.name, run.record.attempt)
     if run.record.status is RunStatus.QUEUED:
         deadline_s, deadline_at = run.record.options.deadline_s, run.record.deadline_at
         if deadline_at is None and deadline_s is not None:
-            deadline_at = services.now(deadline_s)
-        times = {"started_at": services.now(0), "deadline_at": deadline_at}
-        run.ledger.change(Move.START, started, **times)
+            deadline_at = run.now(deadline_s)
+        run.ledger.change(Move.START, started, started_at=run.now(0), deadline_at=deadline_at)
     else:
         # Started again after a crash, which does not move its deadline.
         run.ledger.save(payload=started, urgent=True)
@@ -133,12 +135,15 @@ async def _begin(run: Run) -> None:
         run.brake.pause("", "debug")
     if run.parent is not None:
         run.ladder.follow(run.parent.ladder)
-    else:
-        try:
-            await services.journal.durable(run.ticket)
-        except StoreUnavailable:
-            refuse_unstored(run)
-            await trio.lowlevel.checkpoint()
+
+
+async def _durable(run: Run) -> None:
+    """Wait for the start of a root to become durable: its code runs only then."""
+    try:
+        await run.journal.durable(run.ticket)
+    except StoreUnavailable:
+        refuse_unstored(run)
+        await trio.lowlevel.checkpoint()
 
 
 def refuse_unstored(run: Run) -> None:

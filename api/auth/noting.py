@@ -29,6 +29,11 @@ def done(action: str, run: Run, reason: str = "") -> int:
     return _trail().note(_deed(action, run.id, reason), along=run.ticket)
 
 
+def started(action: str, run: Run) -> None:
+    """Note that the caller has started a run; to be called in the step that did it."""
+    done_to_all(action, run.start_ticket, run_id=run.id)
+
+
 def done_to_all(
     action: str, ticket: int | None, reason: str = "", *, run_id: str | None = None
 ) -> int:

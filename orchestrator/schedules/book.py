@@ -223,7 +223,7 @@ class Schedules:
             self._put(replace(dealt, last_skip=str(error)))
         else:
             fired = replace(dealt, last_at=tick, last_run_id=run.id, last_skip="")
-            self._put(fired, along=run.ticket)
+            self._put(fired, along=run.start_ticket)
 
     def _set_alarm(self) -> None:
         """Look again when one is due, and before that if the clock might be set meanwhile."""

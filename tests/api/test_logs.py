@@ -310,7 +310,7 @@ async def test_a_stop_before_the_beginning_is_logged_too(
     logged: Orchestrator, autojump_clock: MockClock
 ) -> None:
     with lines() as found:
-        run = logged.admit(sleeper)
+        run = logged.admit(sleeper, options={"start_after_s": 100})
         await run.stop()
     assert about_stops(found) == [
         ("stop settled", run.id, "graceful", "user", None, None, "stopped", "graceful")

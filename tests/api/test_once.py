@@ -15,6 +15,8 @@ from api import once
 from api.once import COLLECTION, Key, Starts
 from api.service import open_server
 from orchestrator import Orchestrator, StoreUnavailable, open_orchestrator
+from orchestrator.journal import BATCH
+from orchestrator.store.protocol import SaveDocument, SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import access, token_of
 from tests.api.wire import settled
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from orchestrator import Run
     from orchestrator.store.protocol import Write
 
 ORDER = {"agent": "sleeper", "input": {"seconds": 1000}, "options": {"tags": ["mine"]}}
@@ -387,16 +390,26 @@ async def test_a_key_outlives_its_server(tmp_path: Path) -> None:
 async def test_key_and_run_are_one_transaction(
     client: httpx.AsyncClient, served: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However the journal makes batches: an entry of it is never torn."""
-    batches: list[list[str]] = []
+    """Wherever a batch ends: what belongs to a start goes with it."""
+    batches: list[Sequence[Write]] = []
     write: Callable[..., Any] = served.store.write
+    admit: Callable[..., Run] = served.admit
 
     async def note(batch: Sequence[Write]) -> None:
-        batches.append([type(each).__name__ for each in batch])
+        batches.append(batch)
         await write(batch)
 
     monkeypatch.setattr(served.store, "write", note)
-    await start(client, "k")
-    first = next(batch for batch in batches if "SaveDocument" in batch)
-    assert first[:2] == ["SaveRun", "AppendEvent"]
-    assert first.count("SaveDocument") == 2  # the key, and the entry of the audit
+    for filler in range(BATCH - 3, BATCH + 3):
+
+        def admit_after_many(*given: Any, n: int = filler, **more: Any) -> Run:
+            for key in range(n):
+                served.keep("filler", str(key), None)
+            return admit(*given, **more)
+
+        monkeypatch.setattr(served, "admit", admit_after_many)
+        batches.clear()
+        await start(client, f"k{filler}")
+        first = next(batch for batch in batches if any(isinstance(e, SaveRun) for e in batch))
+        kept = [each.collection for each in first if isinstance(each, SaveDocument)]
+        assert {each for each in kept if each != "filler"} == {COLLECTION, "audit"}

@@ -39,7 +39,7 @@ class ByHand:
     def claim(self, run: Run) -> None:
         """Let the run begin."""
         del self.waiting[run.id]
-        run.services.spawn(run.supervise)
+        run.claim()
 
     def submit(self, run: Run, *more: Write) -> None:
         self.asked.append("submit")

@@ -21,6 +21,7 @@ from orchestrator import (
     agent,
     open_orchestrator,
 )
+from orchestrator.testing import until
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -361,14 +362,27 @@ async def test_a_paused_run_holds_no_busy_loop(
     await run.stop()
 
 
-async def test_pausing_a_run_before_its_code_begins(
+async def test_a_run_that_waits_for_its_start_is_not_paused(
     orchestrator: Orchestrator, autojump_clock: MockClock
 ) -> None:
-    run = orchestrator.admit(worker)
+    run = await orchestrator.start(worker, start_after_s=100)
     with pytest.raises(IllegalTransition, match="queued cannot pause"):
         run.request_pause()
-    await trio.lowlevel.checkpoint()
     await run.stop()
+
+
+async def test_a_pause_before_its_code_begins_holds_it_at_its_first_gate(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    # Interleaving: the pause comes between the admission and the first step of the run's task.
+    run = orchestrator.admit(worker)
+    run.request_pause()
+    await until(run, "paused")
+    await trio.sleep(100)
+    assert did == []
+    run.request_resume()
+    await run.wait()
+    assert did[0] == "op0 began"
 
 
 async def test_an_agent_that_shields_is_stopped_at_its_gate_while_paused(

@@ -442,8 +442,20 @@ async def test_an_error_while_stopping_is_a_stop_with_the_error_on_the_receipt(
     assert run.record.error is None
 
 
-async def test_a_queued_run_is_stopped_and_its_code_never_runs(
-    orchestrator: Orchestrator, autojump_clock: MockClock
+@pytest.mark.parametrize(
+    ("start_after_s", "previous", "told"),
+    [
+        (100, RunStatus.QUEUED, ["run.queued", "run.stopped"]),
+        # Interleaving: the stop comes between the admission and the first step of the run's task.
+        (0, RunStatus.RUNNING, ["run.queued", "run.started", "run.stopping", "run.stopped"]),
+    ],
+)
+async def test_a_run_that_is_stopped_before_its_code_begins_never_runs_it(
+    orchestrator: Orchestrator,
+    autojump_clock: MockClock,
+    start_after_s: int,
+    previous: RunStatus,
+    told: list[str],
 ) -> None:
     ran: list[str] = []
 
@@ -451,16 +463,15 @@ async def test_a_queued_run_is_stopped_and_its_code_never_runs(
     async def never(ctx: Context) -> None:
         ran.append("ran")
 
-    # Interleaving: the stop comes between the admission and the first step of the run's task.
-    run = orchestrator.admit(never)
+    run = orchestrator.admit(never, options={"start_after_s": start_after_s})
     run.request_stop()
     record = await run.wait()
 
     assert record.status is RunStatus.STOPPED
     assert record.stop is not None
-    assert record.stop.previous_status is RunStatus.QUEUED
+    assert record.stop.previous_status is previous
     assert ran == []
-    assert await event_types(orchestrator, run.id) == ["run.queued", "run.stopped"]
+    assert await event_types(orchestrator, run.id) == told
 
 
 async def test_a_stop_of_a_run_that_has_ended_is_an_error(

@@ -438,15 +438,19 @@ async def test_a_new_run_waits_until_the_one_that_it_replaces_is_torn_down(
     old = await orchestrator.start(stubborn, key="k")
     await trio.sleep(1)
     new = await orchestrator.start(nap, {"name": "new"}, key="k", on_conflict="stop_previous")
+    await trio.sleep(3.9)
     assert statuses(old, new) == ["stopping", "queued"]
+    assert began == [""]
     record = await old.wait()
     assert trio.current_time() == pytest.approx(5, abs=0.1)
     assert record.stop is not None
     assert record.stop.source is StopSource.SUPERSEDED
     assert record.stop.reason == f"superseded by run {new.id}"
-    assert began == [""]
     await until(new, "running")
     assert trio.current_time() == pytest.approx(5, abs=0.1)
+    assert record.ended_at is not None
+    assert new.record.started_at is not None
+    assert record.ended_at <= new.record.started_at
 
 
 async def test_a_replacement_finds_the_old_run_stopping_already(
