@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.browser.looking import Pages, Server, chip, row
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 
 def panel(page: Page) -> Locator:
@@ -66,6 +66,44 @@ def test_all_that_match_are_those_of_the_filter(pages: Pages, server: Server) ->
     expect(page.get_by_role("region", name="Stop of many")).to_contain_text("All 105 have ended")
     assert {server.get(run)["status"] for run in wanted} == {"stopped"}
     assert server.get(spared)["status"] == "running"
+
+
+def test_an_answer_that_comes_after_the_ends_brings_none_of_them_back(
+    pages: Pages, server: Server
+) -> None:
+    """Those that are not loaded are forgotten as they end, but not while they are counted."""
+    wanted = [server.start("waiter", {"tags": ["late"]}) for _ in range(105)]
+    page = pages.runs("?tag=late")
+    held: list[Route] = []
+    page.route("**/runs/stop", lambda route: held.append(route))
+    page.get_by_role("button", name="Stop all").click()
+    panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
+    followed = page.get_by_role("region", name="Stop of many runs")
+    expect(followed).to_contain_text("0 ended, 105 to go")
+    answer = held[0].fetch()
+    assert {server.wait(run) for run in wanted} == {"stopped"}
+    # Once this one is there the page has heard of all that came before it.
+    expect(row(page, server.start("waiter", {"tags": ["late"]}))).to_be_visible()
+    held[0].fulfill(response=answer)
+    expect(followed).to_contain_text("All 105 have ended")
+
+
+def test_a_stop_is_hurried_before_it_was_answered(pages: Pages, server: Server) -> None:
+    run = server.start("writer", {"tags": ["slow to answer"]})
+    page = pages.runs("?tag=slow to answer")
+    held: list[Route] = []
+    page.route("**/runs/stop", lambda route: held.append(route))
+    page.get_by_role("button", name="Stop all").click()
+    page.get_by_label("for at most").fill("600")
+    panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
+    followed = page.get_by_role("region", name="Stop of many runs")
+    followed.get_by_role("button", name="Stop the rest harder").click()
+    page.get_by_label("now").check()
+    panel(page).get_by_role("button", name="Stop now").click()
+    expect(panel(page)).to_be_hidden()
+    for each in held:
+        each.continue_()
+    expect(chip(row(page, run))).to_have_text("stopped")
 
 
 def test_stop_all_stops_what_the_filter_shows(pages: Pages, server: Server) -> None:

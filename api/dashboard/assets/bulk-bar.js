@@ -8,7 +8,7 @@ import { count, isLive, LIVE } from './words.js';
 
 class BulkBar extends HTMLElement {
   #selected = new Set();
-  #followed = [];
+  #followed = new Set();
 
   open(page, list) {
     Object.assign(this, { page, list });
@@ -21,13 +21,18 @@ class BulkBar extends HTMLElement {
     this.bar = h('progress-bar');
     this.harder = h('button', { type: 'button', class: 'danger outline', onclick: () => this.#stop(this.#live()) }, 'Stop the rest harder…');
     this.under = h('div', { class: 'bulk', role: 'region', 'aria-label': 'Stop of many runs', hidden: true }, this.tally, this.bar, this.harder,
-      h('button', { type: 'button', class: 'quiet', onclick: () => show(this.under, false) }, icon('close'), 'Close'));
+      h('button', { type: 'button', class: 'quiet', onclick: () => this.#leave() }, icon('close'), 'Close'));
     this.append(this.under, this.chosen);
     page.runs.watch(() => this.#count());
   }
 
   has(id) {
     return this.#selected.has(id);
+  }
+
+  /** Whether it is counted until all of a stop have ended. */
+  follows(id) {
+    return this.#followed.has(id);
   }
 
   select(id, chosen) {
@@ -73,7 +78,8 @@ class BulkBar extends HTMLElement {
 
   #stop(ids) {
     const all = ids.map((id) => this.page.runs.get(id)).filter(Boolean);
-    const live = all.filter((run) => run.actions.includes('stop'));
+    // While an answer is due nobody knows what may be asked, but a stop may be asked twice.
+    const live = all.filter((run) => run.actions.includes('stop') || (run.pending && isLive(run.status)));
     if (live.length === 0) {
       toast('There is nothing to stop: all of them have ended.');
       return;
@@ -82,19 +88,28 @@ class BulkBar extends HTMLElement {
   }
 
   async #carryOut(runs, order) {
-    this.#followed = runs.map((run) => run.id);
+    this.#leave();
+    const mine = (this.#followed = new Set(runs.map((run) => run.id)));
     this.clear();
     show(this.under, true);
     this.#count();
     const results = await this.page.actions.stopMany(runs, order);
-    if (!results) show(this.under, false);
+    if (!results && mine === this.#followed) this.#leave();
     const refused = (results ?? []).filter((result) => result.problem && ![404, 409].includes(result.status_code));
     if (refused.length) toast(`${count(refused.length, 'run')} could not be stopped: ${refused[0].problem.detail}.`, { kind: 'error' });
     this.#count();
   }
 
+  // What is over and not shown would only fill the memory.
+  #leave() {
+    show(this.under, false);
+    const over = [...this.#followed].filter((id) => !isLive(this.page.runs.get(id)?.status));
+    over.forEach((id) => this.list.has(id) || this.page.runs.forget(id));
+    this.#followed.clear();
+  }
+
   #live() {
-    return this.#followed.filter((id) => isLive(this.page.runs.get(id)?.status));
+    return [...this.#followed].filter((id) => isLive(this.page.runs.get(id)?.status));
   }
 
   #show() {
@@ -107,9 +122,10 @@ class BulkBar extends HTMLElement {
   #count() {
     if (this.under.hidden) return;
     const live = this.#live().length;
-    const over = this.#followed.length - live;
-    text(this.tally, live ? `Stopping ${count(this.#followed.length, 'run')}: ${over} ended, ${live} to go` : `All ${this.#followed.length} have ended`);
-    this.bar.show((100 * over) / (this.#followed.length || 1), live ? 'stopping' : 'stopped', 'Runs that have ended');
+    const all = this.#followed.size;
+    const over = all - live;
+    text(this.tally, live ? `Stopping ${count(all, 'run')}: ${over} ended, ${live} to go` : `All ${all} have ended`);
+    this.bar.show((100 * over) / (all || 1), live ? 'stopping' : 'stopped', 'Runs that have ended');
     show(this.harder, live > 0);
   }
 }
