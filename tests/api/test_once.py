@@ -332,8 +332,9 @@ async def test_a_key_whose_run_was_removed_says_so_and_starts_nothing(
     order, path = ({}, f"/runs/{old.id}/rerun") if rerun else (ORDER, "/runs")
     again = partial(start, client, "k", order, path)
     run_id = started(await again(), replayed=False)
-    if live := served.live(run_id):
-        live.request_stop(mode="now")
+    if not rerun:
+        await served.stop(run_id, mode="now")
+    elif live := served.live(run_id):
         await live.wait()
     assert (await client.delete(f"/runs/{run_id}")).status_code == 204
     answer = await again()
