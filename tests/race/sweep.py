@@ -97,9 +97,9 @@ async def whole(ctx: Context) -> str:
 
 @agent
 async def bystander(ctx: Context) -> str:
-    for n in range(20):
+    for n in range(30):
         async with ctx.operation("op", str(n)):
-            await trio.sleep(0.005)
+            await trio.sleep(0.003)
     return "undisturbed"
 
 
