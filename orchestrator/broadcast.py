@@ -59,7 +59,8 @@ class Broadcast(Observer):
     def __init__(self) -> None:
         # Positions of another life of the orchestrator must not be mistaken for ours.
         self._life = secrets.token_hex(4)
-        self._kept: deque[tuple[Notice, int]] = deque()
+        # What notices are made of once somebody listens; and the sizes.
+        self._kept: deque[tuple[Event, str, str, int]] = deque()
         self._bytes = 0
         self._wake: trio.Event | None = None
         self.count = 0
@@ -67,12 +68,11 @@ class Broadcast(Observer):
     def shown(self, event: Event, record: RunRecord) -> None:
         """Let listeners hear of an event that is durable now. Not a checkpoint."""
         self.count += 1
-        notice = Notice(self.position(self.count), event, record.agent, record.owner)
         size = len(encode(event.data))
-        self._kept.append((notice, size))
+        self._kept.append((event, record.agent, record.owner, size))
         self._bytes += size
         while len(self._kept) > KEPT or (self._bytes > KEPT_BYTES and len(self._kept) > 1):
-            self._bytes -= self._kept.popleft()[1]
+            self._bytes -= self._kept.popleft()[3]
         if self._wake is not None:
             self._wake.set()
             self._wake = None
@@ -99,7 +99,12 @@ class Broadcast(Observer):
         behind = self.count - number
         if not 0 <= behind <= len(self._kept):
             return None
-        return [self._kept[-n][0] for n in range(behind, max(behind - PAGE, 0), -1)]
+        return [self._notice(n) for n in range(behind, max(behind - PAGE, 0), -1)]
+
+    def _notice(self, n: int) -> Notice:
+        """Return the last notice, the one before it, and so on, for 1, 2, …"""
+        event, agent, owner, _ = self._kept[-n]
+        return Notice(self.position(self.count + 1 - n), event, agent, owner)
 
     async def wait_beyond(self, number: int) -> None:
         """Wait until more than that many events have been shown."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestrator.model import RunStatus
@@ -284,6 +285,7 @@ _FAMILIES = ("run.", "operation.", "step.", "llm.")
 _DOTTED = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+")
 
 
+@lru_cache(maxsize=256)
 def is_agents_own(event_type: str) -> bool:
     """Whether an event of that type may be an agent's own, by ``ctx.emit``."""
     return bool(_DOTTED.fullmatch(event_type)) and not event_type.startswith(_FAMILIES)

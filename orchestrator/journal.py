@@ -166,9 +166,9 @@ class Journal:
 
     def _take(self) -> list[_Entry]:
         batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
-        self._hurry = trio.Event()
+        # What a full batch leaves has waited for long enough.
         if not self._pending:
-            self._some = trio.Event()
+            self._some, self._hurry = trio.Event(), trio.Event()
         if self._closing:
             self._some.set()
         return batch

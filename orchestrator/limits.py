@@ -78,9 +78,12 @@ class Limits:
             self._run.gate.changed()
 
     def note_activity(self) -> None:
-        """Something happened in the run or below it."""
-        if self._idle is not None:
-            self._active = trio.current_time()
+        """Something happened in the run, and so in those above it."""
+        run: Run | None = self._run
+        while run is not None:
+            if run.limits._idle is not None:
+                run.limits._active = trio.current_time()
+            run = run.parent
 
     def disarm(self) -> None:
         """Count no more: the run starts now, or has ended."""

@@ -72,7 +72,8 @@ class Run(Handle):
         self.children: set[Run] = set()
         self.detached: list[RunId] = []
         self.feed: Feed = parent.feed if parent is not None else feed or Feed(record.id)
-        self.ledger = Ledger(services, record, self.feed, self.note_activity)
+        self.limits = Limits(self)
+        self.ledger = Ledger(services, record, self.feed, self.limits.note_activity)
         self.gate = Gate(self)
         self.brake = Brake(self)
         self.questions = Questions(self)
@@ -100,7 +101,6 @@ class Run(Handle):
         self.servers: set[ToolServer] = set()
         self.task: trio.lowlevel.Task | None = None
         self._client: RunClient | None = None
-        self.limits = Limits(self)
         self.subagents = SubAgents(self)
 
     # What it is
@@ -233,8 +233,7 @@ class Run(Handle):
 
     def note_activity(self) -> None:
         """Something happened in the run, and so in those above it."""
-        for run in self.lineage():
-            run.limits.note_activity()
+        self.limits.note_activity()
 
     def end(
         self,

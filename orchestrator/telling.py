@@ -194,7 +194,8 @@ class Telling:
 
     async def _turn(self) -> None:
         await self._run.journal.room()
-        await self._run.gate.park()
+        if self._run.gate.held:
+            await self._run.gate.park()
 
 
 def check_file(name: str, media_type: str) -> None:

@@ -162,6 +162,25 @@ async def test_tickets_are_durable_in_order(autojump_clock: MockClock) -> None:
         journal.close(1)
 
 
+async def test_what_is_urgent_does_not_wait_behind_a_backlog(autojump_clock: MockClock) -> None:
+    """What a full batch leaves is late already, so it is not gathered again."""
+    journal = Journal(FailingStore(), Timers())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run)
+        for _ in range(3 * BATCH):
+            journal.append([])
+        began = trio.current_time()
+        await journal.durable(journal.append([], urgent=True))
+        took = trio.current_time() - began
+        journal.append([])
+        await trio.sleep(GATHER_S / 2)
+        gathered = journal.backlog
+        journal.close(1)
+    assert took == 0
+    # What comes afterwards is gathered as ever.
+    assert gathered == 1
+
+
 async def test_others_have_their_turn_while_a_flood_is_shown(autojump_clock: MockClock) -> None:
     journal, shown, seen = Journal(FailingStore(), Timers()), list[int](), list[int]()
     async with trio.open_nursery() as nursery:
