@@ -2,8 +2,8 @@
 
     python -m tests.bench.server sqlite:////tmp/runs.db
 
-One of them is a call of Quiesce's own interface, which passes all that a start passes; the other is
-one of a bare application. All are in one process and served in the same way.
+One of them is a call of Quiesce's own interface, which passes what every call of it passes; the
+other is one of a bare application. All are in one process and served in the same way.
 """
 
 from __future__ import annotations
