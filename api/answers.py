@@ -7,6 +7,7 @@ from dataclasses import asdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from orchestrator import RunRecord, RunStatus, available_actions
@@ -26,13 +27,13 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
     receipt = record.stop
     if live is not None and record.status is RunStatus.STOPPING:
         receipt = live.receipt
-    parts = dict(zip(_PARTS, _PARTS_OF(record), strict=True))
     return {
         **dict(zip(PLAIN_FIELDS, _PLAIN_OF(record), strict=True)),
         "waiting_for": _question_json(record.waiting_for),
         "available_actions": _actions(record, live),
         "tags": list(record.tags),
-        **to_jsonable_python(parts | {"stop": receipt}),
+        **_RECORD.dump_python(record, mode="json", include=_PARTS),
+        "stop": receipt_json(receipt),
     }
 
 
@@ -54,8 +55,9 @@ PLAIN_FIELDS = (
     "node",
     "rerun_of",
 )
-_PARTS = ("options", "error", "progress", "usage")
-_PLAIN_OF, _PARTS_OF = attrgetter(*PLAIN_FIELDS), attrgetter(*_PARTS)
+_PARTS = {"options", "error", "progress", "usage"}
+_PLAIN_OF = attrgetter(*PLAIN_FIELDS)
+_RECORD = TypeAdapter(RunRecord)
 
 
 def _question_json(question: Question | None) -> dict[str, Any] | None:
@@ -77,7 +79,7 @@ def _actions(record: RunRecord, live: Run | None) -> list[str]:
 
 def receipt_json(receipt: Receipt | None) -> dict[str, Any] | None:
     """Return a receipt as JSON."""
-    plain: dict[str, Any] | None = to_jsonable_python(receipt)
+    plain: dict[str, Any] | None = None if receipt is None else to_jsonable_python(receipt)
     return plain
 
 

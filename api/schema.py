@@ -35,8 +35,8 @@ class StartOrder(Order):
     """The body of ``POST /runs``."""
 
     agent: str
-    input: dict[str, Any] = {}
-    options: dict[str, Any] = {}
+    input: dict[str, Any] = pydantic.Field(default_factory=dict)
+    options: dict[str, Any] = pydantic.Field(default_factory=dict)
 
 
 class StopOrder(Order):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from api.calls import Answer
     from api.stream import Streams
-    from orchestrator import Orchestrator, Run
+    from orchestrator import Orchestrator, Run, RunId
 
 blueprint = Blueprint("starts", __name__)
 
@@ -52,29 +52,16 @@ async def rerun(run_id: str) -> Answer:
 
 
 async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
-    wait_s = parse(WaitQuery, query()).wait_s
+    asked = query()
+    wait_s = parse(WaitQuery, asked).wait_s if asked else 0.0
     key = _key()
     extensions = current_app.extensions
     orchestrator: Orchestrator = extensions["quiesce"]
     starts: Starts = extensions["quiesce.starts"]
-    streams: Streams = extensions["quiesce.streams"]
-    with ExitStack() as watched:
-
-        def watch(run: Run | None) -> None:
-            if wait_s > 0:
-                watched.enter_context(streams.audience.watching(run))
-
-        async def begin_watched() -> Run:
-            run = await begin()
-            # In this very step: a caller may leave while the start becomes durable.
-            watch(run)
-            return run
-
-        run_id, replayed = await starts.once(key, begin_watched)
-        run = orchestrator.live(run_id)
-        if replayed:
-            watch(run)
-        await wait_for_end(run, wait_s)
+    if wait_s > 0:
+        run_id, replayed = await _watched(starts, key, begin, wait_s)
+    else:
+        run_id, replayed = await starts.once(key, begin)
     headers = {"Location": f"/runs/{run_id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -84,6 +71,30 @@ async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
         if replayed:
             raise KeySpent() from None
         raise
+
+
+async def _watched(
+    starts: Starts, key: Key | None, begin: Callable[[], Awaitable[Run]], wait_s: float
+) -> tuple[RunId, bool]:
+    """Start a run and wait for its end; while it does, the caller is one who watches it."""
+    streams: Streams = current_app.extensions["quiesce.streams"]
+    with ExitStack() as watched:
+
+        def watch(run: Run | None) -> None:
+            watched.enter_context(streams.audience.watching(run))
+
+        async def begin_watched() -> Run:
+            run = await begin()
+            # In this very step: a caller may leave while the start becomes durable.
+            watch(run)
+            return run
+
+        run_id, replayed = await starts.once(key, begin_watched)
+        run = the_orchestrator().live(run_id)
+        if replayed:
+            watch(run)
+        await wait_for_end(run, wait_s)
+    return run_id, replayed
 
 
 def _key() -> Key | None:

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 def utc_now(seconds: float) -> str:
     """Return the RFC 3339 UTC time so many seconds from now, to the millisecond."""
-    return _rfc3339(int((time.time() + seconds) * 1000))
+    whole_s, thousandths = divmod(int((time.time() + seconds) * 1000), 1000)
+    return f"{_second(whole_s)}.{thousandths:03}Z"
 
 
 @lru_cache(maxsize=8)
-def _rfc3339(milliseconds: int) -> str:
-    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _second(since_1970: int) -> str:
+    return datetime.fromtimestamp(since_1970, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -175,12 +176,13 @@ class Journal:
 
     async def _store_batch(self, batch: list[_Entry]) -> None:
         writes = [write for writes, _ in batch for write in writes]
+        stored = partial(self._stored, batch, len(writes))
         while True:
-            began = self._began = trio.current_time()
+            self._began = trio.current_time()
             if self._stall.when == inf:
-                self._stall.set(began + STALL_S)
+                self._stall.set(self._began + STALL_S)
             try:
-                await self._store.write(writes)
+                await self._store.write(writes, stored)
             except StoreUnavailable as error:
                 self._failed(error)
                 await trio.sleep(RETRY_S)
@@ -192,13 +194,15 @@ class Journal:
                 break
             finally:
                 self._began = inf
-        self._refused = None
-        self._observers.committed(len(writes), trio.current_time() - began)
-        for first in range(0, len(batch), SHOWN_AT_ONCE):
-            if first:
-                # All of it is stored, so no cancellation may keep it from being shown.
-                await trio.lowlevel.cancel_shielded_checkpoint()
+        for first in range(SHOWN_AT_ONCE, len(batch), SHOWN_AT_ONCE):
+            # All of it is stored, so no cancellation may keep it from being shown.
+            await trio.lowlevel.cancel_shielded_checkpoint()
             self._show(batch[first : first + SHOWN_AT_ONCE])
+
+    def _stored(self, batch: list[_Entry], writes: int) -> None:
+        self._refused = None
+        self._observers.committed(writes, trio.current_time() - self._began)
+        self._show(batch[:SHOWN_AT_ONCE])
 
     def _show(self, entries: list[_Entry]) -> None:
         for _, shown in entries:

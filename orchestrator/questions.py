@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import defaultdict
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Questions:
 
     def __init__(self, run: RunPort) -> None:
         self._run = run
-        self._asked: Counter[str] = Counter()
+        self._asked: defaultdict[str, int] = defaultdict(int)
         self._open: dict[str, _Open] = {}
 
     async def ask(self, question: str, wanted: Any, within_s: float | None) -> Any:

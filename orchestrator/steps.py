@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections import Counter
+from collections import defaultdict
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class _Done:
 class Steps:
     """The durable steps of one tree, shared by all of its runs."""
 
-    __slots__ = ("_done", "_known", "_loading", "_paths", "_root_id", "_store", "_taken")
+    __slots__ = ("_done", "_loading", "_paths", "_root_id", "_store", "_taken")
 
     def __init__(self, root_id: RunId, store: Store, *, fresh: bool) -> None:
         """Make the steps of a tree that starts, for the first time or again. Reads nothing yet.
@@ -71,13 +71,13 @@ class Steps:
         """
         self._root_id = root_id
         self._store = store
-        self._known = fresh
-        self._loading = trio.Lock()
+        # None once what is stored of the tree is known.
+        self._loading = None if fresh else trio.Lock()
         # Results that nobody has been given in this attempt.
         self._done: dict[_Key, _Done] = {}
         # Steps that are under way or were given in this attempt.
         self._taken: set[_Key] = set()
-        self._paths: Counter[str] = Counter()
+        self._paths: defaultdict[str, int] = defaultdict(int)
 
     async def do(
         self, run: RunPort, name: str, function: Callable[..., Any], *arguments: Any
@@ -174,13 +174,13 @@ class Steps:
             raise
 
     async def _load(self) -> None:
-        if self._known:
+        if (loading := self._loading) is None:
             return
-        async with self._loading:
-            if not self._known:
+        async with loading:
+            if self._loading is not None:
                 for step in await self._store.steps(self._root_id):
                     self._done[step.path, step.name] = _Done(step.value)
-                self._known = True
+                self._loading = None
 
 
 def step_around(path: str) -> str:

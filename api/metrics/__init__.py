@@ -1,6 +1,7 @@
 """What a server measures, for Prometheus.
 
 counted   what happens, as an observer of every event
+totals    what happens most often
 live      what is there now, read when somebody asks
 web       ``GET /metrics``
 loop      how late the event loop is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -12,6 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from api.metrics.labels import Few
 from api.metrics.live import Live
+from api.metrics.totals import Totals
 from orchestrator import Observer, StopOutcome, StopSource
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class Metrics(Observer):
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self.agents = Few()
+        self.totals = Totals()
+        self.registry.register(self.totals)
         self._about_runs()
         self._about_stops()
         self._about_the_process()
@@ -48,10 +52,10 @@ class Metrics(Observer):
     def _about_runs(self) -> None:
         self.starts = self._counter("starts", "Runs that were started.", "agent", "level")
         self.ended = self._counter("runs_ended", "Runs that have ended.", "agent", "status")
+        self._start_of = cache(self.starts.labels)
         self.queue_wait = self._histogram(
             "queue_wait", "From the start of a run until its code began.", _WAIT
         )
-        self.events = self._counter("events", "Events that became durable.")
 
     def _about_stops(self) -> None:
         self.stops = self._counter(
@@ -72,7 +76,6 @@ class Metrics(Observer):
         self.commit_duration = self._histogram(
             "store_commit_duration", "What the store took to make a batch durable.", _COMMIT
         )
-        self.writes = self._counter("store_writes", "Writes that the store has made durable.")
         self.loop_lag = self._histogram(
             "event_loop_lag", "How late the event loop wakes a task.", _LAG
         )
@@ -100,12 +103,12 @@ class Metrics(Observer):
 
     def shown(self, event: Event, record: RunRecord) -> None:
         """Count an event."""
-        self.events.inc()
+        self.totals.events += 1
         if not event.type.startswith("run."):
             return
         if event.type == "run.queued":
             level = "root" if record.parent_id is None else "child"
-            self.starts.labels(self.agents(record.agent), level).inc()
+            self._start_of(self.agents(record.agent), level).inc()
         elif event.type == "run.started" and record.attempt == 1:
             self.queue_wait.observe(_seconds_between(record.created_at, record.started_at))
         elif record.status.is_terminal:
@@ -113,7 +116,7 @@ class Metrics(Observer):
 
     def committed(self, writes: int, seconds: float) -> None:
         """Count a batch that the store has taken."""
-        self.writes.inc(writes)
+        self.totals.writes += writes
         self.commit_duration.observe(seconds)
 
     def answered(self, answered: Answered) -> None:

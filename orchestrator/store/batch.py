@@ -202,14 +202,17 @@ class Rows:
         db.execute_rows(_EVENTS, self.events)
         if self.discarded:
             _discard(db, self.discarded)
-        db.execute_rows(_PARTIALS, list(self.partials.items()))
+        if self.partials:
+            db.execute_rows(_PARTIALS, list(self.partials.items()))
         for place, piece in self.artifacts.items():
             keep_artifact(db, place, piece)
-        db.execute_rows(
-            _STEPS, [(step.root_id, step.path, step.name, step.value) for step in self.steps]
-        )
-        self._change_data(db)
-        self._change_documents(db)
+        if self.steps:
+            steps = [(step.root_id, step.path, step.name, step.value) for step in self.steps]
+            db.execute_rows(_STEPS, steps)
+        if self.data:
+            self._change_data(db)
+        if self.documents:
+            self._change_documents(db)
         for root_id in self.forgotten:
             _forget(db, root_id)
 

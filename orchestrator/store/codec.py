@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -29,6 +30,7 @@ _RECORD = TypeAdapter(RunRecord)
 _COLUMNS = ["id", "root_id", "parent_id", "agent", "owner", "created_at", "status", "version"]
 _COLUMNS += ["options", "result", "input"]
 _STATE = [field.name for field in fields(RunRecord) if field.name not in _COLUMNS]
+_state_of = attrgetter(*_STATE)
 
 
 def encode(value: Json) -> str:
@@ -57,7 +59,7 @@ def run_row(run: RunRecord) -> Row:
         run.status,
         run.version,
         encode(run.options),
-        encode({name: getattr(run, name) for name in _STATE}),
+        encode(dict(zip(_STATE, _state_of(run), strict=True))),
         encode(run.result),
     )
 

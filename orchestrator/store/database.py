@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Statement:
 
     def sql(self, rows: int) -> str:
         """Return it for so many rows, with ``?`` for each value."""
-        return f"{self.before} VALUES {', '.join([self.row] * rows)} {self.after}"
+        return _sql(self, rows)
 
     @property
     def inserts_into(self) -> str | None:
@@ -32,6 +33,13 @@ class Statement:
 
 
 _INSERT = "INSERT INTO "
+
+
+# Most batches are small, and alike; and a text that is the same is prepared by SQLite only once.
+@lru_cache(maxsize=128)
+def _sql(statement: Statement, rows: int) -> str:
+    values = ", ".join([statement.row] * rows)
+    return f"{statement.before} VALUES {values} {statement.after}"
 
 
 class Files(Protocol):

@@ -40,7 +40,7 @@ from orchestrator.store.protocol import (
 from orchestrator.store.query import read_cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from orchestrator.events import Event
     from orchestrator.model import Json, RunId, RunRecord
@@ -80,7 +80,7 @@ class MemoryStore:
         self._data: defaultdict[tuple[str, str], dict[str, SaveData]] = defaultdict(dict)
         self._documents: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
 
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         """Take the whole batch; see ``Store.write``.
 
         Raises:
@@ -92,6 +92,8 @@ class MemoryStore:
         self._refuse_stored_steps(batch)
         for write in batch:
             self._apply(write)
+        if stored is not None:
+            stored()
 
     async def get(self, run_id: str) -> RunRecord | None:
         """See ``Store.get``."""

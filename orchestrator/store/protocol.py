@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from orchestrator.events import Event
     from orchestrator.model import Json, RunId, RunRecord, RunStatus
@@ -226,10 +226,14 @@ class Store(Protocol):
 
     pulse_s: float
 
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         """Make the whole batch durable. Cannot be cancelled half-way.
 
         A ``SaveRun`` for a run that is terminal in the store changes nothing.
+
+        Args:
+            stored: called in the loop as soon as all of it is durable, maybe a turn of the loop
+                before this returns.
 
         Raises:
             StoreUnavailable: it is not stored, or that cannot be told at present. The caller may

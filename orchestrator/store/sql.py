@@ -79,7 +79,7 @@ class SqlStore(ABC):
     merges: bool
 
     @abstractmethod
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         """See ``Store.write``."""
 
     @abstractmethod

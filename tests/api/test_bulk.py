@@ -88,10 +88,10 @@ async def test_all_are_asked_in_one_step_and_answered_once_that_is_durable(
         asked_in.append(turns)
         request(ladder, stop_request)
 
-    async def note_write(batch: Sequence[Any]) -> None:
+    async def note_write(batch: Sequence[Any], *told: Any) -> None:
         if any(isinstance(each, SaveRun) for each in batch):
             durable_in.append(len(batch))
-        await write(batch)
+        await write(batch, *told)
 
     async def count_turns() -> None:
         nonlocal turns

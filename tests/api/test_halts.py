@@ -109,7 +109,7 @@ async def test_a_halt_that_is_not_durable_yet_says_so(
 ) -> None:
     run = await start(client)
 
-    async def full(batch: object) -> None:
+    async def full(*batch: object) -> None:
         raise StoreUnavailable("the disk is full")
 
     with monkeypatch.context() as patch:
@@ -180,7 +180,7 @@ async def test_no_conflict_is_told_with_a_run_that_is_not_durable(
 ) -> None:
     """Interleaving: the start of the run in the way is not stored, and cannot be at present."""
 
-    async def full(batch: object) -> None:
+    async def full(*batch: object) -> None:
         raise StoreUnavailable("the disk is full")
 
     order = {"agent": "sleeper", "options": {"key": "k", "on_conflict": "reject"}}

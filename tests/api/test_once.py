@@ -40,11 +40,11 @@ class Door:
         self.refuses = False
         write = orchestrator.store.write
 
-        async def wait_and_write(batch: Sequence[Write]) -> None:
+        async def wait_and_write(batch: Sequence[Write], *told: Any) -> None:
             await self._open.wait()
             if self.refuses:
                 raise StoreUnavailable
-            await write(batch)
+            await write(batch, *told)
 
         patch.setattr(orchestrator.store, "write", wait_and_write)
 
@@ -396,9 +396,9 @@ async def test_key_and_run_are_one_transaction(
     write: Callable[..., Any] = served.store.write
     admit: Callable[..., Run] = served.admit
 
-    async def note(batch: Sequence[Write]) -> None:
+    async def note(batch: Sequence[Write], *told: Any) -> None:
         batches.append(batch)
-        await write(batch)
+        await write(batch, *told)
 
     monkeypatch.setattr(served.store, "write", note)
     for filler in range(BATCH - 3, BATCH + 3):

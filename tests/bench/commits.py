@@ -24,7 +24,7 @@ from orchestrator.starting import new_run_id
 from orchestrator.store import open_store
 from orchestrator.store.codec import event_row
 from orchestrator.store.protocol import AppendEvent
-from orchestrator.store.sqlite.connection import connect, transaction
+from orchestrator.store.sqlite.connection import Transaction, connect
 from orchestrator.store.sqlite.schema import prepare
 from orchestrator.timers import Timers
 from tests import postgres
@@ -56,7 +56,7 @@ async def bench_commits(effort: Effort) -> list[Figure]:
             prepare(db, raw)
 
             def insert(event: Event) -> None:
-                with transaction(db):
+                with Transaction(db):
                     db.execute(_SQLITE, event_row(event))
 
             figures = await _bench(effort, f"sqlite:///{folder}/ours.db", "sqlite", "apsw", insert)

@@ -22,7 +22,7 @@ from orchestrator.clock import utc_now
 from orchestrator.starting import new_run_id
 from orchestrator.store.codec import event_row
 from orchestrator.store.protocol import AppendEvent
-from orchestrator.store.sqlite.connection import connect, transaction
+from orchestrator.store.sqlite.connection import Transaction, connect
 from orchestrator.store.sqlite.schema import prepare
 from tests.bench.measure import Effort, in_turns
 from tests.bench.report import Figure, ratio_at_least
@@ -115,7 +115,7 @@ async def _raw(db: apsw.Connection, runs: int, share: int) -> float:
     rows = _rows(runs, share)
     began = time.monotonic()
     for first in range(0, len(rows), BATCH):
-        with transaction(db):
+        with Transaction(db):
             db.executemany(_INSERT, rows[first : first + BATCH])
     return len(rows) / (time.monotonic() - began)
 
@@ -124,7 +124,7 @@ async def _told(db: apsw.Connection, runs: int, share: int) -> float:
     """Do the least that must be done for events that a task tells one by one."""
 
     def insert(rows: list[Row]) -> None:
-        with transaction(db):
+        with Transaction(db):
             db.executemany(_INSERT, rows)
 
     ids = [new_run_id() for _ in range(runs)]

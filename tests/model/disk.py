@@ -10,7 +10,7 @@ from orchestrator import StoreUnavailable
 from orchestrator.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from orchestrator.store.protocol import Write
 
@@ -33,17 +33,19 @@ class Mount(MemoryStore):
         self._writing = False
         self._dead = False
 
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         """Write, unless the process is dead: what it still tries goes nowhere."""
         if self._disk.latency_s:
             await trio.sleep(self._disk.latency_s)
         if self._dead:
             await trio.lowlevel.checkpoint()
+            if stored is not None:
+                stored()
             return
         if trio.current_time() < self._disk.broken_until:
             raise StoreUnavailable("the disk is full")
         self._writing = True
-        await self._disk.write(batch)
+        await self._disk.write(batch, stored)
         self._writing = False
 
     async def crash(self) -> None:

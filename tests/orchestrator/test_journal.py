@@ -29,7 +29,7 @@ from orchestrator.timers import Timers
 from tests.orchestrator.test_stop import sleeper
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from orchestrator.store.protocol import Write
 
@@ -40,12 +40,12 @@ class FailingStore(MemoryStore):
     failing = False
     transactions = 0
 
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         if self.failing:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailable("the disk is full")
         self.transactions += 1
-        await super().write(batch)
+        await super().write(batch, stored)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -113,9 +113,9 @@ async def test_what_an_observer_writes_with_an_ending_is_in_the_same_batch(
     batches: list[list[Write]] = []
     write = FailingStore.write
 
-    async def spy(self: FailingStore, batch: Sequence[Write]) -> None:
+    async def spy(self: FailingStore, batch: Sequence[Write], *told: Any) -> None:
         batches.append(list(batch))
-        await write(self, batch)
+        await write(self, batch, *told)
 
     monkeypatch.setattr(FailingStore, "write", spy)
     async with open_orchestrator(observers=[Watcher()]) as orchestrator:
@@ -160,11 +160,11 @@ async def test_commits_are_told_with_what_they_took(
 ) -> None:
     write, given = FailingStore.write, 0
 
-    async def slow(self: FailingStore, batch: Sequence[Write]) -> None:
+    async def slow(self: FailingStore, batch: Sequence[Write], *told: Any) -> None:
         nonlocal given
         given += len(batch)
         await trio.sleep(0.25)
-        await write(self, batch)
+        await write(self, batch, *told)
 
     monkeypatch.setattr(FailingStore, "write", slow)
     watcher = Watcher()

@@ -56,7 +56,7 @@ class OddStore(MemoryStore):
         self.held: trio.Event | None = None
         self.reads = 0
 
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         if self.failing:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailable("the disk is full")
@@ -64,7 +64,7 @@ class OddStore(MemoryStore):
             # So that a test that fails does not hang as well.
             with trio.move_on_after(1000):
                 await self.held.wait()
-        await super().write(batch)
+        await super().write(batch, stored)
 
     async def steps(self, root_id: str) -> list[StoredStep]:
         self.reads += 1

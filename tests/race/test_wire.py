@@ -59,12 +59,12 @@ async def stop_between_the_end_and_its_record() -> list[Any]:
         while run.status != "running":
             await trio.lowlevel.checkpoint()
 
-        async def slow_write(batch: Any) -> None:
+        async def slow_write(batch: Any, *told: Any) -> None:
             writing.set()
             await may_write.wait()
-            await write(batch)
+            await write(batch, *told)
 
-        orchestrator.store.write = slow_write  # type: ignore[method-assign]
+        orchestrator.store.write = slow_write  # type: ignore[method-assign,assignment]
         go_on.set()
         await writing.wait()
         answers: list[httpx.Response] = []

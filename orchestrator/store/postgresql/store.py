@@ -60,7 +60,7 @@ class PostgresStore(SqlStore):
         self._pool = pool
         self._reading = trio.CapacityLimiter(READERS)
 
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         """Make the whole batch durable in one transaction; see ``Store.write``.
 
         Raises:
@@ -71,6 +71,8 @@ class PostgresStore(SqlStore):
             await trio.to_thread.run_sync(
                 self._write, batch, limiter=self._writing, abandon_on_cancel=True
             )
+            if stored is not None:
+                stored()
             return
         if self._tenure.session is not None:
             sever(self._tenure.session)

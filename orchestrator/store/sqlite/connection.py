@@ -38,21 +38,28 @@ def connect(path: Path) -> apsw.Connection:
     return db
 
 
-@contextmanager
-def transaction(db: apsw.Connection) -> Iterator[None]:
+class Transaction:
     """Commit what the body writes, or none of it.
 
     After some errors SQLite has rolled back by itself. ``with db`` does not expect that, and
     hides the error behind one of its own.
     """
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
 
 @contextmanager

@@ -9,38 +9,33 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from pathlib import Path
 
 _UNFINISHED = ".new"
 
 
 class Shelf:
-    """The folder of files of one database; it is made with the first of them."""
+    """The folder of files of one database; it is made with the first of them.
+
+    To be entered around each transaction: what was made in one that fails is undone, and what was
+    dropped in one that does not is removed.
+    """
 
     def __init__(self, database: Path) -> None:
         self.folder = database.with_name(database.name + ".files")
         self._made: list[str] = []
         self._dropped: list[str] = []
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Undo what the body made if it fails, and do what it dropped if it does not.
-
-        Raises:
-            OSError: as the body does; the disk may be full.
-        """
+    def __enter__(self) -> None:
         self._made, self._dropped = [], []
-        try:
-            yield
-        except BaseException:
-            self._remove(self._made)
-            raise
-        self._remove(self._dropped)
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._remove(self._dropped if kind is None else self._made)
 
     def make(self, data: bytes) -> str:
         """Write a new file and return its name; it is on the disk then."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from orchestrator.errors import StoreDamaged, StoreUnavailable
-from orchestrator.store.sqlite.connection import transaction
+from orchestrator.store.sqlite.connection import Transaction
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +154,7 @@ def prepare(db: apsw.Connection, path: Path) -> None:
             " put it on a local disk"
         )
     if version < VERSION:
-        with transaction(db):
+        with Transaction(db):
             for migration in MIGRATIONS[version:]:
                 db.execute(migration)
             db.pragma("application_id", APPLICATION_ID)

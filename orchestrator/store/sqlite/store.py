@@ -15,7 +15,7 @@ from orchestrator.cleanup import bounded
 from orchestrator.errors import InvalidInput, StoreDamaged, StoreUnavailable
 from orchestrator.store.batch import Rows
 from orchestrator.store.sql import SqlStore
-from orchestrator.store.sqlite.connection import connect, decoding, explained, transaction
+from orchestrator.store.sqlite.connection import Transaction, connect, decoding, explained
 from orchestrator.store.sqlite.files import Shelf
 from orchestrator.store.sqlite.lock import locked
 from orchestrator.store.sqlite.schema import prepare
@@ -89,9 +89,9 @@ class SqliteStore(SqlStore):
         self._idle = list(readers)
         self._reading = trio.CapacityLimiter(len(readers))
 
-    async def write(self, batch: Sequence[Write]) -> None:
+    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
         """Make the whole batch durable in one transaction; see ``Store.write``."""
-        await self._writing.run(partial(self._write, batch))
+        await self._writing.run(partial(self._write, batch), stored)
 
     def _write(self, batch: Sequence[Write]) -> None:
         rows = Rows.of(batch)
@@ -99,8 +99,8 @@ class SqliteStore(SqlStore):
             # Files that a batch drops are removed after its commit.
             with (
                 explained(self._path),
-                self._shelf.transaction(),
-                transaction(self._writer),
+                self._shelf,
+                Transaction(self._writer),
             ):
                 rows.insert(SqliteDatabase(self._writer, self._shelf))
         except apsw.ConstraintError as error:

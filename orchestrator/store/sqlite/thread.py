@@ -7,6 +7,7 @@ together cost as much as a small transaction. Here the calls are many, short and
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_Job: TypeAlias = "tuple[Callable[[], object], trio.lowlevel.Task, trio.lowlevel.TrioToken]"
+_GoOn: TypeAlias = "Callable[[outcome.Outcome[object]], None]"
+_Job: TypeAlias = "tuple[Callable[[], object], _GoOn, trio.lowlevel.TrioToken]"
 
 
 class WorkThread:
@@ -31,14 +33,18 @@ class WorkThread:
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, call: Callable[[], T]) -> T:
+    async def run(self, call: Callable[[], T], then: Callable[[], None] | None = None) -> T:
         """Make the call and return what it returns, or raise what it raises.
 
         A checkpoint. Once the call waits for its turn, a cancellation waits for its end.
+
+        Args:
+            then: called in the loop when the call has returned, a turn of the loop before this
+                returns; what it raises is raised here.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
-        self._jobs.put((call, task, token))
+        self._jobs.put((call, partial(_go_on, task, then), token))
         return cast("T", await trio.lowlevel.wait_task_rescheduled(_not_now))
 
     def close(self) -> None:
@@ -48,11 +54,20 @@ class WorkThread:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            call, task, token = job
+            call, go_on, token = job
             done = outcome.capture(call)
             # A loop that has broken down hears of nothing any more.
             with suppress(trio.RunFinishedError):
-                token.run_sync_soon(trio.lowlevel.reschedule, task, done)
+                token.run_sync_soon(go_on, done)
+
+
+def _go_on(
+    task: trio.lowlevel.Task, then: Callable[[], None] | None, done: outcome.Outcome[object]
+) -> None:
+    if then is not None and isinstance(done, outcome.Value):
+        after = outcome.capture(then)
+        done = after if isinstance(after, outcome.Error) else done
+    trio.lowlevel.reschedule(task, done)
 
 
 def _not_now(_: object) -> trio.lowlevel.Abort:

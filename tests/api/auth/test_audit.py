@@ -37,9 +37,9 @@ def batches_of(served: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> list[Se
     batches: list[Sequence[Write]] = []
     write = served.store.write
 
-    async def spy(batch: Sequence[Write]) -> None:
+    async def spy(batch: Sequence[Write], *told: Any) -> None:
         batches.append(batch)
-        await write(batch)
+        await write(batch, *told)
 
     monkeypatch.setattr(served.store, "write", spy)
     return batches

@@ -501,9 +501,9 @@ async def test_a_start_meets_the_end_of_the_run_that_has_its_key(
     """Interleaving: the end is decided and not durable yet when the start comes."""
     write = orchestrator.store.write
 
-    async def slowly(batch: Any) -> None:
+    async def slowly(batch: Any, *told: Any) -> None:
         await trio.sleep(0.5)
-        await write(batch)
+        await write(batch, *told)
 
     monkeypatch.setattr(orchestrator.store, "write", slowly)
     for on_conflict in ("reject", "stop_previous", "enqueue"):

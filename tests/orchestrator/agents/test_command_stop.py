@@ -181,7 +181,7 @@ async def test_a_flood_can_be_stopped(orchestrator: Orchestrator, isolation: str
     assert receipt.seconds < 10
 
 
-async def refuse(self: MemoryStore, batch: Sequence[Write]) -> None:
+async def refuse(self: MemoryStore, batch: Sequence[Write], *told: object) -> None:
     await trio.lowlevel.checkpoint()
     raise StoreUnavailable("the disk is full")
 

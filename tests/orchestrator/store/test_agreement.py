@@ -62,10 +62,13 @@ async def contents(store: Store) -> dict[str, Any]:
 
 
 async def taken(store: Store, batch: list[Write]) -> bool:
+    told: list[str] = []
     try:
-        await store.write(batch)
+        await store.write(batch, lambda: told.append("stored"))
     except ValueError:
+        assert told == []
         return False
+    assert told == ["stored"]
     return True
 
 

@@ -38,6 +38,47 @@ async def test_a_call_returns_and_raises() -> None:
         assert await thread.run(lambda: 43) == 43
 
 
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the loop."""
+
+    now = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        self.now += 1
+
+
+async def test_who_is_told_goes_on_in_the_turn_in_which_the_call_returns() -> None:
+    turns, told = Turns(), trio.Event()
+    at: dict[str, int] = {}
+
+    async def wait() -> None:
+        await told.wait()
+        at["told"] = turns.now
+
+    trio.lowlevel.add_instrument(turns)
+    with closing(WorkThread("writer")) as thread, trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            assert await thread.run(lambda: 42, told.set) == 42
+            at["returned"] = turns.now
+    trio.lowlevel.remove_instrument(turns)
+    assert at["told"] == at["returned"]
+
+
+async def test_nobody_is_told_of_a_call_that_fails_and_an_error_in_telling_is_raised() -> None:
+    def fail() -> None:
+        raise LookupError("no such row")
+
+    told: list[str] = []
+    with closing(WorkThread("writer")) as thread:
+        with pytest.raises(LookupError, match="no such row"):
+            await thread.run(fail, lambda: told.append("never"))
+        with pytest.raises(LookupError, match="no such row"):
+            await thread.run(lambda: told.append("written"), fail)
+    assert told == ["written"]
+
+
 async def test_a_cancellation_waits_for_a_call_that_was_made() -> None:
     """What was given to it must not be written behind the back of who gave up."""
     begun, go_on, written = threading.Event(), threading.Event(), []
