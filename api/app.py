@@ -80,6 +80,8 @@ def create_app(
     measures.watch(orchestrator)
     app = QuartTrio("api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    # `/runs//stop`, of a script whose variable is empty, is no `/runs/stop`, which is about many.
+    app.url_map.merge_slashes = False
     # The connection cuts a client that does not read; a slow one may take its time.
     app.config["RESPONSE_TIMEOUT"] = None
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider

@@ -200,6 +200,8 @@ class Journal:
             self._show(batch[first : first + SHOWN_AT_ONCE])
 
     def _stored(self, batch: list[_Entry], writes: int) -> None:
+        # The store calls it a turn of the loop before its ``write`` returns, and a caller of the
+        # interface waits for what is shown here.
         self._refused = None
         self._observers.committed(writes, trio.current_time() - self._began)
         self._show(batch[:SHOWN_AT_ONCE])

@@ -211,6 +211,15 @@ async def test_a_path_that_is_not_there_says_where_all_are(client: httpx.AsyncCl
     assert "GET /openapi.json" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/runs//stop", "/runs//events"])
+async def test_a_path_with_an_empty_part_is_no_other_path(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    """What a script asks for whose variable is empty: not to be led to the call about many runs."""
+    response = await client.post(path, json={"ids": ["run_x"]})
+    assert (response.status_code, response.json()["type"]) == (404, "urn:quiesce:not-found")
+
+
 async def test_a_deep_body_is_refused_whatever_the_limit_of_recursion(
     client: httpx.AsyncClient,
 ) -> None:
