@@ -81,6 +81,7 @@ async def test_a_stop_works_while_the_store_does_not(
         await cancelled.wait()
         with pytest.raises(StoreUnavailable, match="the disk is full"):
             await orchestrator.durable(ticket)
+        await run.exited.wait()
         # It has stopped, and nobody is told so yet: a crash now would forget it.
         assert run.record.status is RunStatus.STOPPED
         assert run.status == RunStatus.RUNNING
