@@ -79,7 +79,7 @@ def _actions(record: RunRecord, live: Run | None) -> list[str]:
 
 def receipt_json(receipt: Receipt | None) -> dict[str, Any] | None:
     """Return a receipt as JSON."""
-    plain: dict[str, Any] | None = None if receipt is None else to_jsonable_python(receipt)
+    plain: dict[str, Any] | None = to_jsonable_python(receipt)
     return plain
 
 

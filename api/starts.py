@@ -52,8 +52,7 @@ async def rerun(run_id: str) -> Answer:
 
 
 async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
-    asked = query()
-    wait_s = parse(WaitQuery, asked).wait_s if asked else 0.0
+    wait_s = parse(WaitQuery, query()).wait_s
     key = _key()
     extensions = current_app.extensions
     orchestrator: Orchestrator = extensions["quiesce"]

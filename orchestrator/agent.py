@@ -104,8 +104,6 @@ class Agent:
             raise InvalidInput(problems_of("input", error, self._model)) from None
         arguments = {name: getattr(model, name) for name in self._model.model_fields}
         arguments |= model.model_extra or {}
-        if not model.model_fields_set:
-            return arguments, {}
         return arguments, as_json(model.model_dump(mode="json", exclude_unset=True), "input")
 
     def parse_options(self, given: Mapping[str, Any]) -> RunOptions:

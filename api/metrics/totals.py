@@ -1,4 +1,4 @@
-"""What is counted so often that a lock for each would be felt."""
+"""What is counted at every event and every commit: plain numbers, without a lock."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Statement:
 _INSERT = "INSERT INTO "
 
 
-# Most batches are small, and alike; and a text that is the same is prepared by SQLite only once.
+# Most batches are small, and alike.
 @lru_cache(maxsize=128)
 def _sql(statement: Statement, rows: int) -> str:
     values = ", ".join([statement.row] * rows)
