@@ -138,12 +138,14 @@ def begin(run: Run) -> None:
 
 
 async def _durable(run: Run) -> None:
-    """Wait for the start of a root to become durable: its code runs only then."""
+    """Wait until the start of a root is durable and was told: its code runs only then."""
     try:
         await run.journal.durable(run.ticket)
     except StoreUnavailable:
         refuse_unstored(run)
-        await trio.lowlevel.checkpoint()
+    # An answer takes two turns of the loop, and the first step of an agent may take long.
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
 
 
 def refuse_unstored(run: Run) -> None:
