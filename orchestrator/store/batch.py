@@ -42,8 +42,8 @@ _TERMINAL = ", ".join(f"'{status}'" for status in RunStatus if status.is_termina
 
 _RUNS = Statement(
     "INSERT INTO runs(id, root_id, parent_id, agent, owner, created_at, status, version, options,"
-    " state, result, ended_s, expires_s)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " state, result, ended_s, expires_s, input)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "ON CONFLICT(id) DO UPDATE SET status = excluded.status, version = excluded.version,"
     " state = excluded.state, result = excluded.result,"
     " ended_s = excluded.ended_s, expires_s = excluded.expires_s"
@@ -82,6 +82,8 @@ _DOCUMENTS = Statement(
 _DROPPED_DOCUMENTS = Statement("DELETE FROM documents WHERE (collection, key) IN (", "(?, ?)", ")")
 _DROPPED_DATA = Statement("DELETE FROM data WHERE (owner, namespace, key) IN (", "(?, ?, ?)", ")")
 
+# Characters of JSON up to which an input is in its run's row, which every change writes anew.
+SHORT_INPUT = 500
 # Events that a ``Forget`` removes: so many take a few hundredths of a second.
 FORGOTTEN_AT_ONCE = 10_000
 
@@ -241,9 +243,11 @@ class Rows:
         found = db.execute(_KNOWN.format(among=db.among), encode(list(asked))) if asked else ()
         known = set(chain.from_iterable(found))
         new = [run for run in self.runs.values() if run.id not in known]
-        rows = [(*run_row(run), *lifetime(run)) for run in self.runs.values()]
+        inputs = {run.id: encode(run.input) for run in new}
+        short = {run_id: text for run_id, text in inputs.items() if len(text) <= SHORT_INPUT}
+        rows = [(*run_row(run), *lifetime(run), short.get(run.id)) for run in self.runs.values()]
         db.execute_rows(_RUNS, rows)
-        db.execute_rows(_INPUTS, [(run.id, encode(run.input)) for run in new])
+        db.execute_rows(_INPUTS, [each for each in inputs.items() if each[0] not in short])
         db.execute_rows(_TAGS, [(run.id, tag) for run in new for tag in run.tags])
 
 

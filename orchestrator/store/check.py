@@ -32,7 +32,8 @@ _FAULTS = {
         SELECT id, root_id FROM runs WHERE root_id NOT IN (SELECT id FROM runs) ORDER BY number
     """,
     "run {} has no input": """
-        SELECT id FROM runs WHERE number NOT IN (SELECT number FROM inputs) ORDER BY number
+        SELECT id FROM runs WHERE input IS NULL AND number NOT IN (SELECT number FROM inputs)
+        ORDER BY number
     """,
     "artifact {1} of run {0} has {3} bytes instead of {2}": """
         SELECT a.run_id, a.name, a.size, COALESCE(SUM(LENGTH(c.data)), 0) FROM artifacts AS a

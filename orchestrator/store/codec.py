@@ -2,7 +2,7 @@
 
 A run's row holds the columns that filters need, and the rest of what changes as one JSON object.
 What a run is started with (agent, owner, place in its tree, input, options with the tags) is taken
-from its first save only; the input, which may be large, is a row of its own (see ``schema``).
+from its first save only; an input that is large is a row of its own (see ``schema``).
 """
 
 from __future__ import annotations

@@ -35,6 +35,9 @@ T = TypeVar("T")
 _NAMED = "SELECT file FROM artifacts WHERE file IS NOT NULL"
 
 READERS = 4
+# Pages in the log before they are moved into the file: each batch writes many of the pages of the
+# one before it again, which are then moved once. A page has 4 KiB.
+LOG_PAGES = 4_000
 # Closing moves the log into the file, so it may take a while on a slow disk. Beyond this bound it
 # goes on in its thread, and the file stays locked until it is done.
 CLOSE_S = 10.0
@@ -167,6 +170,7 @@ def _open(path: Path) -> tuple[SqliteStore, ExitStack]:
         with explained(path):
             writer = stack.enter_context(closing(connect(path)))
             prepare(writer, path)
+            writer.wal_autocheckpoint(LOG_PAGES)
             shelf = Shelf(path)
             shelf.remove_all_but([name for (name,) in writer.execute(_NAMED)])
             # It writes what it was given before what it writes with is closed.

@@ -34,6 +34,7 @@ RELEASED = {
     3: "e91c2aec72013a0c",
     4: "8588a586ccf1e90f",
     5: "bacd515ee48cb3e3",
+    6: "c93d042eca0311c4",
 }
 BIG = bytes(range(256)) * 4 * (LARGE // 256)
 
@@ -58,9 +59,17 @@ ROWS = {
     """,
     3: "INSERT INTO documents VALUES ('c', 'k', x'31');",
     4: "INSERT INTO forgotten VALUES ('gone');",
+    5: "",
 }
-# Up to version 4 all of an artifact is in chunks.
+# Up to version 4 an artifact is nothing but its chunks.
 CHUNKS = "INSERT INTO artifacts(run_id, name, chunk, media_type, data) VALUES (?, ?, ?, ?, ?)"
+ARTIFACTS = f"""
+    INSERT INTO artifacts VALUES
+        ('r', 'log', 'a/b', 7, NULL), ('r', 'big', 'a/b', {len(BIG)}, NULL);
+    INSERT INTO chunks VALUES
+        ('r', 'log', 0, CAST('one ' AS BLOB)), ('r', 'log', 1, CAST('two' AS BLOB)),
+        ('r', 'big', 0, :big);
+"""
 
 
 def digest(migration: str) -> str:
@@ -82,10 +91,13 @@ def old(request: pytest.FixtureRequest, path: Path) -> tuple[Path, int]:
         for each in range(1, version + 1):
             db.execute(MIGRATIONS[each - 1])
             db.execute(ROWS[each], values)
-        for n, (name, data) in enumerate((("log", b"one "), ("log", b"two"), ("big", BIG))):
-            chunk = n if name == "log" else 0
-            # Only the media type of the first chunk counts.
-            db.execute(CHUNKS, ("r", name, chunk, "a/b" if chunk == 0 else "c/d", data))
+        if version >= 5:
+            db.execute(ARTIFACTS, {"big": BIG})
+        else:
+            for n, (name, data) in enumerate((("log", b"one "), ("log", b"two"), ("big", BIG))):
+                chunk = n if name == "log" else 0
+                # Only the media type of the first chunk counts.
+                db.execute(CHUNKS, ("r", name, chunk, "a/b" if chunk == 0 else "c/d", data))
         db.pragma("application_id", APPLICATION_ID)
         db.pragma("user_version", version)
     return path, version

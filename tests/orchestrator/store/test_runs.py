@@ -11,6 +11,7 @@ from orchestrator import Context, Orchestrator, agent
 from orchestrator.errors import InvalidInput
 from orchestrator.model import Progress, Question, RunStatus, Usage
 from orchestrator.store import RunFilter, RunPage, SaveRun, SaveTags
+from orchestrator.store.batch import SHORT_INPUT
 from tests.orchestrator.store.samples import append, full_record, make_run, save
 
 if TYPE_CHECKING:
@@ -53,6 +54,20 @@ async def test_a_run_comes_back_exactly(store: Store) -> None:
     assert type(stored.stop.also) is tuple
     assert type(stored.waiting_for) is Question
     assert type(stored.usage) is Usage
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 100_000])
+async def test_an_input_of_any_length_is_kept(store: Store, beyond: int) -> None:
+    # As JSON it has eight characters more, and more bytes than characters.
+    text = "\U0001f6d1" + "x" * (SHORT_INPUT + beyond - 9)
+    first = make_run("r", RunStatus.QUEUED, input={"a": text})
+    await store.write([SaveRun(first)])
+    await store.write([SaveRun(replace(first, status=RunStatus.RUNNING, version=2))])
+    (found,) = (await store.page(RunFilter(), after=None, limit=9)).runs
+    assert found.status is RunStatus.RUNNING
+    assert found.input == {"a": text}
+    assert await store.get("r") == found
+    assert await store.tree("r") == [found]
 
 
 async def test_a_run_is_brought_to_its_latest_version(store: Store) -> None:

@@ -95,7 +95,7 @@ async def test_a_store_is_checked_while_it_is_in_use(sqlite: SqliteStore, path: 
             "UPDATE runs SET status = 'running' WHERE id = 'c'",
             "run c is running, though its root",
         ),
-        ("DELETE FROM inputs", "run live has no input"),
+        ("UPDATE runs SET input = NULL", "run live has no input"),
         ("UPDATE artifacts SET size = 9 WHERE run_id = 'c'", "artifact a of run c has 10 bytes"),
         ("UPDATE artifacts SET size = 999999 WHERE run_id = 'r'", "artifact a of run r has 131072"),
     ],
@@ -285,7 +285,7 @@ async def test_the_commands_say_what_they_found_and_did(filled: Path, tmp_path: 
     code, said = run("vacuum", str(copy))
     assert code == 0
     assert " bytes after" in said
-    change(copy, "DELETE FROM inputs WHERE number = 1")
+    change(copy, "UPDATE runs SET input = NULL WHERE number = 1")
     code, said = run("check", str(copy))
     assert code == 1
     assert said.startswith("wrong: run r has no input\n")
