@@ -161,6 +161,7 @@ async def test_a_stop_is_that_of_http(
     peer: Peer, client: httpx.AsyncClient, served: Orchestrator
 ) -> None:
     run = await served.start("busy")
+    await trio.testing.wait_all_tasks_blocked()
 
     reply = await peer.ask(stop=run.id, mode="now", reason="enough", wait_s=5, request=[1, {}])
 
