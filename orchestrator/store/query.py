@@ -62,7 +62,7 @@ def page_query(
     bound: list[str | int] = [_BEYOND_ALL if after is None else read_cursor(after)]
     bound += [value for _, accepted in conditions[1:] for value in accepted]
     if conditions:
-        select = f"{select} AND {_indexed(column, values)}"
+        select = f"{select} AND {column} = ?"
         limits = []
         if len(values) > 1 and not merges:
             select, limits = f"({select}{_NEWEST})", [limit]
@@ -84,25 +84,16 @@ def _conditions(where: RunFilter) -> list[_Condition]:
         ("parent_id", _one(where.parent or None)),
         ("status", statuses if live else None),
         ("tag", _one(where.tag)),
-        ("owner", _one(where.owner or None)),
+        ("owner", _one(where.owner)),
         ("agent", _one(where.agent)),
         ("status", None if live else statuses),
         ("parent_id", ("",) if where.parent == "" else None),
-        ("owner", ("",) if where.owner == "" else None),
     )
     return [(column, values) for column, values in wanted if values is not None]
 
 
 def _one(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else (value,)
-
-
-def _indexed(column: str, values: tuple[str, ...]) -> str:
-    """Return a condition for one of the values such that the column's index fits it."""
-    if column != "owner":
-        return f"{column} = ?"
-    # The index has only runs that have an owner.
-    return "(owner || '') = ?" if values == ("",) else "owner = ? AND owner <> ''"
 
 
 def _unindexed(condition: _Condition) -> str:

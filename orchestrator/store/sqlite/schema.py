@@ -131,17 +131,14 @@ INSERT INTO chunks SELECT run_id, name, chunk, data FROM old_artifacts;
 DROP TABLE old_artifacts;
 """
 
-# So that a start writes less: short inputs are in the rows of their runs, and of the runs only
-# those that have an owner are in the index of the owners.
-_LESS_TO_WRITE = """
+# A short input costs a start no row of its own.
+_SHORT_INPUTS = """
 ALTER TABLE runs ADD COLUMN input TEXT;        -- NULL for one that is long: a row of inputs
-DROP INDEX runs_owner;
-CREATE INDEX runs_owner ON runs(owner) WHERE owner <> '';
 """
 
 # What brings a file from version 0 (empty) to 1, from 1 to 2, and so on. Those that were released
 # are never changed.
-MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS, _LIFETIMES, _FILES, _LESS_TO_WRITE)
+MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS, _LIFETIMES, _FILES, _SHORT_INPUTS)
 VERSION = len(MIGRATIONS)
 
 

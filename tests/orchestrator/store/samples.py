@@ -34,7 +34,7 @@ FILTERS = [
     for statuses, agent, owner, tag, root, parent in product(
         (None, (RunStatus.RUNNING,), (RunStatus.STOPPED, RunStatus.RUNNING), tuple(RunStatus)),
         (None, "a"),
-        (None, "o", ""),
+        (None, "o"),
         (None, "t"),
         (None, "r"),
         (None, "", "p"),

@@ -34,7 +34,7 @@ RELEASED = {
     3: "e91c2aec72013a0c",
     4: "8588a586ccf1e90f",
     5: "bacd515ee48cb3e3",
-    6: "c93d042eca0311c4",
+    6: "19f06077534f2477",
 }
 BIG = bytes(range(256)) * 4 * (LARGE // 256)
 
