@@ -138,12 +138,13 @@ def begin(run: Run) -> None:
 
 
 async def _durable(run: Run) -> None:
-    """Wait until the start of a root is durable and was told: its code runs only then."""
+    """Wait until the start of a root is durable: its code runs only then."""
     try:
         await run.journal.durable(run.ticket)
     except StoreUnavailable:
         refuse_unstored(run)
-    # An answer takes two turns of the loop, and the first step of an agent may take long.
+    # An answer over HTTP/1.1 takes two turns of the loop, and the first step of an agent may be
+    # long. An answer over HTTP/2 takes more turns, and may still have to wait for that step.
     await trio.lowlevel.checkpoint()
     await trio.lowlevel.checkpoint()
 
