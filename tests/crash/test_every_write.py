@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.crash.aftermath import Heard
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def sweep(folder: Path, *steps: int) -> list[dict[str, Any]]:
     """Return what the sweep says of each point."""
     command = [sys.executable, "-m", "tests.crash.sweep", str(folder), *map(str, steps)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
     assert done.returncode == 0, done.stderr[-5_000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -46,3 +48,26 @@ def test_so_is_what_is_left_by_processes_that_are_really_killed(tmp_path: Path) 
     print(f"{len(found)} kills, from write {first} on")
     assert len(found) >= 6
     assert found[-1]["granted"] > 0
+
+
+ASKING = {"asking": ["POST", "/runs/stop"], "discarding": []}
+
+
+def shown(status: str, **more: Any) -> dict[str, Any]:
+    return {"run": "r", "status": status, "attempt": 1, **more}
+
+
+def event(seq: int, status: str) -> dict[str, Any]:
+    return shown(status, event=["r", seq, "r", f"run.{status}"])
+
+
+def test_an_answer_may_be_older_than_events_that_overtook_it_but_not_than_its_question() -> None:
+    heard = Heard()
+    for each in (event(1, "running"), ASKING, event(2, "stopping"), event(3, "stopped")):
+        heard.hear(each)
+    heard.hear(shown("stopping"))
+    heard.hear(ASKING)
+    with pytest.raises(AssertionError, match="r went back"):
+        heard.hear(shown("stopping"))
+    with pytest.raises(AssertionError, match="r went back"):
+        heard.hear(event(4, "stopping"))
