@@ -188,10 +188,13 @@ class Outbox(Observer):
         finally:
             self._schedule.done(delivery_id)
             self._wake()
+        left = None if delivery is None else await self._note(delivery, outcome)
+        # Not before what came of it is durable: what is read of the outbox is older until then.
+        self._schedule.forget(delivery_id)
         if unread:
             self._schedule.add(delivery_id, "", trio.current_time() + FIRST_S)
-        elif delivery is not None:
-            await self._note(delivery, outcome)
+        elif left is not None:
+            self._plan(left)
 
     async def _read(self, delivery_id: str) -> Delivery | None:
         assert self._orchestrator is not None
@@ -207,14 +210,16 @@ class Outbox(Observer):
             return Outcome("there is no table [mail] any more", for_good=True)
         return await self._mailer.send(delivery)
 
-    async def _note(self, delivery: Delivery, outcome: Outcome) -> None:
+    async def _note(self, delivery: Delivery, outcome: Outcome) -> Delivery | None:
+        """Make durable what came of an attempt; return the delivery if it is to be tried again."""
         assert self._orchestrator is not None
         about = {"delivery": delivery.id, "run_id": delivery.run_id, "to": host_of(delivery.to)}
         if not outcome.error:
             self._attempts.labels("delivered").inc()
-            self._orchestrator.drop(COLLECTION, delivery.id)
+            dropped = self._orchestrator.drop(COLLECTION, delivery.id)
             _log.info("delivered", extra={**about, "attempts": delivery.attempts + 1})
-            return
+            await _durable(self._orchestrator, dropped)
+            return None
         failed = self._failed(delivery, outcome)
         await self._keep(failed)
         dead = failed.state is State.DEAD
@@ -224,8 +229,7 @@ class Outbox(Observer):
             "delivery is dead" if dead else "delivery failed",
             extra={**about, "attempts": failed.attempts, "error": failed.error},
         )
-        if not dead:
-            self._plan(failed)
+        return None if dead else failed
 
     def _failed(self, delivery: Delivery, outcome: Outcome) -> Delivery:
         attempts = delivery.attempts + 1
@@ -247,8 +251,7 @@ class Outbox(Observer):
         """Store a delivery before it is planned: the next attempt reads it."""
         assert self._orchestrator is not None
         ticket = self._orchestrator.keep(COLLECTION, delivery.id, delivery.json())
-        with suppress(StoreUnavailable):  # it is stored as soon as the store takes it
-            await self._orchestrator.durable(ticket)
+        await _durable(self._orchestrator, ticket)
 
     def _plan(self, delivery: Delivery) -> None:
         assert delivery.next_at is not None
@@ -267,6 +270,11 @@ class Outbox(Observer):
     def _after(self, seconds: float) -> str:
         at = datetime.fromtimestamp(self._clock(), UTC) + timedelta(seconds=min(seconds, 1e9))
         return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def _durable(orchestrator: Orchestrator, ticket: int) -> None:
+    with suppress(StoreUnavailable):  # it is stored as soon as the store takes it
+        await orchestrator.durable(ticket)
 
 
 def delay_s(attempts: int) -> float:

@@ -22,11 +22,11 @@ class Schedule:
         self._known: set[str] = set()
 
     def __len__(self) -> int:
-        """How many wait or are under way."""
+        """How many wait, are under way, or are not forgotten yet."""
         return len(self._known)
 
     def add(self, delivery_id: str, host: str, when: float) -> None:
-        """Let it go at that time. One that waits already or is under way stays as it is."""
+        """Let it go at that time. One that is known stays as it is."""
         if delivery_id not in self._known:
             self._known.add(delivery_id)
             heapq.heappush(self._later, (when, delivery_id, host))
@@ -53,8 +53,11 @@ class Schedule:
         return taken
 
     def done(self, delivery_id: str) -> None:
-        """Note that an attempt is over. It may be added again."""
+        """Note that an attempt is over. Another may begin; this one stays known."""
         self._of_host[self._under_way.pop(delivery_id)] -= 1
+
+    def forget(self, delivery_id: str) -> None:
+        """Let one whose attempt is over be added again."""
         self._known.discard(delivery_id)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -92,9 +93,11 @@ def test_A4_a_document_whose_process_does_not_answer_is_not_dropped(tmp_path: Pa
         run = http.get(f"/runs/{sent}").json()
         assert (run["stop"]["reached"], run["stop"]["processes_killed"]) == ("kill", 1)
         kept = http.get(f"/runs/{sent}/artifacts/chunks.jsonl").text.splitlines()
-        assert len(kept) == run["partial"]["chunks"] > 0
+        # What is kept is told after it, and a process that is killed in between tells less.
+        assert len(kept) >= run["partial"]["chunks"] > 0
         logs = progress(http, sent)["logs"]
-        assert f"0 of 1: long.pdf, {len(kept)} chunks" in logs
+        told = [int(n) for n in re.findall(r"0 of 1: long.pdf, (\d+) chunks", "\n".join(logs))]
+        assert len(kept) >= max(told) > 0
         assert logs[-1] == "Crawl cancelled by user"
         assert sent in {each["progressId"] for each in search(http)["items"]}
 

@@ -16,13 +16,16 @@ from api.service import open_server
 from api.webhooks import Networks, Outbox, Rules
 from api.webhooks.message import COLLECTION, read_delivery
 from orchestrator import Context, InvalidInput, Orchestrator, RunStatus, agent, open_orchestrator
+from orchestrator.store import DropDocument, MemoryStore
 from tests.api.processes import invoke, quiesce
 from tests.api.webhooks.receiver import SECRET, Receiver, receiving
 from tests.api.webhooks.test_addresses import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
+
+    from orchestrator.store import Write
 
 
 @agent
@@ -364,6 +367,31 @@ async def test_what_a_crash_left_over_is_told_too(receiver: Receiver, tmp_path: 
     async with sending(outbox_for(receiver), url):
         await receiver.until(1)
     assert [each["type"] for each in receiver.told] == ["run.lost"]
+
+
+async def test_what_was_delivered_is_not_sent_again_before_that_is_durable(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interleaving: delivered, and the outbox is looked through while it is still in the store."""
+    write, dropping, go_on = MemoryStore.write, trio.Event(), trio.Event()
+
+    async def held(store: MemoryStore, batch: Sequence[Write], *told: Any) -> None:
+        if any(isinstance(each, DropDocument) for each in batch):
+            dropping.set()
+            await go_on.wait()
+        await write(store, batch, *told)
+
+    monkeypatch.setattr(MemoryStore, "write", held)
+    outbox = outbox_for(receiver)
+    async with sending(outbox) as orchestrator:
+        await orchestrator.start(quick)
+        await dropping.wait()
+        assert len(await kept(orchestrator)) == 1
+        await outbox._look_through()
+        await outbox.settle()
+        go_on.set()
+        await until_empty(orchestrator)
+    assert len(receiver.got) == 1
 
 
 @pytest.mark.slow

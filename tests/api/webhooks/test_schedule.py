@@ -21,14 +21,18 @@ def test_what_is_due_goes_once_and_in_order() -> None:
     assert not schedule.idle
 
 
-def test_one_that_was_tried_may_be_added_again() -> None:
+def test_one_that_was_tried_may_be_added_again_once_it_is_forgotten() -> None:
     schedule = Schedule()
     schedule.add("a", "h", 0.0)
     assert schedule.take(0.0) == ["a"]
     schedule.add("a", "h", 0.0)
     assert schedule.take(0.0) == []
     schedule.done("a")
-    assert (schedule.idle, len(schedule), schedule.next_due) == (True, 0, inf)
+    assert (schedule.idle, len(schedule), schedule.next_due) == (True, 1, inf)
+    schedule.add("a", "h", 0.0)
+    assert schedule.take(0.0) == []
+    schedule.forget("a")
+    assert len(schedule) == 0
     schedule.add("a", "h", 1.0)
     assert schedule.take(1.0) == ["a"]
 

