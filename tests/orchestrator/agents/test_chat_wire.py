@@ -143,6 +143,8 @@ async def test_a_stop_between_calls_and_results_leaves_a_conversation_that_the_e
             await trio.sleep(0.01)
         while len(run.children) > 1:
             await trio.sleep(0.01)
+        # Whoever called the one that has ended has yet to hear of it.
+        await trio.testing.wait_all_tasks_blocked()
         await run.stop(mode="now", reason="tea")
         await said(orchestrator, "Go on", conversation=run.id)
     assert results_in(sent_to(server)) == [
