@@ -37,10 +37,10 @@ _log = logging.getLogger("quiesce.service")
 
 # How long code may hold up every run, in seconds, before it is named.
 WATCHDOG_S = 1.0
-# Objects that are made, and not freed, before they are looked through, and how many times each
-# generation is before the next one. Python's own 700 objects are what a few starts make. What has
-# gathered in the second generation is walked at once, and each object in it once: where that is
-# done more often the same work holds up the loop for a shorter while.
+# Objects that are made, and not freed, before the youngest generation is walked; after so many
+# walks of one generation the next one is walked too. Python's own 700 objects are what a few
+# starts make. Each object of the second generation is walked once, all that have gathered in one
+# go: the more often, the shorter each walk holds up the loop.
 COLLECTED_AT = (10_000, 3, 30)
 
 

@@ -225,17 +225,18 @@ DEFAULTS: dict[str, Any] = {
 
 
 async def test_a_kill_leaves_it_a_moment_only(orchestrator: Orchestrator) -> None:
+    said: list[str] = []
     with trio.fail_after(BOUND_S):
-        run = await begun(orchestrator, blocking.waiting, {"how": "sleeps"}, cleanup_s=100)
-        receipt = await stopped(run, mode="kill")
-        assert (receipt.reached, receipt.processes_killed) == (StopMode.KILL, 1)
-        assert receipt.cleanup_errors == (
-            "1 compensations were not done: their process was killed",
-        )
-        # On a machine that is busy the moment is over before its clean-up has begun.
-        said = await messages(orchestrator, run)
-        assert said[0] == "ready"
-        assert "cleaned up" not in said
+        # On a machine that is busy the moment may be over before a clean-up has begun.
+        while "cleaning up" not in said:
+            run = await begun(orchestrator, blocking.waiting, {"how": "sleeps"}, cleanup_s=100)
+            receipt = await stopped(run, mode="kill")
+            assert (receipt.reached, receipt.processes_killed) == (StopMode.KILL, 1)
+            assert receipt.cleanup_errors == (
+                "1 compensations were not done: their process was killed",
+            )
+            said = await messages(orchestrator, run)
+            assert said in (["ready"], ["ready", "cleaning up"])
 
 
 async def test_it_can_be_paused_and_can_ask(orchestrator: Orchestrator) -> None:
