@@ -16,6 +16,7 @@ from api import (
     feeds,
     files,
     halts,
+    holding,
     metrics,
     openapi,
     problems,
@@ -91,6 +92,7 @@ def create_app(
     app.extensions["quiesce.outbox"] = outbox
     app.extensions["quiesce.knowledge"] = Knowledge(orchestrator)
     answered.install(app, measures.answered, log_answer)
+    holding.install(app)
     app.extensions["quiesce.starts"] = Starts(orchestrator)
     metrics.install(app, measures)
     guard.install(app, access or Access())

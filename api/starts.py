@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from quart import Blueprint, current_app, g, request
 
 from api import acts
+from api.answers import run_json
 from api.auth.guard import caller, check_agent
 from api.auth.noting import started
 from api.calls import query, show, the_orchestrator, wait_for_end
+from api.holding import hold
 from api.once import HEADER, Key, KeySpent, Starts, read_key
 from api.schema import RerunOrder, StartOrder, WaitQuery, parse
 from orchestrator import UnknownRun
@@ -54,6 +56,8 @@ async def rerun(run_id: str) -> Answer:
 async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
     wait_s = parse(WaitQuery, query()).wait_s
     key = _key()
+    if key is None and wait_s == 0:
+        return await _told(await begin())
     extensions = current_app.extensions
     orchestrator: Orchestrator = extensions["quiesce"]
     starts: Starts = extensions["quiesce.starts"]
@@ -70,6 +74,11 @@ async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
         if replayed:
             raise KeySpent() from None
         raise
+
+
+async def _told(run: Run) -> Answer:
+    await hold(run)
+    return run_json(run.record, run) | {"partial": None}, 201, {"Location": f"/runs/{run.id}"}
 
 
 async def _watched(

@@ -107,7 +107,7 @@ from orchestrator.store import vacuum_store as vacuum_store
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage
-from orchestrator.store.protocol import SaveDocument as SaveDocument
+from orchestrator.store.writes import SaveDocument as SaveDocument
 from orchestrator.trace import called_from as called_from
 from orchestrator.trace import come_from as come_from
 from orchestrator.worker.face import AsyncioContext as AsyncioContext

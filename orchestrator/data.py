@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from orchestrator.agent import as_json
 from orchestrator.errors import InvalidInput, check_text
 from orchestrator.store.codec import encode
-from orchestrator.store.protocol import DropData, SaveData
+from orchestrator.store.writes import DropData, SaveData
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.model import Json
     from orchestrator.ports import RunPort
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 KEY_CHARACTERS = 512
 VALUE_BYTES = 2**20

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.events import Event
     from orchestrator.model import RunRecord
     from orchestrator.run import Run
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 
 class QueueFigures(NamedTuple):

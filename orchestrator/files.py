@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import InvalidInput
-from orchestrator.store.protocol import SaveArtifact
+from orchestrator.store.writes import SaveArtifact
 from orchestrator.telling import check_file
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from orchestrator.errors import Halted, StoreUnavailable
 from orchestrator.model import Halt, StopMode, StopSource
 from orchestrator.starting import Starter
 from orchestrator.stopping import stop_request
-from orchestrator.store.protocol import DropDocument, SaveDocument
+from orchestrator.store.writes import DropDocument, SaveDocument
 
 if TYPE_CHECKING:
     from orchestrator.run import Run

@@ -20,7 +20,7 @@ from orchestrator.model import RunStatus, StopSource
 from orchestrator.options import MAX_TAGS, check_name, parse_options
 from orchestrator.sections import current_section
 from orchestrator.stopping import stop_request
-from orchestrator.store.protocol import SaveTags
+from orchestrator.store.writes import SaveTags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

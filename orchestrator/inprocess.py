@@ -18,7 +18,7 @@ from orchestrator.admission import Admission, Key, Place
 from orchestrator.engine import QueueFigures
 from orchestrator.errors import KeyConflict, QueueFull
 from orchestrator.model import RunStatus, StopSource
-from orchestrator.store.protocol import AppendEvent, SaveRun
+from orchestrator.store.writes import AppendEvent, SaveRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from orchestrator.observing import Observers
     from orchestrator.registry import Registry
     from orchestrator.run import Run
-    from orchestrator.store.protocol import Store, Write
+    from orchestrator.store.protocol import Store
+    from orchestrator.store.writes import Write
     from orchestrator.timers import Timer, Timers
 
 # Runs that may wait, unless the orchestrator says otherwise. Each costs about 10 KiB.

@@ -18,11 +18,13 @@ import trio
 from orchestrator.cleanup import bounded
 from orchestrator.errors import StoreUnavailable
 from orchestrator.observing import Observers
+from orchestrator.store.protocol import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from orchestrator.store.protocol import Store, Write
+    from orchestrator.store.protocol import Store
+    from orchestrator.store.writes import Write
     from orchestrator.timers import Timers
 
 _log = logging.getLogger("quiesce.journal")
@@ -58,6 +60,9 @@ class Journal:
         self._some = trio.Event()
         self._hurry = trio.Event()
         self._turned = trio.Event()
+        # What was appended up to here is durable, or will be once the disk has done its part.
+        self._committing = 0
+        self._underway = trio.Event()
         self._service = bounded(inf)
         self._closing = False
         self._refused: StoreUnavailable | None = None
@@ -127,6 +132,16 @@ class Journal:
                 raise StoreUnavailable(str(failing)) from failing
             await self._turned.wait()
 
+    async def underway(self, ticket: int) -> None:
+        """Wait until the disk is at work on what has that ticket, or that is already durable.
+
+        From then on, until it is durable, nobody needs the interpreter for it: the time for what
+        is to be ready afterwards. Returns too if the store does not take it at present.
+        """
+        self._hurry.set()
+        while max(self._committing, self._durable) < ticket and self.failing is None:
+            await self._underway.wait()
+
     async def stored(self, ticket: int) -> None:
         """Wait until everything up to that ticket is durable, also for a store that refuses."""
         self._hurry.set()
@@ -176,13 +191,16 @@ class Journal:
 
     async def _store_batch(self, batch: list[_Entry]) -> None:
         writes = [write for writes, _ in batch for write in writes]
-        stored = partial(self._stored, batch, len(writes))
+        told = Told(
+            stored=partial(self._stored, batch, len(writes)),
+            committing=partial(self._let_go, self._durable + len(batch)),
+        )
         while True:
             self._began = trio.current_time()
             if self._stall.when == inf:
                 self._stall.set(self._began + STALL_S)
             try:
-                await self._store.write(writes, stored)
+                await self._store.write(writes, told)
             except StoreUnavailable as error:
                 self._failed(error)
                 await trio.sleep(RETRY_S)
@@ -231,6 +249,12 @@ class Journal:
     def _turn(self) -> None:
         self._turned.set()
         self._turned = trio.Event()
+        self._let_go(self._durable)
+
+    def _let_go(self, ticket: int) -> None:
+        self._committing = ticket
+        self._underway.set()
+        self._underway = trio.Event()
 
 
 async def _set(event: trio.Event, *, within_s: float) -> None:

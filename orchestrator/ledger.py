@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.lifecycle import advance
 from orchestrator.model import RunRecord
-from orchestrator.store.protocol import AppendEvent, SaveRun
+from orchestrator.store.writes import AppendEvent, SaveRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.feed import Feed
     from orchestrator.lifecycle import Move
     from orchestrator.services import Services
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 
 class Ledger:

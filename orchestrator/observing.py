@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator.events import Event
     from orchestrator.model import RunId, RunRecord
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 _log = logging.getLogger("quiesce.observing")
 

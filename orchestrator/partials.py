@@ -10,7 +10,7 @@ import trio
 from orchestrator.agent import as_json
 from orchestrator.errors import InvalidInput
 from orchestrator.events import RunLog, RunPartial
-from orchestrator.store.protocol import SavePartial
+from orchestrator.store.writes import SavePartial
 
 if TYPE_CHECKING:
     from orchestrator.model import Json

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.questions import Questions
     from orchestrator.sections import Section
     from orchestrator.steps import Steps
-    from orchestrator.store.protocol import Store, Write
+    from orchestrator.store.protocol import Store
+    from orchestrator.store.writes import Write
     from orchestrator.timers import Timer
 
 

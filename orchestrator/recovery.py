@@ -26,7 +26,7 @@ from orchestrator.model import (
 )
 from orchestrator.run import Run
 from orchestrator.stopping import discards, ending_of
-from orchestrator.store.protocol import Discard
+from orchestrator.store.writes import Discard
 
 if TYPE_CHECKING:
     from orchestrator.model import Halt, RunId

@@ -22,7 +22,7 @@ from orchestrator.errors import IllegalTransition, PartOfATree, StoreUnavailable
 from orchestrator.feed import Feed
 from orchestrator.recovery import settle_left
 from orchestrator.starting import Starter
-from orchestrator.store.protocol import Forget
+from orchestrator.store.writes import Forget
 
 if TYPE_CHECKING:
     from orchestrator.model import RunId

@@ -27,7 +27,7 @@ from orchestrator.pausing import Brake
 from orchestrator.questions import Questions
 from orchestrator.steps import Steps
 from orchestrator.stopping import discards, ending_of, outcome_of
-from orchestrator.store.protocol import Discard
+from orchestrator.store.writes import Discard
 from orchestrator.subagents import SubAgents
 from orchestrator.supervise import begin, supervise
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from orchestrator.model import Receipt, RunError, RunId, RunRecord, Standing
     from orchestrator.sections import Section
     from orchestrator.services import Services
-    from orchestrator.store.protocol import Store, Write
+    from orchestrator.store.protocol import Store
+    from orchestrator.store.writes import Write
     from orchestrator.timers import Timer
     from orchestrator.worker.driver import Worker
 

@@ -31,7 +31,7 @@ from orchestrator.services import Services
 from orchestrator.starting import new_run_id
 from orchestrator.store import open_store
 from orchestrator.store.codec import encode
-from orchestrator.store.protocol import DropDocument, SaveDocument
+from orchestrator.store.writes import DropDocument, SaveDocument
 from orchestrator.supervise import split_cancelled
 from orchestrator.timers import Timers
 from orchestrator.watchdog import watching

@@ -20,7 +20,7 @@ from orchestrator.options import check_name
 from orchestrator.reading import RunReader
 from orchestrator.run import Run
 from orchestrator.steps import before
-from orchestrator.store.protocol import SaveStep
+from orchestrator.store.writes import SaveStep
 from orchestrator.supervise import refuse_unstored
 from orchestrator.trace import caller
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.catalog import Catalog
     from orchestrator.model import RunOptions
     from orchestrator.services import Services
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 
 class Starter(RunReader):
@@ -207,6 +207,13 @@ class Starter(RunReader):
             refuse_unstored(run)
             raise
         return run
+
+    async def underway(self, run: Run) -> None:
+        """Wait until the disk is at work on the start of a run that was admitted, or it is durable.
+
+        What is to be said of it can be made ready meanwhile, and said once ``stored`` returns.
+        """
+        await self._services.journal.underway(run.ticket)
 
     def _check_welcome(self) -> None:
         if self._refusing:

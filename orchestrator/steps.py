@@ -25,7 +25,7 @@ from orchestrator.errors import InvalidInput, StoreUnavailable, check_text
 from orchestrator.events import StepFinished
 from orchestrator.sections import forbid_inside_operation, settling
 from orchestrator.store.codec import encode
-from orchestrator.store.protocol import SaveStep
+from orchestrator.store.writes import SaveStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from orchestrator.llm.spending import price_of
 from orchestrator.llm.stream import Deltas
 from orchestrator.model import Progress, Usage
 from orchestrator.partials import PartialResult
-from orchestrator.store.protocol import SaveArtifact
+from orchestrator.store.writes import SaveArtifact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,7 +37,7 @@ from orchestrator.schedules.schedule import (
     stamp_of,
     time_of,
 )
-from orchestrator.store.protocol import DropDocument, SaveDocument
+from orchestrator.store.writes import DropDocument, SaveDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,6 +2,7 @@
 
 open_store(url)      the door
 protocol             what a store is asked to do
+  writes             what can be written to it
 memory               dicts, for tests and for programs that need no more
 sqlite               one file: one writer, a few readers, one process
 postgresql           a database: one connection that writes, a pool that reads, one process
@@ -23,30 +24,31 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import ExtraMissing, InvalidInput
 from orchestrator.store.memory import MemoryStore as MemoryStore
-from orchestrator.store.protocol import AppendEvent as AppendEvent
 from orchestrator.store.protocol import ArtifactInfo as ArtifactInfo
-from orchestrator.store.protocol import Discard as Discard
-from orchestrator.store.protocol import DropData as DropData
-from orchestrator.store.protocol import DropDocument as DropDocument
-from orchestrator.store.protocol import Forget as Forget
 from orchestrator.store.protocol import RunFilter as RunFilter
 from orchestrator.store.protocol import RunPage as RunPage
-from orchestrator.store.protocol import SaveArtifact as SaveArtifact
-from orchestrator.store.protocol import SaveData as SaveData
-from orchestrator.store.protocol import SaveDocument as SaveDocument
-from orchestrator.store.protocol import SavePartial as SavePartial
-from orchestrator.store.protocol import SaveRun as SaveRun
-from orchestrator.store.protocol import SaveStep as SaveStep
-from orchestrator.store.protocol import SaveTags as SaveTags
 from orchestrator.store.protocol import Store as Store  # noqa: TC001  # re-exported
 from orchestrator.store.protocol import StoredStep as StoredStep
-from orchestrator.store.protocol import Write as Write
+from orchestrator.store.protocol import Told as Told
 from orchestrator.store.sqlite import SqliteStore as SqliteStore
 from orchestrator.store.sqlite import open_sqlite
 from orchestrator.store.upkeep import Checked as Checked
 from orchestrator.store.upkeep import back_up_store as back_up_store
 from orchestrator.store.upkeep import check_store as check_store
 from orchestrator.store.upkeep import vacuum_store as vacuum_store
+from orchestrator.store.writes import AppendEvent as AppendEvent
+from orchestrator.store.writes import Discard as Discard
+from orchestrator.store.writes import DropData as DropData
+from orchestrator.store.writes import DropDocument as DropDocument
+from orchestrator.store.writes import Forget as Forget
+from orchestrator.store.writes import SaveArtifact as SaveArtifact
+from orchestrator.store.writes import SaveData as SaveData
+from orchestrator.store.writes import SaveDocument as SaveDocument
+from orchestrator.store.writes import SavePartial as SavePartial
+from orchestrator.store.writes import SaveRun as SaveRun
+from orchestrator.store.writes import SaveStep as SaveStep
+from orchestrator.store.writes import SaveTags as SaveTags
+from orchestrator.store.writes import Write as Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

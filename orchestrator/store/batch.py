@@ -10,7 +10,7 @@ from orchestrator.model import RunStatus
 from orchestrator.store.artifacts import Piece, keep_artifact
 from orchestrator.store.codec import encode, event_row, lifetime, run_row
 from orchestrator.store.database import Statement
-from orchestrator.store.protocol import (
+from orchestrator.store.writes import (
     AppendEvent,
     Discard,
     DropData,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.store.artifacts import Place
     from orchestrator.store.codec import Row
     from orchestrator.store.database import Database
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 # The owner, the namespace and the key of an entry of data.
 _Entry = tuple[str, str, str]

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, assert_never
 import trio
 
 from orchestrator.store.codec import lifetime
-from orchestrator.store.protocol import (
+from orchestrator.store.protocol import NOBODY, ArtifactInfo, RunPage, StoredStep, Told
+from orchestrator.store.query import read_cursor
+from orchestrator.store.writes import (
     AppendEvent,
-    ArtifactInfo,
     Discard,
     DropData,
     DropDocument,
     Forget,
-    RunPage,
     SaveArtifact,
     SaveData,
     SaveDocument,
@@ -35,16 +35,15 @@ from orchestrator.store.protocol import (
     SaveRun,
     SaveStep,
     SaveTags,
-    StoredStep,
 )
-from orchestrator.store.query import read_cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.events import Event
     from orchestrator.model import Json, RunId, RunRecord
-    from orchestrator.store.protocol import RunFilter, Write
+    from orchestrator.store.protocol import RunFilter
+    from orchestrator.store.writes import Write
 
 _seq = attrgetter("seq")
 
@@ -80,7 +79,7 @@ class MemoryStore:
         self._data: defaultdict[tuple[str, str], dict[str, SaveData]] = defaultdict(dict)
         self._documents: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
 
-    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         """Take the whole batch; see ``Store.write``.
 
         Raises:
@@ -92,8 +91,7 @@ class MemoryStore:
         self._refuse_stored_steps(batch)
         for write in batch:
             self._apply(write)
-        if stored is not None:
-            stored()
+        told.stored()
 
     async def get(self, run_id: str) -> RunRecord | None:
         """See ``Store.get``."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.model import RunId, RunStatus
 from orchestrator.store.codec import read_event, read_run
-from orchestrator.store.protocol import ArtifactInfo, RunPage, StoredStep
+from orchestrator.store.protocol import NOBODY, ArtifactInfo, RunPage, StoredStep, Told
 from orchestrator.store.query import RUN_COLUMNS, page_query
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from orchestrator.events import Event
     from orchestrator.model import Json, RunRecord
     from orchestrator.store.codec import Row
-    from orchestrator.store.protocol import RunFilter, Write
+    from orchestrator.store.protocol import RunFilter
+    from orchestrator.store.writes import Write
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ class SqlStore(ABC):
     merges: bool
 
     @abstractmethod
-    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         """See ``Store.write``."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from orchestrator.events import RunProgress, UserEvent
 from orchestrator.model import Progress, Usage
 from orchestrator.references import load_reference
 from orchestrator.sections import standing_in
-from orchestrator.store.protocol import DropData, SaveArtifact, SaveData, SavePartial, SaveStep
+from orchestrator.store.writes import DropData, SaveArtifact, SaveData, SavePartial, SaveStep
 from orchestrator.worker.wire import pack_bytes, pack_error, unpack_bytes
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.agent import Agent
     from orchestrator.run import Run
     from orchestrator.sections import Section
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
     from orchestrator.subagents import StartedChild
     from orchestrator.worker.wire import Channel, Message
 

@@ -10,14 +10,8 @@ from orchestrator.agent import as_json
 from orchestrator.references import reference_of
 from orchestrator.sections import forbid_inside_operation
 from orchestrator.shapes import Shape
-from orchestrator.store.protocol import (
-    DropData,
-    SaveArtifact,
-    SaveData,
-    SavePartial,
-    SaveStep,
-    StoredStep,
-)
+from orchestrator.store.protocol import StoredStep
+from orchestrator.store.writes import DropData, SaveArtifact, SaveData, SavePartial, SaveStep
 from orchestrator.subagents import map_calls
 from orchestrator.worker.wire import pack_bytes, read_receipt, unpack_bytes
 
@@ -26,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.agent import Agent
     from orchestrator.model import Receipt, RunId
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
     from orchestrator.worker.wire import Link, Message
 
 

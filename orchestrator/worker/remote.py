@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.events import Payload
     from orchestrator.mcp import ToolServer
     from orchestrator.model import Usage
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
     from orchestrator.timers import Timer
     from orchestrator.worker.wire import Link, Message
 

@@ -11,7 +11,7 @@ import trio
 from api.service import open_server
 from orchestrator import Orchestrator, StoreUnavailable, open_orchestrator
 from orchestrator.ladder import Ladder
-from orchestrator.store.protocol import SaveRun
+from orchestrator.store.writes import SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import access, token_of
 

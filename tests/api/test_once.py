@@ -16,7 +16,7 @@ from api.once import COLLECTION, Key, Starts
 from api.service import open_server
 from orchestrator import Orchestrator, StoreUnavailable, open_orchestrator
 from orchestrator.journal import BATCH
-from orchestrator.store.protocol import AppendEvent, SaveDocument, SaveRun
+from orchestrator.store.writes import AppendEvent, SaveDocument, SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import access, token_of
 from tests.api.wire import settled
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator import Run
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 ORDER = {"agent": "sleeper", "input": {"seconds": 1000}, "options": {"tags": ["mine"]}}
 

@@ -23,9 +23,9 @@ from orchestrator.journal import Journal
 from orchestrator.starting import new_run_id
 from orchestrator.store import open_store
 from orchestrator.store.codec import event_row
-from orchestrator.store.protocol import AppendEvent
 from orchestrator.store.sqlite.connection import Transaction, connect
 from orchestrator.store.sqlite.schema import prepare
+from orchestrator.store.writes import AppendEvent
 from orchestrator.timers import Timers
 from tests import postgres
 from tests.bench.measure import Effort, in_turns

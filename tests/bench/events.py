@@ -21,9 +21,9 @@ from orchestrator import Context, Event, Orchestrator, agent, open_orchestrator
 from orchestrator.clock import utc_now
 from orchestrator.starting import new_run_id
 from orchestrator.store.codec import event_row
-from orchestrator.store.protocol import AppendEvent
 from orchestrator.store.sqlite.connection import Transaction, connect
 from orchestrator.store.sqlite.schema import prepare
+from orchestrator.store.writes import AppendEvent
 from tests.bench.measure import Effort, in_turns
 from tests.bench.report import Figure, ratio_at_least
 

@@ -17,7 +17,7 @@ from api.answers import run_json
 from api.server import serve
 from api.service import open_server
 from orchestrator import Orchestrator, RunId, RunOptions, RunRecord, RunStatus, open_orchestrator
-from orchestrator.store.protocol import SaveRun
+from orchestrator.store.writes import SaveRun
 from tests.api.wire import connect
 from tests.bench.measure import Effort, in_turns
 from tests.bench.report import Figure, ratio_at_most

@@ -12,7 +12,7 @@ from playwright.sync_api import FilePayload, expect
 from orchestrator import RunId, RunRecord, RunStatus
 from orchestrator.model import Progress, RunOptions
 from orchestrator.store import open_store
-from orchestrator.store.protocol import SaveRun
+from orchestrator.store.writes import SaveRun
 from tests.browser.looking import Pages, Server, chip, live, row
 
 if TYPE_CHECKING:

@@ -53,11 +53,11 @@ def at_writes(reached: Callable[[int, str], None]) -> None:
 
         return hook
 
-    def watched(store: SqliteStore, batch: Sequence[Any]) -> None:
+    def watched(store: SqliteStore, batch: Sequence[Any], *tell: Any) -> None:
         n = next(numbers)
         reached(n, "before")
         store._writer.set_commit_hook(commits(n))
-        write(store, batch)
+        write(store, batch, *tell)
         reached(n, "after")
 
     # In this process, which ends soon.

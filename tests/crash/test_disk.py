@@ -150,11 +150,11 @@ class Slow:
         self.held.set()
         write = SqliteStore._write
 
-        def slow(store: SqliteStore, batch: Sequence[Write]) -> None:
+        def slow(store: SqliteStore, batch: Sequence[Write], *tell: Any) -> None:
             if not self.held.is_set():
                 self.waits.set()
                 self.held.wait(50)
-            write(store, batch)
+            write(store, batch, *tell)
 
         monkeypatch.setattr(SqliteStore, "_write", slow)
 

@@ -8,11 +8,12 @@ import trio
 
 from orchestrator import StoreUnavailable
 from orchestrator.store.memory import MemoryStore
+from orchestrator.store.protocol import NOBODY, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 
 class Disk(MemoryStore):
@@ -33,19 +34,18 @@ class Mount(MemoryStore):
         self._writing = False
         self._dead = False
 
-    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         """Write, unless the process is dead: what it still tries goes nowhere."""
         if self._disk.latency_s:
             await trio.sleep(self._disk.latency_s)
         if self._dead:
             await trio.lowlevel.checkpoint()
-            if stored is not None:
-                stored()
+            told.stored()
             return
         if trio.current_time() < self._disk.broken_until:
             raise StoreUnavailable("the disk is full")
         self._writing = True
-        await self._disk.write(batch, stored)
+        await self._disk.write(batch, told)
         self._writing = False
 
     async def crash(self) -> None:

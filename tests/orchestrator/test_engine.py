@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator import Event, Run, RunRecord
     from orchestrator.engine import Engine
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 
 @agent

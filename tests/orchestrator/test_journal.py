@@ -24,14 +24,15 @@ from orchestrator.events import RunLog
 from orchestrator.feed import TAIL
 from orchestrator.journal import BATCH, GATHER_S, SHOWN_AT_ONCE, Journal
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.protocol import AppendEvent
+from orchestrator.store.protocol import NOBODY, Told
+from orchestrator.store.writes import AppendEvent
 from orchestrator.timers import Timers
 from tests.orchestrator.test_stop import sleeper
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 
 class FailingStore(MemoryStore):
@@ -40,12 +41,12 @@ class FailingStore(MemoryStore):
     failing = False
     transactions = 0
 
-    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         if self.failing:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailable("the disk is full")
         self.transactions += 1
-        await super().write(batch, stored)
+        await super().write(batch, told)
 
 
 @pytest.fixture
@@ -160,6 +161,75 @@ async def test_tickets_are_durable_in_order(autojump_clock: MockClock) -> None:
         assert shown[:1] == [0]
         await journal.durable(tickets[-1])
         assert shown == list(range(2500))
+        journal.close(1)
+
+
+class Disk(MemoryStore):
+    """A store whose disk is at work on a batch until it is ``released``, and then may refuse it."""
+
+    tells = True
+    refuses = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = trio.Event()
+
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.tells:
+            told.committing()
+        await self.released.wait()
+        if self.refuses:
+            raise StoreUnavailable("the disk is full")
+        await super().write(batch, told)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_what_is_ready_beforehand_is_made_while_the_disk_is_at_work(
+    autojump_clock: MockClock, tells: bool
+) -> None:
+    disk, passed = Disk(), list[str]()
+    disk.tells = tells
+    journal = Journal(disk, Timers())
+
+    async def wait(name: str, until: Awaitable[None]) -> None:
+        await until
+        passed.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run)
+        first = journal.append([], urgent=True)
+        nursery.start_soon(wait, "underway", journal.underway(first))
+        nursery.start_soon(wait, "durable", journal.durable(first))
+        await wait_all_tasks_blocked()
+        nursery.start_soon(wait, "next underway", journal.underway(journal.append([], urgent=True)))
+        await wait_all_tasks_blocked()
+        assert passed == (["underway"] if tells else [])
+        disk.released.set()
+        await wait_all_tasks_blocked()
+        assert sorted(passed) == ["durable", "next underway", "underway"]
+        # What is durable needs no wait, and neither does what comes after it.
+        await journal.underway(first)
+        journal.close(1)
+
+
+async def test_nobody_waits_for_a_disk_that_refuses_to_be_at_work(
+    autojump_clock: MockClock,
+) -> None:
+    disk = Disk()
+    disk.refuses, disk.tells = True, False
+    journal = Journal(disk, Timers())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run)
+        ticket = journal.append([], urgent=True)
+        disk.released.set()
+        # Whoever makes something ready meanwhile hears of it from ``durable``.
+        await journal.underway(ticket)
+        with pytest.raises(StoreUnavailable, match="the disk is full"):
+            await journal.durable(ticket)
+        await journal.underway(ticket)
+        disk.refuses = False
+        await journal.stored(ticket)
         journal.close(1)
 
 

@@ -35,14 +35,15 @@ from orchestrator import (
 )
 from orchestrator.steps import Steps, before
 from orchestrator.store.memory import MemoryStore
-from orchestrator.store.protocol import RunFilter, SaveRun, SaveStep, StoredStep
+from orchestrator.store.protocol import NOBODY, RunFilter, StoredStep, Told
+from orchestrator.store.writes import SaveRun, SaveStep
 from tests.orchestrator.store.samples import AT, step
 from tests.race.isolated import alone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 CLEANUP_S = 5.0
 
@@ -56,7 +57,7 @@ class OddStore(MemoryStore):
         self.held: trio.Event | None = None
         self.reads = 0
 
-    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         if self.failing:
             await trio.lowlevel.checkpoint()
             raise StoreUnavailable("the disk is full")
@@ -64,7 +65,7 @@ class OddStore(MemoryStore):
             # So that a test that fails does not hang as well.
             with trio.move_on_after(1000):
                 await self.held.wait()
-        await super().write(batch, stored)
+        await super().write(batch, told)
 
     async def steps(self, root_id: str) -> list[StoredStep]:
         self.reads += 1

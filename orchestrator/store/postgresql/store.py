@@ -21,14 +21,15 @@ from orchestrator.store.postgresql.connection import (
     spoken,
 )
 from orchestrator.store.postgresql.tenure import Tenure
+from orchestrator.store.protocol import NOBODY, Told
 from orchestrator.store.sql import SqlStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from orchestrator.store.codec import Row
-    from orchestrator.store.protocol import Write
     from orchestrator.store.sql import Value
+    from orchestrator.store.writes import Write
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class PostgresStore(SqlStore):
         self._pool = pool
         self._reading = trio.CapacityLimiter(READERS)
 
-    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         """Make the whole batch durable in one transaction; see ``Store.write``.
 
         Raises:
@@ -71,8 +72,7 @@ class PostgresStore(SqlStore):
             await trio.to_thread.run_sync(
                 self._write, batch, limiter=self._writing, abandon_on_cancel=True
             )
-            if stored is not None:
-                stored()
+            told.stored()
             return
         if self._tenure.session is not None:
             sever(self._tenure.session)

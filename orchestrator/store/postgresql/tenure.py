@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.store.codec import Row
     from orchestrator.store.database import Files, Statement
     from orchestrator.store.postgresql.connection import Address
-    from orchestrator.store.protocol import Write
     from orchestrator.store.sql import Value
+    from orchestrator.store.writes import Write
 
 # "QSCE". Advisory locks are numbers, each database has its own.
 LOCK = 0x51534345

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from itertools import chain
 from math import inf
@@ -14,6 +14,7 @@ import trio
 from orchestrator.cleanup import bounded
 from orchestrator.errors import InvalidInput, StoreDamaged, StoreUnavailable
 from orchestrator.store.batch import Rows
+from orchestrator.store.protocol import NOBODY, Told
 from orchestrator.store.sql import SqlStore
 from orchestrator.store.sqlite.connection import Transaction, connect, decoding, explained
 from orchestrator.store.sqlite.files import Shelf
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from orchestrator.store.codec import Row
     from orchestrator.store.database import Files, Statement
-    from orchestrator.store.protocol import Write
     from orchestrator.store.sql import Value
+    from orchestrator.store.writes import Write
 
 T = TypeVar("T")
 
@@ -92,11 +93,13 @@ class SqliteStore(SqlStore):
         self._idle = list(readers)
         self._reading = trio.CapacityLimiter(len(readers))
 
-    async def write(self, batch: Sequence[Write], stored: Callable[[], None] | None = None) -> None:
+    async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         """Make the whole batch durable in one transaction; see ``Store.write``."""
-        await self._writing.run(partial(self._write, batch), stored)
+        soon = trio.lowlevel.current_trio_token().run_sync_soon
+        committing = partial(soon, told.committing)
+        await self._writing.run(partial(self._write, batch, committing), told.stored)
 
-    def _write(self, batch: Sequence[Write]) -> None:
+    def _write(self, batch: Sequence[Write], committing: Callable[[], None]) -> None:
         rows = Rows.of(batch)
         try:
             # Files that a batch drops are removed after its commit.
@@ -106,6 +109,8 @@ class SqliteStore(SqlStore):
                 Transaction(self._writer),
             ):
                 rows.insert(SqliteDatabase(self._writer, self._shelf))
+                with suppress(trio.RunFinishedError):
+                    committing()
         except apsw.ConstraintError as error:
             raise ValueError(
                 f"{self._path}: a write contradicts what is stored: {error}"

@@ -12,7 +12,7 @@ from api.auth.audit import COLLECTION, MOST_COUNTED, WINDOW_S, Deed, Trail
 from api.service import open_server
 from orchestrator import Orchestrator, open_orchestrator
 from orchestrator.journal import BATCH
-from orchestrator.store.protocol import Forget, SaveDocument, SaveRun
+from orchestrator.store.writes import Forget, SaveDocument, SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import Asking, access, token_of
 from tests.api.peer import talking
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 
 @pytest.fixture

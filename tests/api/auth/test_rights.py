@@ -15,7 +15,7 @@ from api.app import create_app
 from api.auth.rights import CALLS, Right
 from api.service import open_server
 from orchestrator import RunId, RunStatus, open_orchestrator
-from orchestrator.store.protocol import SaveRun
+from orchestrator.store.writes import SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import PEOPLE, Asking, access, token_of
 from tests.api.peer import Peer, talking

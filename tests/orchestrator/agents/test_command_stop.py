@@ -26,7 +26,7 @@ from tests.orchestrator.agents.commanding import BOUND_S, alive, begun, finished
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from orchestrator.store.protocol import Write
+    from orchestrator.store.writes import Write
 
 LOOP = "while :; do sleep 0.02; done"
 

@@ -21,6 +21,7 @@ from orchestrator.store import (
     SaveDocument,
     SavePartial,
     SaveStep,
+    Told,
     open_store,
 )
 
@@ -64,7 +65,7 @@ async def contents(store: Store) -> dict[str, Any]:
 async def taken(store: Store, batch: list[Write]) -> bool:
     told: list[str] = []
     try:
-        await store.write(batch, lambda: told.append("stored"))
+        await store.write(batch, Told(lambda: told.append("stored")))
     except ValueError:
         assert told == []
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from orchestrator.errors import InvalidInput, StoreDamaged, StoreInUse, StoreUnavailable
 from orchestrator.model import RunId
-from orchestrator.store import SaveRun, SqliteStore, open_store
+from orchestrator.store import SaveRun, SqliteStore, Told, open_store
 from tests.orchestrator.store.samples import append, full_record, make_event
 
 if TYPE_CHECKING:
@@ -46,6 +47,32 @@ async def test_a_relative_path_is_relative_to_the_working_folder(
     async with open_store("sqlite:///my runs%20.db"):
         pass
     assert sorted(os.listdir(tmp_path)) == ["my runs%20.db", "my runs%20.db.lock"]
+
+
+async def test_who_is_told_that_the_disk_is_at_work_is_told_before_the_commit(path: Path) -> None:
+    """And in the loop, which is free while the thread commits."""
+    heard, told = threading.Event(), list[str]()
+
+    def committing() -> None:
+        assert trio.lowlevel.in_trio_run()
+        told.append("committing")
+        heard.set()
+
+    def commit() -> bool:
+        assert heard.wait(60), "the loop was not free"
+        told.append("commit")
+        return False
+
+    who = Told(lambda: told.append("stored"), committing)
+    async with open_store(f"sqlite:///{path}") as store:
+        assert isinstance(store, SqliteStore)
+        store._writer.set_commit_hook(commit)
+        await store.write([append("r", 1)], who)
+        store._writer.set_commit_hook(None)
+        # Of what cannot be written nothing is told.
+        with pytest.raises(ValueError, match="contradicts"):
+            await store.write([append("r", 1)], who)
+    assert told == ["committing", "commit", "stored"]
 
 
 @pytest.mark.parametrize(
