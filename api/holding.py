@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     from quart import Response
     from quart_trio import QuartTrio
 
-    from orchestrator import Run
+    from orchestrator import Run, RunRecord
 
 
-async def hold(run: Run) -> None:
+async def hold(run: Run) -> RunRecord:
     """Hold back the answer to the request that is under way until the run's start is durable.
 
-    Returns when it is time to make the answer: the disk is at work, and the loop has nothing else
-    to do for this request. If the start cannot be made durable, the answer says that instead.
+    To be called in the step in which the run was admitted. Returns the run as it was then, when it
+    is time to make the answer: the disk is at work, and the loop has nothing else to do for this
+    request. If the start cannot be made durable, the answer says that instead.
     """
     orchestrator = the_orchestrator()
-    g.held = partial(orchestrator.stored, run)
-    await orchestrator.underway(run)
+    # Whatever becomes of the run from here on is not part of its start, and may be stored later.
+    started, ticket = run.record, run.ticket
+    g.held = partial(orchestrator.stored, run, ticket)
+    await orchestrator.underway(ticket)
+    return started
 
 
 def install(app: QuartTrio) -> None:

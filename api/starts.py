@@ -77,8 +77,8 @@ async def _started(begin: Callable[[], Awaitable[Run]]) -> Answer:
 
 
 async def _told(run: Run) -> Answer:
-    await hold(run)
-    return run_json(run.record, run) | {"partial": None}, 201, {"Location": f"/runs/{run.id}"}
+    started = run_json(await hold(run)) | {"partial": None}
+    return started, 201, {"Location": f"/runs/{run.id}"}
 
 
 async def _watched(

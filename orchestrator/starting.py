@@ -195,25 +195,29 @@ class Starter(RunReader):
             raise InvalidInput([("files", why)])
         return [File(name, kinds[name], data) for name, data in found.items() if data is not None]
 
-    async def stored(self, run: Run) -> Run:
+    async def stored(self, run: Run, ticket: int | None = None) -> Run:
         """Wait until the start of a run that was admitted is durable, and return the run.
+
+        Args:
+            ticket: the run's, as it was in the step in which it was admitted; that of now if None.
 
         Raises:
             StoreUnavailable: it cannot be made durable; the run is stopped before it begins.
         """
         try:
-            await self._services.journal.durable(run.ticket)
+            await self._services.journal.durable(run.ticket if ticket is None else ticket)
         except StoreUnavailable:
             refuse_unstored(run)
             raise
         return run
 
-    async def underway(self, run: Run) -> None:
-        """Wait until the disk is at work on the start of a run that was admitted, or it is durable.
+    async def underway(self, ticket: int) -> None:
+        """Wait until the disk is at work on what has that ticket, or it is durable.
 
-        What is to be said of it can be made ready meanwhile, and said once ``stored`` returns.
+        What is to be said of it can be made ready meanwhile, and said once it is durable. Returns
+        too if the store does not take it at present.
         """
-        await self._services.journal.underway(run.ticket)
+        await self._services.journal.underway(ticket)
 
     def _check_welcome(self) -> None:
         if self._refusing:

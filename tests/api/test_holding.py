@@ -27,17 +27,23 @@ class Disk:
     """The disk of a store, at work on each batch for as long as a test wants; then it may refuse.
 
     Attributes:
+        tells: whether it says that it is at work.
+        writes: how many batches it has been given so far.
         made: how often an answer was made so far.
     """
 
     def __init__(self, orchestrator: Orchestrator, patch: pytest.MonkeyPatch) -> None:
         self.released = trio.Event()
+        self.tells = True
         self.refuses = False
+        self.writes = 0
         self.made = 0
         write = orchestrator.store.write
 
         async def slowly(batch: Sequence[Write], told: Told) -> None:
-            told.committing()
+            self.writes += 1
+            if self.tells:
+                told.committing()
             await self.released.wait()
             if self.refuses:
                 raise StoreUnavailable("the disk is full")
@@ -49,6 +55,11 @@ class Disk:
 
         patch.setattr(orchestrator.store, "write", slowly)
         patch.setattr(starts, "run_json", make)
+
+    def finish_this(self) -> None:
+        """Let it be done with the batch that it is at work on, and not with the next one."""
+        self.released.set()
+        self.released = trio.Event()
 
 
 async def until(seen: Callable[[], bool]) -> None:
@@ -116,6 +127,33 @@ async def test_what_cannot_be_made_durable_is_refused_though_its_answer_was_made
     assert record.status is RunStatus.STOPPED
     assert record.stop is not None
     assert record.stop.reason == "its start was not stored"
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_what_becomes_of_a_run_afterwards_holds_up_no_answer_to_its_start(
+    client: httpx.AsyncClient, served: Orchestrator, disk: Disk, tells: bool
+) -> None:
+    """Nor does it matter whether that can be stored: the start is."""
+    disk.tells = tells
+    answers: list[httpx.Response] = []
+
+    async def start() -> None:
+        answers.append(await client.post("/runs", json=ORDER))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            await until(lambda: disk.writes == 1)
+            (run,) = served.registry.roots()
+            run.request_stop()
+            await settled()
+            disk.finish_this()
+        await until(lambda: disk.writes == 2)
+        (answer,) = answers
+        assert (answer.status_code, answer.json()["status"]) == (201, "running")
+        assert answer.json() == (await client.get(f"/runs/{run.id}")).json()
+        disk.released.set()
+        await run.ended.wait()
 
 
 async def test_a_caller_that_leaves_while_its_answer_is_held_leaves_the_run_behind(
