@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from tests.api.processes import quiesce
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
 
@@ -107,14 +107,22 @@ class Pages:
         self.complaints: list[str] = []
         self._contexts: list[BrowserContext] = []
 
-    def window(self, **options: Any) -> Page:
-        """Open a window."""
+    def window(self, *, caught: bool = False, **options: Any) -> Page:
+        """Open a window.
+
+        Args:
+            caught: its requests can be caught by a route that is set later.
+        """
         context = self.browser.new_context(**options)
         self._contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        if caught:
+            # With its first route, a page that is loaded begins to have its requests caught a
+            # while after it was told to, and what it asks for meanwhile goes past.
+            page.route("**/nothing-asks-for-this", lambda route: route.abort())
         return page
 
     def runs(self, query: str = "", **options: Any) -> Page:
@@ -140,6 +148,19 @@ class Pages:
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and _FAILED_REQUEST not in message.text:
             self.complaints.append(message.text)
+
+
+def until(page: Page, seen: Callable[[], object]) -> None:
+    """Wait until something is seen of the page's requests.
+
+    Raises:
+        AssertionError: it was not, in all the time that a test waits.
+    """
+    tries = PATIENCE_MS // 20
+    while not seen():
+        assert tries > 0, "it was not seen"
+        tries -= 1
+        page.wait_for_timeout(20)
 
 
 def live(page: Page) -> None:

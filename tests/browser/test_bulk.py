@@ -73,7 +73,7 @@ def test_an_answer_that_comes_after_the_ends_brings_none_of_them_back(
 ) -> None:
     """Those that are not loaded are forgotten as they end, but not while they are counted."""
     wanted = [server.start("waiter", {"tags": ["late"]}) for _ in range(105)]
-    page = pages.runs("?tag=late")
+    page = pages.runs("?tag=late", caught=True)
     held: list[Route] = []
     page.route("**/runs/stop", lambda route: held.append(route))
     page.get_by_role("button", name="Stop all").click()
@@ -90,7 +90,7 @@ def test_an_answer_that_comes_after_the_ends_brings_none_of_them_back(
 
 def test_a_stop_is_hurried_before_it_was_answered(pages: Pages, server: Server) -> None:
     run = server.start("writer", {"tags": ["slow to answer"]})
-    page = pages.runs("?tag=slow to answer")
+    page = pages.runs("?tag=slow to answer", caught=True)
     held: list[Route] = []
     page.route("**/runs/stop", lambda route: held.append(route))
     page.get_by_role("button", name="Stop all").click()
@@ -126,7 +126,7 @@ def test_stop_all_stops_what_the_filter_shows(pages: Pages, server: Server) -> N
 
 def test_what_was_shown_too_early_is_taken_back_of_all(pages: Pages, server: Server) -> None:
     chosen = [server.start("waiter") for _ in range(2)]
-    page = pages.runs()
+    page = pages.runs(caught=True)
     page.route("**/runs/stop", lambda route: route.abort())
     for run in chosen:
         row(page, run).get_by_role("checkbox").check()

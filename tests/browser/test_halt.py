@@ -84,7 +84,7 @@ def test_a_halt_outlives_its_server(browser: Browser, tmp_path: Path) -> None:
 
 def test_a_halt_that_cannot_be_asked_for_is_not_shown(pages: Pages, server: Server) -> None:
     run = server.start("waiter")
-    page = pages.runs()
+    page = pages.runs(caught=True)
     page.route("**/halt", refuse_to_halt)
     page.get_by_role("button", name="Halt…").click()
     page.locator("dialog[open]").get_by_role("button", name="Halt, and stop 1 run").click()

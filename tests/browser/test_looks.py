@@ -168,7 +168,7 @@ def a_question(pages: Pages, server: Server, **window: Any) -> Page:
 
 
 def a_refused_stop(pages: Pages, server: Server, **window: Any) -> Page:
-    page = pages.run(server.start("waiter"), **window)
+    page = pages.run(server.start("waiter"), caught=True, **window)
     page.route("**/stop", lambda route: route.abort())
     page.keyboard.press("s")
     page.keyboard.press("Enter")
@@ -178,7 +178,7 @@ def a_refused_stop(pages: Pages, server: Server, **window: Any) -> Page:
 
 def a_lost_connection(pages: Pages, server: Server, **window: Any) -> Page:
     a_crowd(server)
-    page = pages.runs(**window)
+    page = pages.runs(caught=True, **window)
     page.route("**/*", lambda route: route.abort())
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
     expect(page.locator("html")).to_have_attribute("data-connection", "offline")

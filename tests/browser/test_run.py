@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.looking import Pages, Server, chip
+from tests.browser.looking import Pages, Server, chip, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -297,14 +297,13 @@ def test_text_is_never_taken_for_markup(pages: Pages, server: Server) -> None:
 def test_a_slow_server_is_asked_once_at_a_time_where_a_run_stands(
     pages: Pages, server: Server
 ) -> None:
-    page = pages.run(server.start("waiter"))
+    page = pages.run(server.start("waiter"), caught=True)
     held: list[Route] = []
     page.route("**/stack", lambda route: held.append(route))
     box = page.locator("run-stack details").first
     page.locator("run-stack summary").first.press("Enter")
     box.evaluate("(box) => { for (let n = 0; n < 5; n++) box.dispatchEvent(new Event('toggle')); }")
-    while not held:
-        page.wait_for_timeout(20)
+    until(page, lambda: held)
     assert len(held) == 1
     held[0].continue_()
     page.unroute("**/stack")

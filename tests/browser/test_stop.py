@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.looking import chip, row
+from tests.browser.looking import chip, row, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
@@ -270,7 +270,7 @@ def test_B4_what_was_shown_too_early_is_taken_back_if_the_request_fails(
     pages: Pages, server: Server, answer: dict[str, Any] | None, said: str
 ) -> None:
     run = server.start("waiter")
-    page = pages.run(run)
+    page = pages.run(run, caught=True)
     held: list[Route] = []
     page.route("**/stop", lambda route: held.append(route))
 
@@ -278,8 +278,7 @@ def test_B4_what_was_shown_too_early_is_taken_back_if_the_request_fails(
     page.keyboard.press("Enter")
     # A refusal that comes before the next frame is drawn would leave nothing to take back.
     expect(chip(page)).to_have_text("stopping…")
-    while not held:
-        page.wait_for_timeout(20)
+    until(page, lambda: held)
     refuse(held[0], answer)
     page.unroute("**/stop")
     toast = page.locator(".toast.error")
@@ -299,7 +298,7 @@ def test_A5_a_page_that_is_behind_catches_up_in_silence(
     pages: Pages, server: Server, status: int, kind: str
 ) -> None:
     run = server.start("waiter")
-    page = pages.run(run)
+    page = pages.run(run, caught=True)
     refuse_once(page, "**/stop", {"type": f"urn:quiesce:{kind}", "status": status, "detail": "no"})
     page.keyboard.press("s")
     page.keyboard.press("Enter")

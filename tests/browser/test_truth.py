@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.looking import Pages, Server, chip, live, row
+from tests.browser.looking import Pages, Server, chip, live, row, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,8 +132,7 @@ def test_B4_a_stop_works_without_the_event_stream(pages: Pages, server: Server) 
     expect(page.locator("connection-state")).to_contain_text("Not live")
     watch(page)
     page.wait_for_function("() => true")
-    while not statuses.get(304):
-        page.wait_for_timeout(100)
+    until(page, lambda: statuses.get(304))
     page.keyboard.press("s")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
