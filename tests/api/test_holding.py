@@ -67,6 +67,10 @@ async def until(seen: Callable[[], bool]) -> None:
         await settled()
 
 
+async def start(client: httpx.AsyncClient, answers: list[httpx.Response]) -> None:
+    answers.append(await client.post("/runs", json=ORDER))
+
+
 @pytest.fixture
 async def disk(served: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Disk]:
     """The disk; it works when the test is over, or nothing could end."""
@@ -80,13 +84,9 @@ async def test_an_answer_is_made_while_the_disk_is_at_work_and_given_afterwards(
     client: httpx.AsyncClient, served: Orchestrator, disk: Disk
 ) -> None:
     answers: list[httpx.Response] = []
-
-    async def start() -> None:
-        answers.append(await client.post("/runs", json=ORDER))
-
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(start)
+            nursery.start_soon(start, client, answers)
             await until(lambda: disk.made == 1)
             await settled()
             (run,) = served.registry.roots()
@@ -136,13 +136,9 @@ async def test_what_becomes_of_a_run_afterwards_holds_up_no_answer_to_its_start(
     """Nor does it matter whether that can be stored: the start is."""
     disk.tells = tells
     answers: list[httpx.Response] = []
-
-    async def start() -> None:
-        answers.append(await client.post("/runs", json=ORDER))
-
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(start)
+            nursery.start_soon(start, client, answers)
             await until(lambda: disk.writes == 1)
             (run,) = served.registry.roots()
             run.request_stop()
@@ -161,11 +157,7 @@ async def test_a_caller_that_leaves_while_its_answer_is_held_leaves_the_run_behi
 ) -> None:
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-
-            async def start() -> None:
-                await client.post("/runs", json=ORDER)
-
-            nursery.start_soon(start)
+            nursery.start_soon(start, client, [])
             await until(lambda: disk.made == 1)
             nursery.cancel_scope.cancel()
         await settled()
