@@ -177,15 +177,15 @@ class ScheduleExists(OrchestratorError):
 
 
 class OperationRefused(OrchestratorError):
-    """A stop was asked for, so no operation of this run may start any more."""
+    """The run is being stopped or has ended, so no operation of it may start any more."""
 
     def __init__(self, kind: str, label: str = "") -> None:
         self.kind = kind
         self.label = label
         what = f"{kind} {label!r}" if label else kind
         super().__init__(
-            f"{what} was refused: a stop was asked for and nothing new may start;"
-            " do it before the stop, in ctx.critical(), or in a ctx.on_stop() compensation"
+            f"{what} was refused: its run is being stopped or has ended, and nothing new may"
+            " start; do it before that, in ctx.critical(), or in a ctx.on_stop() compensation"
         )
 
 

@@ -54,14 +54,46 @@ class Handle:
         worker: Worker | None
         ended: trio.Event
 
-        @property
-        def id(self) -> RunId: ...
-        @property
-        def record(self) -> RunRecord: ...
-        @property
-        def ticket(self) -> int: ...
         def lineage(self) -> Iterator[Handle]: ...
         def subtree(self) -> Sequence[Handle]: ...
+
+    @property
+    def record(self) -> RunRecord:
+        """What has been decided about the run; ``shown`` is what is durable of it."""
+        return self.ledger.record
+
+    @property
+    def shown(self) -> RunRecord | None:
+        """The record as it is durable, and so the one to show; None before the start is."""
+        return self.ledger.shown
+
+    @property
+    def ticket(self) -> int:
+        """The journal's ticket of the last change."""
+        return self.ledger.ticket
+
+    @property
+    def start_ticket(self) -> int:
+        """The ticket of the start: what belongs to it becomes durable along with that."""
+        return self.ledger.start_ticket
+
+    @property
+    def id(self) -> RunId:
+        """The run's id."""
+        return self.record.id
+
+    @property
+    def status(self) -> str:
+        """The status that is durable, and so the one to show."""
+        return (self.shown or self.record).status
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The account of the stop so far, or the settled one; None if no stop was asked for."""
+        stop = self.ladder.stop
+        if self.record.status.is_terminal or stop is None:
+            return self.record.stop
+        return stop.receipt()
 
     @property
     def is_held(self) -> bool:

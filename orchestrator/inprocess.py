@@ -109,7 +109,7 @@ class InProcessEngine:
     def withdraw(self, run: Run) -> None:
         """See ``Engine.withdraw``."""
         if self._stop_waiting(run):
-            run.exited.set()
+            run.exit()
 
     def finish(self, run: Run) -> None:
         """See ``Engine.finish``."""

@@ -20,6 +20,7 @@ from orchestrator.events import RunEscalated, RunStopping
 from orchestrator.last_rung import LastRung
 from orchestrator.lifecycle import Move
 from orchestrator.model import RunStatus, StopMode, StopSource
+from orchestrator.part import Part
 from orchestrator.stopping import KILL_S, Stop, in_words
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.timers import Timer
 
 
-class Ladder:
+class Ladder(Part["Run"]):
     """How one run is stopped.
 
     Attributes:
@@ -37,10 +38,10 @@ class Ladder:
         last: the rung for code that does not exit.
     """
 
-    __slots__ = ("_kill", "_rang", "_run", "last", "stop")
+    __slots__ = ("_kill", "_rang", "last", "stop")
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        super().__init__(run)
         self._kill: Timer | None = None
         # When its cleanup time was over, on Trio's clock; None before that.
         self._rang: float | None = None
@@ -192,6 +193,7 @@ class Ladder:
         """Forget the alarm: the run has ended."""
         if self._kill is not None:
             self._kill.unset()
+            self._kill = None
 
     def _withdraw(self, request: StopRequest) -> None:
         """Stop a queued run: its agent's code never runs."""

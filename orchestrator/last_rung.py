@@ -15,6 +15,7 @@ from orchestrator.cleanup import bounded, patience
 from orchestrator.events import RunEscalated, RunLog
 from orchestrator.lifecycle import Move
 from orchestrator.model import StopMode
+from orchestrator.part import Part
 from orchestrator.stopping import KILL_S
 from orchestrator.supervise import compensate
 
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 EXIT_S = 5.0
 
 
-class LastRung:
+class LastRung(Part["Run"]):
     """How one run is let go, if it comes to that."""
 
-    __slots__ = ("_gone", "_run", "_slow", "_steps", "_unwinding")
+    __slots__ = ("_gone", "_slow", "_steps", "_unwinding")
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        super().__init__(run)
         # Where the code stood when its cleanup time was over.
         self._slow = ""
         # Grows with every step of the unwinding, so that patience is with a step, not with all.
@@ -57,7 +58,7 @@ class LastRung:
         if (worker := self._run.worker) is None:
             self._name_the_place()
         else:
-            self._run.services.spawn(self._look_again, worker)
+            self._run.services.spawn(self._look_again, self._run, worker)
 
     def _places(self) -> str:
         return ", ".join(at.place for at in self._run.standing())
@@ -66,7 +67,7 @@ class LastRung:
         if self._slow:
             self._run.tell(RunLog("warning", f"still stopping: its code stands at {self._slow}"))
 
-    async def _look_again(self, worker: Worker) -> None:
+    async def _look_again(self, run: Run, worker: Worker) -> None:
         await worker.look()
         self._slow = self._slow and self._places()
         self._name_the_place()

@@ -10,19 +10,20 @@ import trio
 
 from orchestrator.events import RunDeadline
 from orchestrator.model import RunStatus, StopSource
+from orchestrator.part import Part
 
 if TYPE_CHECKING:
     from orchestrator.run import Run
     from orchestrator.timers import Timer
 
 
-class Limits:
+class Limits(Part["Run"]):
     """When a run stops by itself."""
 
-    __slots__ = ("_active", "_deadline", "_due", "_idle", "_run", "_start")
+    __slots__ = ("_active", "_deadline", "_due", "_idle", "_start")
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        super().__init__(run)
         self._deadline: Timer | None = None
         # When it is, on Trio's clock, if it was given in this process: the wall clock may be set.
         self._due: float | None = None
@@ -90,6 +91,7 @@ class Limits:
         for timer in (self._deadline, self._idle, self._start):
             if timer is not None:
                 timer.unset()
+        self._deadline = self._idle = self._start = None
 
     def _set_deadline(self) -> None:
         if self._deadline is not None:

@@ -27,6 +27,7 @@ from orchestrator.events import (
     OperationStarted,
     OperationWasRefused,
 )
+from orchestrator.part import Part
 from orchestrator.sections import (
     Section,
     current_section,
@@ -49,7 +50,7 @@ CRITICAL = "critical"
 TOLD_REFUSALS = 100
 
 
-class Gate:
+class Gate(Part["GateOwner"]):
     """One run's gate: what may start, and what is in flight.
 
     Attributes:
@@ -67,7 +68,6 @@ class Gate:
         "_closing",
         "_lot",
         "_number",
-        "_owner",
         "_refusals",
         "allowance",
         "changed",
@@ -79,8 +79,8 @@ class Gate:
         "until",
     )
 
-    def __init__(self, owner: GateOwner) -> None:
-        self._owner = owner
+    def __init__(self, run: GateOwner) -> None:
+        super().__init__(run)
         self.outer: Section | None = None
         self._number = 0
         self._refusals = 0
@@ -186,7 +186,7 @@ class Gate:
                 return
             if self._lot is None:
                 self._lot = trio.lowlevel.ParkingLot()
-            self._owner.parked()
+            self._run.parked()
             await self._lot.park()
 
     @property
@@ -217,7 +217,7 @@ class Gate:
         await self.admit(kind, label)
         section = self.begin(kind, label)
         section.effect = effect
-        self._owner.tell(OperationStarted(section.number, kind, label))
+        self._run.tell(OperationStarted(section.number, kind, label))
         return section
 
     def leave(self, section: Section, *, cut: bool, error: str | None) -> None:
@@ -229,10 +229,10 @@ class Gate:
         seconds = round(trio.current_time() - section.started, 6)
         told = (section.number, section.kind, section.label, seconds)
         self.sections.discard(section)
-        self._owner.tell(
+        self._run.tell(
             OperationWasCut(*told, section.effect) if cut else OperationFinished(*told, error)
         )
-        self._owner.section_ended(section, cut=cut)
+        self._run.section_ended(section, cut=cut)
 
     def begin(self, kind: str, label: str, holds_s: float | None = None) -> Section:
         """Begin a section without asking the gate; ``holds_s`` as for ``Section``."""
@@ -247,7 +247,7 @@ class Gate:
         """End a critical section or compensation. Not a checkpoint."""
         self.sections.discard(section)
         if section.kind == CRITICAL:
-            self._owner.section_ended(section, cut=cut)
+            self._run.section_ended(section, cut=cut)
 
     @asynccontextmanager
     async def operation(self, kind: str, label: str, effect: str = "") -> AsyncIterator[None]:
@@ -324,6 +324,6 @@ class Gate:
 
     def _refuse(self, kind: str, label: str) -> None:
         self._refusals += 1
-        self._owner.operation_refused()
+        self._run.operation_refused()
         if self._refusals <= TOLD_REFUSALS:
-            self._owner.tell(OperationWasRefused(kind, label))
+            self._run.tell(OperationWasRefused(kind, label))

@@ -15,6 +15,7 @@ from orchestrator.store.writes import SavePartial
 if TYPE_CHECKING:
     from orchestrator.model import Json
     from orchestrator.ports import RunPort
+    from orchestrator.timers import Timer
 
 # Of the time between two encodings, the share that encoding may take.
 _SHARE = 0.05
@@ -23,14 +24,14 @@ _SHARE = 0.05
 class PartialResult:
     """The latest value, and whether it waits to be encoded."""
 
-    __slots__ = ("_not_before", "_run", "_timer", "_value", "_waiting")
+    __slots__ = ("_not_before", "_run", "_timer", "_value")
 
     def __init__(self, run: RunPort) -> None:
         self._run = run
         run.has_partial = True
-        self._timer = run.timer(self.write)
         self._value: Json = None
-        self._waiting = False
+        # Rings while the value waits; one that is not set is not kept, since it holds this.
+        self._timer: Timer | None = None
         self._not_before = 0.0
 
     def set(self, value: Json) -> None:
@@ -41,21 +42,26 @@ class PartialResult:
         """
         self._value = value
         if trio.current_time() >= self._not_before:
-            self._waiting = False
+            self._wait_no_more()
             self._encode()
-        else:
-            self._waiting = True
+        elif self._timer is None:
+            self._timer = self._run.timer(self.write)
             self._timer.set(self._not_before)
 
     def write(self) -> None:
         """Write the value if it waits. May be called at any time; not a checkpoint."""
-        if not self._waiting:
+        if self._timer is None:
             return
-        self._waiting = False
+        self._wait_no_more()
         try:
             self._encode()
         except InvalidInput as error:
             self._run.tell(RunLog("error", str(error)))
+
+    def _wait_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.unset()
+            self._timer = None
 
     def _encode(self) -> None:
         began = trio.current_time()

@@ -13,18 +13,16 @@ from orchestrator.errors import IllegalTransition, ParentIsPaused
 from orchestrator.events import RunPaused, RunPausing, RunResumed
 from orchestrator.lifecycle import Move, advance
 from orchestrator.model import RunStatus
+from orchestrator.part import Part
 
 if TYPE_CHECKING:
     from orchestrator.run import Run
 
 
-class Brake:
+class Brake(Part["Run"]):
     """How one run is paused. Nothing here is a checkpoint."""
 
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    __slots__ = ()
 
     def pause(self, requested_by: str, reason: str) -> None:
         """Pause the run and everything below it; see ``Run.request_pause``."""

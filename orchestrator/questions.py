@@ -17,6 +17,7 @@ import trio
 from orchestrator.errors import InvalidInput, NobodyAsks, NotAnswered, check_text
 from orchestrator.events import RunAnswered, RunAsked, RunWithdrawn
 from orchestrator.model import Question
+from orchestrator.part import Part
 from orchestrator.sections import forbid_inside_operation
 from orchestrator.shapes import Shape
 from orchestrator.steps import step_around
@@ -38,13 +39,13 @@ class _Open:
         self.value: Any = None
 
 
-class Questions:
+class Questions(Part["RunPort"]):
     """What one run asks."""
 
-    __slots__ = ("_asked", "_open", "_run")
+    __slots__ = ("_asked", "_open")
 
     def __init__(self, run: RunPort) -> None:
-        self._run = run
+        super().__init__(run)
         self._asked: defaultdict[str, int] = defaultdict(int)
         self._open: dict[str, _Open] = {}
 

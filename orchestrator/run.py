@@ -8,6 +8,7 @@ is executed stands in ``supervise``.
 from __future__ import annotations
 
 from dataclasses import fields
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.events import Payload
     from orchestrator.journal import Journal
     from orchestrator.mcp import ToolServer
-    from orchestrator.model import Receipt, RunError, RunId, RunRecord, Standing
+    from orchestrator.model import RunError, RunId, RunRecord, Standing
     from orchestrator.sections import Section
     from orchestrator.services import Services
     from orchestrator.store.protocol import Store
@@ -89,7 +90,6 @@ class Run(Handle):
         self.ladder = Ladder(self)
         self.scope = trio.CancelScope()
         self.exited, self.ended = trio.Event(), trio.Event()
-        self.context = Context(self)
         self.value: Any = None
         self.failure: BaseException | None = None
         self.compensations: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
@@ -102,47 +102,17 @@ class Run(Handle):
         self.servers: set[ToolServer] = set()
         self.task: trio.lowlevel.Task | None = None
         self._client: RunClient | None = None
+        self._context: Context | None = None
         self.subagents = SubAgents(self)
 
     # What it is
 
     @property
-    def record(self) -> RunRecord:
-        """What has been decided about the run; ``shown`` is what is durable of it."""
-        return self.ledger.record
-
-    @property
-    def shown(self) -> RunRecord | None:
-        """The record as it is durable, and so the one to show; None before the start is."""
-        return self.ledger.shown
-
-    @property
-    def ticket(self) -> int:
-        """The journal's ticket of the last change."""
-        return self.ledger.ticket
-
-    @property
-    def start_ticket(self) -> int:
-        """The ticket of the start: what belongs to it becomes durable along with that."""
-        return self.ledger.start_ticket
-
-    @property
-    def id(self) -> RunId:
-        """The run's id."""
-        return self.record.id
-
-    @property
-    def status(self) -> str:
-        """The status that is durable, and so the one to show."""
-        return (self.shown or self.record).status
-
-    @property
-    def receipt(self) -> Receipt | None:
-        """The account of the stop so far, or the settled one; None if no stop was asked for."""
-        stop = self.ladder.stop
-        if self.record.status.is_terminal or stop is None:
-            return self.record.stop
-        return stop.receipt()
+    def context(self) -> Context:
+        """What its code has of the run, and holds it by. The run lets go of it at its exit."""
+        if self._context is None:
+            self._context = Context(self)
+        return self._context
 
     @property
     def client(self) -> RunClient:
@@ -256,6 +226,8 @@ class Run(Handle):
             receipt = stop.receipt(
                 outcome_of(status), settled_at=at, error=error, still_running=still_running
             )
+        # Whoever has kept the context, a thread for instance, starts nothing with it any more.
+        self.gate.close(-inf)
         self.ladder.disarm()
         self.limits.disarm()
         gone = receipt is not None and discards(receipt) and move is not Move.SUCCEED
@@ -287,6 +259,13 @@ class Run(Handle):
                 for each in fields(usage)
             }
             run.ledger.save(usage=Usage(**spent))
+
+    def exit(self) -> None:
+        """Note that no code of the run stands any more, if ever it did. May be called twice."""
+        self.exited.set()
+        self._context = None
+        self.compensations.clear()
+        self.services.stuck.discard(self)
 
     def parked(self) -> None:
         """A task waits where a pause takes effect (the gate's report)."""

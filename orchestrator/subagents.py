@@ -8,6 +8,7 @@ import trio
 
 from orchestrator.errors import AgentFailed, AgentStopped, OrchestratorError
 from orchestrator.model import RunRecord, RunStatus, StopSource
+from orchestrator.part import Part
 from orchestrator.sections import forbid_inside_operation, outside_sections
 from orchestrator.supervise import supervise
 from orchestrator.trace import called_from
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
     from orchestrator.run import Run
 
 
-class SubAgents:
+class SubAgents(Part["Run"]):
     """How one run starts others below it."""
 
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    __slots__ = ()
 
     async def adopt(self, agent: Agent | str, given: dict[str, Any]) -> Run:
         """Pass the gate and make a sub-agent's run below this one. A checkpoint.

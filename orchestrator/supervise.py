@@ -49,8 +49,7 @@ async def supervise(run: Run) -> None:
         run.failure = failure or run.failure
         ending = Ending.RAISED if cancelled is None else Ending.CANCELLED
     await _unwind(run, ending)
-    run.exited.set()
-    run.services.stuck.discard(run)
+    run.exit()
     if isinstance(run.failure, KeyboardInterrupt):
         raise run.failure
     if cancelled is not None:

@@ -18,7 +18,7 @@ RANKS = {
     1: "lifecycle trace",
     2: "cleanup timers observing store journal feed broadcast registry admission",
     3: "apart options agent catalog references allowance sections operations shapes http llm mcp"
-    " data steps questions ports partials stack",
+    " data steps questions ports part partials stack",
     4: "telling context",
     5: "watchdog services stopping supervise ladder last_rung pausing ledger limits subagents"
     " handle run worker engine inprocess",

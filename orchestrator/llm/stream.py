@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.llm.spending import Meter
     from orchestrator.model import Json
     from orchestrator.ports import RunPort
+    from orchestrator.timers import Timer
 
 # Pieces of text that arrive within so many seconds are told as one, so many at most.
 GATHER_S = 0.05
@@ -35,7 +36,8 @@ class Deltas:
     def __init__(self, run: RunPort) -> None:
         self._operation = _operation_at_hand()
         self._run = run
-        self._timer = run.timer(self.tell)
+        # Rings while pieces wait; one that is not set is not kept, since it holds this.
+        self._timer: Timer | None = None
         self._pieces: list[str] = []
 
     def is_here(self) -> bool:
@@ -48,11 +50,14 @@ class Deltas:
         if len(self._pieces) >= GATHER_PIECES:
             self.tell()
         elif len(self._pieces) == 1:
+            self._timer = self._run.timer(self.tell)
             self._timer.set(trio.current_time() + GATHER_S)
 
     def tell(self) -> None:
         """Tell what was not told yet. May be called at any time; not a checkpoint."""
-        self._timer.unset()
+        if self._timer is not None:
+            self._timer.unset()
+            self._timer = None
         if self._pieces:
             text, self._pieces = "".join(self._pieces), []
             self._run.tell(LlmDelta(self._operation, text))

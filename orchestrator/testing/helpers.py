@@ -88,4 +88,4 @@ def assert_tree_gone(run: Run) -> None:
 def _clients() -> list[tuple[RunClient, Run]]:
     """Every HTTP client of a run that the process still holds; a closed run lets go of its own."""
     found = [each for each in gc.get_objects() if type(each) is RunClient]
-    return [(client, client.http._transport._gate._owner) for client in found]  # type: ignore[attr-defined]
+    return [(client, client.http._transport._gate._run) for client in found]  # type: ignore[attr-defined]

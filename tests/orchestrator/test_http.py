@@ -45,8 +45,12 @@ class Owner:
         pass
 
 
+# A gate does not keep its owner.
+OWNER = Owner()
+
+
 def make_client(concurrency: int) -> RunClient:
-    return RunClient(Gate(Owner()), concurrency)
+    return RunClient(Gate(OWNER), concurrency)
 
 
 @pytest.mark.parametrize("times", [300, pytest.param(2000, marks=pytest.mark.slow)])
@@ -379,7 +383,7 @@ async def test_a_scripted_transport_outlives_the_runs_that_use_it() -> None:
 async def test_a_scripted_transport_has_the_gate_and_the_slots_before_it(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    scripted, client_gate = Scripted(), Gate(Owner())
+    scripted, client_gate = Scripted(), Gate(OWNER)
     client = RunClient(client_gate, 2, scripted)
     statuses: list[int] = []
 
@@ -409,7 +413,7 @@ async def test_a_cancelled_scripted_request_gives_its_slot_back(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     scripted = Scripted()
-    client = RunClient(Gate(Owner()), 1, scripted)
+    client = RunClient(Gate(OWNER), 1, scripted)
     for _ in range(3):
         with trio.move_on_after(1):
             await client.http.get("http://nowhere.test/held")
