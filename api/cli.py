@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
 
 import click
-
-from orchestrator import OrchestratorError
 
 # Where each command is: a module of ``api.commands``, imported when the command is asked for, and
 # what it is called there if not as here.
@@ -42,12 +41,15 @@ class Refused(click.ClickException):
 
     exit_code = 2
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(" ".join(str(error).split()))
 
 
 class Commands(click.Group):
-    """Imports what is asked for, and says errors that are meant for people in one line."""
+    """Imports what is asked for, and says errors that are meant for people in one line.
+
+    The core and the server, which take a while to import, are so in the reach of Ctrl-C.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(WHERE)
@@ -65,12 +67,15 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BaseException as raised:
             match error := _only(raised):
-                case OrchestratorError():
-                    raise Refused(error) from None
                 case KeyboardInterrupt():
                     ctx.exit(130)
                 case SystemExit():  # nobody reads what is printed any more
                     raise error from None
+                case OSError():
+                    _drop_unwritten()
+                    raise Refused(error) from None
+                case _ if _is_for_people(error):
+                    raise Refused(error) from None
                 case _:
                     raise
 
@@ -82,6 +87,20 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a symbol shows another one, and the run goes on.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
+
+
+def _drop_unwritten() -> None:
+    """Forget what could not be printed: Python would try it again at its exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_for_people(error: BaseException) -> bool:
+    from orchestrator import OrchestratorError
+
+    return isinstance(error, OrchestratorError)
 
 
 def _only(error: BaseException) -> BaseException:

@@ -8,7 +8,10 @@ is what the other end of the wire has seen.
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import signal
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -202,10 +205,12 @@ def show_proof(stopped: Stopped, tap: Tap, console: Console) -> bool:
 def what_next(url: str, site_url: str, run_id: str) -> Panel:
     """Return what to try while the server is up."""
     server = "" if url == DEFAULT_URL else f" --server {url}"
+    # It need not be on the path of whoever has started us.
+    quiesce = "quiesce" if shutil.which("quiesce") else os.path.relpath(sys.argv[0])
     lines = [
-        f"quiesce run crawl url={site_url}/index.html",
-        f"quiesce ls{server}",
-        f"quiesce show {run_id}{server}",
+        f"{quiesce} run crawl url={site_url}/index.html",
+        f"{quiesce} ls{server}",
+        f"{quiesce} show {run_id}{server}",
         f"curl -N {url}/runs/{run_id}/events",
     ]
     hint = Text(

@@ -283,7 +283,12 @@ def _bearing(token: str | None) -> dict[str, str]:
 
 def _base_url(url: str) -> str:
     full = url if "://" in url else f"http://{url}"
-    parts = urlsplit(full)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput([("server", f"{url!r} is not like {DEFAULT_URL}")])
+    try:
+        parts = urlsplit(full)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none, or half of an address in brackets
+        named = False
+    if not named:
+        like = f"is not like {DEFAULT_URL}, with a port from 1 to 65535"
+        raise InvalidInput([("server", f"{url!r} {like}")])
     return full.rstrip("/")

@@ -31,8 +31,8 @@ def halt(
 ) -> None:
     """Stop every run of a server, and let nothing start until the halt is lifted.
 
-    The exit code is 0 if every run has stopped or had ended, 1 if one was abandoned or is still
-    stopping.
+    The exit code is 0 if every run has stopped or had ended (with ``--no-wait``: or is stopping),
+    1 if one was abandoned.
     """
     console = open_console()
     with server.client() as client:
@@ -50,7 +50,8 @@ def halt(
             outcome = StopOutcome.STOPPING if view.record.stop is None else view.record.stop.outcome
             outcomes.append(outcome)
             console.print(chip(view.record.status), clean(view.record.agent), view.id)
-    ctx.exit(0 if _DONE.issuperset(outcomes) else 1)
+    fine = _DONE | {StopOutcome.STOPPING} if no_wait else _DONE
+    ctx.exit(0 if fine.issuperset(outcomes) else 1)
 
 
 def _refuse_others(ctx: click.Context) -> None:

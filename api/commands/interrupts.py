@@ -7,7 +7,7 @@ import os
 import signal
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -16,8 +16,20 @@ from orchestrator import StopMode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What was asked for by a press; None once there is no higher rung.
-Presses = trio.MemoryReceiveChannel[StopMode | None]
+
+class Press(NamedTuple):
+    """What was asked for by a signal.
+
+    Attributes:
+        mode: None once there is no higher rung.
+        by: what people call the signal.
+    """
+
+    mode: StopMode | None
+    by: str
+
+
+Presses = trio.MemoryReceiveChannel[Press]
 
 LADDER = (StopMode.GRACEFUL, StopMode.NOW, StopMode.KILL)
 # From the kill on: longer than any rung of the ladder takes.
@@ -27,27 +39,29 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 @contextmanager
 def interrupts(*, last_resort: bool) -> Iterator[Presses]:
-    """Turn each Ctrl-C into a rung of the ladder, one higher each time; SIGTERM is the first rung.
+    """Turn each Ctrl-C into a rung of the ladder, one higher each time; SIGTERM is the first rung,
+    and climbs no higher.
 
     Args:
         last_resort: a run in this process may block Trio itself, and then only the end of the
             process ends it: that comes ``LAST_RESORT_S`` after the third Ctrl-C, with exit code 1
             and a list of where every thread stands.
     """
-    send, receive = trio.open_memory_channel[StopMode | None](inf)
+    send, receive = trio.open_memory_channel[Press](inf)
     token = trio.lowlevel.current_trio_token()
-    presses = 0
+    rung = 0
 
     # Python runs this between two instructions of whatever the main thread does.
     def handle(number: int, frame: Any) -> None:
-        nonlocal presses
-        presses += number == signal.SIGINT
-        if presses == len(LADDER) and last_resort:
+        nonlocal rung
+        rung = max(rung, 1) if number == signal.SIGTERM else rung + 1
+        if rung == len(LADDER) and last_resort:
             faulthandler.dump_traceback_later(LAST_RESORT_S, exit=True, file=2)
             if os.isatty(1):
                 os.write(1, _SHOW_CURSOR)
-        mode = LADDER[max(presses - 1, 0)] if presses <= len(LADDER) else None
-        token.run_sync_soon(send.send_nowait, mode)
+        mode = LADDER[rung - 1] if rung <= len(LADDER) else None
+        by = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        token.run_sync_soon(send.send_nowait, Press(mode, by))
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -17,10 +17,10 @@ from api.terminal import (
     chip,
     clean,
     clock_of,
-    json_block,
     line_of,
     open_console,
     print_end,
+    print_json,
     question_block,
     receipt_table,
     runs_table,
@@ -59,7 +59,7 @@ def ls(server: Server, *, limit: int, everything: bool, as_json: bool, **where: 
     if not runs:
         console.print("no runs")
         return
-    console.print(runs_table([each.record for each in runs]))
+    console.print(runs_table([each.record for each in runs], console.width))
     if following is not None:
         console.print("there are more; --limit shows up to 500")
 
@@ -87,7 +87,7 @@ def _show(console: Console, view: RunView, tree: RunTree) -> None:
         console.print("rerun of:", record.rerun_of)
     if record.deadline_at is not None and not record.status.is_terminal:
         console.print("deadline:", clock_of(record.deadline_at))
-    console.print("input:", json_block(record.input))
+    print_json(console, "input:", record.input, f"`quiesce show {record.id} --json` prints all")
     if record.waiting_for is not None:
         console.print("it asks:", question_block(record.waiting_for))
         console.print(f"answer it with `quiesce answer {record.id} ANSWER`", style=GREY)
@@ -133,8 +133,8 @@ def stop(
 ) -> None:
     """Stop runs, and print the receipt of each once it is torn down.
 
-    The exit code is 0 if every run has stopped or had ended, 1 if one was abandoned or is still
-    stopping, 2 if one is unknown.
+    The exit code is 0 if every run has stopped or had ended (with ``--no-wait``: or is stopping),
+    1 if one was abandoned, 2 if one is unknown.
     """
     order: dict[str, Any] = {"mode": mode, "grace_s": grace_s, "reason": reason}
     console, codes = open_console(), []
@@ -144,7 +144,7 @@ def stop(
         for answer in answers:
             if isinstance(answer, RunView) and not no_wait:
                 answer = _wait(client, answer)
-            codes.append(_tell(console, answer))
+            codes.append(_tell(console, answer, waited=not no_wait))
     ctx.exit(max(codes))
 
 
@@ -161,7 +161,7 @@ def _wait(client: Client, view: RunView) -> RunView:
     return client.wait(view.id)
 
 
-def _tell(console: Console, answer: RunView | RunEnded | UnknownRun) -> int:
+def _tell(console: Console, answer: RunView | RunEnded | UnknownRun, *, waited: bool) -> int:
     match answer:
         case UnknownRun():
             click.echo(f"Error: {answer}", err=True)
@@ -173,6 +173,8 @@ def _tell(console: Console, answer: RunView | RunEnded | UnknownRun) -> int:
             assert record.stop is not None
             console.print(chip(record.status), clean(record.agent), record.id)
             console.print(receipt_table(record.stop))
+            if record.stop.outcome is StopOutcome.STOPPING and not waited:
+                return 0
             return _STOP_CODES.get(record.stop.outcome, 1)
 
 

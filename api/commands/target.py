@@ -42,7 +42,7 @@ class Target(Protocol):
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Return the run's events, from its first to its final one."""
 
-    async def stop(self, mode: StopMode) -> str:
+    async def stop(self, mode: StopMode, reason: str) -> str:
         """Ask the run to stop, as a person at the keyboard. May be called again.
 
         Returns:
@@ -75,15 +75,15 @@ class Here:
     async def events(self) -> AsyncIterator[AsyncIterator[Event]]:
         yield await self._orchestrator.events(self._run.id)
 
-    async def stop(self, mode: StopMode) -> str:
+    async def stop(self, mode: StopMode, reason: str) -> str:
         if not self._run.record.status.is_terminal:
             try:
-                self._run.request_stop(mode=mode, reason="Ctrl-C")
+                self._run.request_stop(mode=mode, reason=reason)
             except TooLateToStop as error:
                 if mode is StopMode.GRACEFUL:
                     return f"{error}; Ctrl-C again insists"
                 # Whose process it is may do anything.
-                self._run.request_stop(mode=mode, reason="Ctrl-C", source=StopSource.ADMIN)
+                self._run.request_stop(mode=mode, reason=reason, source=StopSource.ADMIN)
         else:  # what is left are detached runs, which end with this process
             self._orchestrator.stop_all(mode=mode, grace_s=None, source=StopSource.SHUTDOWN)
         return ""
@@ -116,8 +116,8 @@ class There:
         async with in_thread(self._client.events(self._run_id)) as events:
             yield events
 
-    async def stop(self, mode: StopMode) -> str:
-        ask = partial(self._client.stop, self._run_id, mode=mode, reason="Ctrl-C")
+    async def stop(self, mode: StopMode, reason: str) -> str:
+        ask = partial(self._client.stop, self._run_id, mode=mode, reason=reason)
         try:
             await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
         except OrchestratorError as error:

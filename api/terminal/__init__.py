@@ -36,6 +36,7 @@ from api.terminal.tables import agents_table as agents_table
 from api.terminal.tables import error_block as error_block
 from api.terminal.tables import json_block as json_block
 from api.terminal.tables import print_end as print_end
+from api.terminal.tables import print_json as print_json
 from api.terminal.tables import receipt_table as receipt_table
 from api.terminal.tables import runs_table as runs_table
 from api.terminal.tables import took as took

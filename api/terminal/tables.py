@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -30,13 +31,19 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from orchestrator import Receipt, RunError, RunRecord
+    from orchestrator import Progress, Receipt, RunError, RunRecord
 
 # Of JSON and of lists within a receipt so much is shown.
 SHOWN_LINES = 40
 SHOWN_CHARS = 4000
 SHOWN_ITEMS = 10
 SHOWN_TRACE = 12
+
+# What a list of runs can do without on a narrow screen.
+_LEFT_OUT_FIRST = ("began", "took", "progress")
+AGENT_WIDTH = 12
+# Columns of a screen between two of a list, and around it.
+BETWEEN = 3
 
 _OUTCOMES = {
     StopOutcome.STOPPING: (RunStatus.STOPPING, "not settled yet"),
@@ -75,19 +82,19 @@ def receipt_table(receipt: Receipt) -> Table:
 
 def _receipt_rows(receipt: Receipt) -> Iterator[tuple[str, str]]:
     by = f" ({clean(receipt.requested_by)})" if receipt.requested_by else ""
-    strictest = "at most " if receipt.also else ""
-    yield (
-        "asked",
-        f"{strictest}{receipt.mode}, by {receipt.source}{by}, at {clock_of(receipt.requested_at)}",
-    )
+    mode = f"{receipt.mode} at the strictest, first" if receipt.also else f"{receipt.mode},"
+    yield "asked", f"{mode} by {receipt.source}{by}, at {clock_of(receipt.requested_at)}"
     if receipt.reason:
         yield "reason", clean(receipt.reason)
-    yield "reached", f"{receipt.reached}: {_RUNGS[receipt.reached]}"
+    settled = receipt.outcome is not StopOutcome.STOPPING
+    meaning, so_far = (f": {_RUNGS[receipt.reached]}", "") if settled else (" so far", " so far")
+    yield "reached", f"{receipt.reached}{meaning}"
     if receipt.seconds is not None:
         yield "took", f"{receipt.seconds:.3f} s"
     yield "runs stopped", f"{receipt.runs_stopped}, previously {receipt.previous_status}"
     counts = receipt.operations
-    yield "operations", f"{counts.finished} finished, {counts.cut} cut, {counts.refused} refused"
+    counted = f"{counts.finished} finished, {counts.cut} cut, {counts.refused} refused"
+    yield "operations", f"{counted}{so_far}"
     yield "clients closed", str(receipt.clients_closed)
     if receipt.processes_killed:
         pids = ", ".join(map(str, receipt.killed_pids))
@@ -115,25 +122,49 @@ def _listed(name: str, items: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, "\n".join(found)
 
 
-def runs_table(records: Sequence[RunRecord]) -> Group:
-    """Return a list of runs, one a row, and under it what they ask, each on a line of its own."""
-    table = _list_table("status", "id", "agent", "progress", "began", "took")
-    asking = []
-    for record in records:
-        progress = record.progress
-        told = f"{progress.percent:.0f} %" if progress.percent or progress.message else ""
-        table.add_row(
-            chip(record.status),
-            Text(record.id),
-            Text(clean(record.agent)),
-            told,
-            clock_of(record.started_at or record.created_at),
-            took(record),
-        )
-        if record.waiting_for is not None:
-            question = clean(record.waiting_for.question)
-            asking.append(Text(f"{record.id} asks: ").append(question, QUESTION))
+def runs_table(records: Sequence[RunRecord], width: int) -> Group:
+    """Return a list of runs, one a row, and under it what they ask, each on a line of its own.
+
+    Args:
+        width: in columns. What a narrow screen has no room for is left out; never the id.
+    """
+    columns = _columns(records)
+    for name in _LEFT_OUT_FIRST:
+        if _width(columns) > width:
+            del columns[name]
+    if _width(columns) > width:
+        columns = {"": [chip[:1] for chip in columns.pop("status")], **columns}
+    table = _list_table(*columns)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    asking = [
+        Text(f"{record.id} asks: ").append(clean(record.waiting_for.question), QUESTION)
+        for record in records
+        if record.waiting_for is not None
+    ]
     return Group(table, *asking)
+
+
+def _columns(records: Sequence[RunRecord]) -> dict[str, list[Text]]:
+    return {
+        "status": [chip(each.status) for each in records],
+        "id": [Text(each.id) for each in records],
+        "agent": [Text(clean(each.agent)) for each in records],
+        "progress": [Text(_done(each.progress)) for each in records],
+        "began": [Text(clock_of(each.started_at or each.created_at)) for each in records],
+        "took": [Text(took(each)) for each in records],
+    }
+
+
+def _done(progress: Progress) -> str:
+    return f"{progress.percent:.0f} %" if progress.percent or progress.message else ""
+
+
+def _width(columns: dict[str, list[Text]]) -> int:
+    """Return how wide a list of such columns is, with long names of agents in several lines."""
+    needed = {name: max(map(cell_len, [name, *map(str, cells)])) for name, cells in columns.items()}
+    needed["agent"] = min(needed["agent"], AGENT_WIDTH)
+    return sum(needed.values()) + BETWEEN * len(needed)
 
 
 def took(record: RunRecord) -> str:
@@ -166,17 +197,24 @@ def _inputs(schema: dict[str, Any]) -> Iterator[str]:
 def _list_table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, border_style=GREY, header_style=GREY, pad_edge=False)
     for name in columns:
-        table.add_column(name, no_wrap=name in ("status", "id", "progress", "took", "began"))
+        table.add_column(
+            name,
+            no_wrap=name in ("", "status", "id", "progress", "took", "began"),
+            overflow="fold",
+        )
     return table
 
 
-def json_block(value: Any, where: str = "") -> Text:
+def json_block(value: Any, where: str = "", *, whole: bool = False) -> Text:
     """Return JSON, indented, and not more of it than fits a screen.
 
     Args:
         where: how to see all of it.
+        whole: it is not for a screen, so all of it.
     """
     text = clean_block(json.dumps(value, indent=2, ensure_ascii=False))
+    if whole:
+        return Text(text)
     lines = text[:SHOWN_CHARS].splitlines()[:SHOWN_LINES]
     shown = "\n".join(lines)
     block = Text(shown)
@@ -186,6 +224,16 @@ def json_block(value: Any, where: str = "") -> Text:
     return block
 
 
+def print_json(console: Console, label: str, value: Any, where: str = "") -> None:
+    """Print JSON behind a label: so much as fits a screen, and elsewhere all, with no line broken.
+
+    Args:
+        where: how to see all of it, on a screen.
+    """
+    whole = not console.is_interactive
+    console.print(label, json_block(value, where, whole=whole), soft_wrap=whole)
+
+
 def print_end(console: Console, record: RunRecord, partial: Any, where: str = "") -> None:
     """Print what a run has brought and spent, and last, where a screen ends, what became of it.
 
@@ -193,19 +241,24 @@ def print_end(console: Console, record: RunRecord, partial: Any, where: str = ""
         where: how to see all of what it has brought.
     """
     if record.status is RunStatus.SUCCEEDED:
-        console.print("result:", json_block(record.result, where))
+        print_json(console, "result:", record.result, where)
     elif partial is not None:
-        console.print("partial result:", json_block(partial, where))
+        print_json(console, "partial result:", partial, where)
     if spent := usage_words(record.usage):
         console.print("spent:", spent)
     if record.error is not None:
-        console.print(error_block(record.error))
+        whole = not console.is_interactive
+        console.print(error_block(record.error, whole=whole), soft_wrap=whole)
     if record.stop is not None:
         console.print(receipt_table(record.stop))
 
 
-def error_block(error: RunError) -> Text:
-    """Return an error with the end of its traceback, where it happened."""
-    whole = error.traceback or f"{error.type}: {error.message}"
-    *trace, last = clean_block(whole).strip().splitlines()[-SHOWN_TRACE:]
+def error_block(error: RunError, *, whole: bool = False) -> Text:
+    """Return an error with the end of its traceback, where it happened.
+
+    Args:
+        whole: it is not for a screen, so with all of its traceback.
+    """
+    said = error.traceback or f"{error.type}: {error.message}"
+    *trace, last = clean_block(said).strip().splitlines()[0 if whole else -SHOWN_TRACE :]
     return Text.assemble(("".join(f"{line}\n" for line in trace), GREY), (last, RED))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SHOWN_CHILDREN = 10
 SHOWN_ROWS = 40
 SHOWN_LEVELS = 8
+# Columns below which there is no bar, and of the figures the time only.
+NARROW = 60
 
 
 @dataclass(slots=True, eq=False)
@@ -150,9 +152,11 @@ class RunTree:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now = self._now()
         grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        bar = 24 if options.max_width >= 100 else 12
+        # A narrow screen has room for the percentage only.
+        bar = 24 if options.max_width >= 100 else 12 if options.max_width >= NARROW else 0
         grid.add_column(no_wrap=True)
-        grid.add_column(width=bar)
+        if bar:
+            grid.add_column(width=bar)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         grid.add_column(justify="right", no_wrap=True)
@@ -212,18 +216,18 @@ def _cells(
         clean(content.agent),
     )
     times = Text(style=GREY)
-    if content.in_flight > 0:
+    if content.in_flight > 0 and bar:
         times.append(f"{content.in_flight} in flight  ")
-    if content.steps:
+    if content.steps and bar:
         times.append(f"{content.steps} step{'s' * (content.steps > 1)}  ")
     if content.began is not None:
         times.append(elapsed(((content.ended or now) - content.began).total_seconds()))
     asked = content.asked(now)
     said = Text(f"asks: {clean(asked)}", QUESTION) if asked else Text(clean(content.message))
     if content.percent is None:
-        return name, "", "", said, times
+        return name, *[""] * bool(bar), "", said, times
     style = style_of(content.status)
     done = ProgressBar(
         100, content.percent, bar, complete_style=style, finished_style=style, style="grey23"
     )
-    return name, done, f"{content.percent:.0f} %", said, times
+    return name, *[done] * bool(bar), f"{content.percent:.0f} %", said, times

@@ -8,8 +8,11 @@ import pty
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -20,11 +23,10 @@ from api.commands.loading import CannotLoad, load_agents
 from api.commands.run import parse_input
 from api.commands.values import Duration
 from orchestrator import InvalidInput
-from tests.api.processes import Process, Site, invoke, quiesce, read_until
+from tests.api.processes import QUIESCE, Process, Site, invoke, quiesce, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 AGENTS = '''
 """Agents that a user might have."""
@@ -151,6 +153,7 @@ def test_help_names_every_command() -> None:
         (["run", "crawl"], "input.url: Field required"),
         (["run", "crawl", "url=http://x", "--grace-s", "-1"], "options.grace_s"),
         (["run", "crawl", "url"], "'url' is not KEY=VALUE"),
+        (["run", "crawl", "url=a", "url=b"], "'url' is given twice"),
         (["run", "crawl", "--store", "nosuch://"], "names no store"),
         (["run", "crawl", "--agents", "none.py"], "cannot load agents from none.py"),
         (["serve", "--agents", "os.path"], "has no agents"),
@@ -160,6 +163,7 @@ def test_help_names_every_command() -> None:
         (["ls", "--server", "127.0.0.1:9"], "no server answers at http://127.0.0.1:9"),
         (["run", "crawl", "url=x", "--server", "127.0.0.1:9"], "no server answers"),
         (["tail", "x", "--server", "ftp://x"], "server: 'ftp://x' is not like http"),
+        (["stop", "x", "--server", "127.0.0.1:73616"], "with a port from 1 to 65535"),
         (["pause", "x", "--server", "127.0.0.1:9"], "no server answers"),
         (["answer", "x", "a", "b", "c"], "put quotes around an answer of several words"),
     ],
@@ -230,6 +234,58 @@ def test_a_run_that_succeeds(folder: Path) -> None:
     said = ["running", "50 %  half of it", "succeeded"]
     assert lines[:3] == [f"greet  {each}" for each in said]
     assert json.loads(run.said.partition("result:")[2]) == ["hello Ada", "hello Ada"]
+
+
+@pytest.mark.slow
+def test_a_run_for_a_program_to_read(folder: Path) -> None:
+    command = [QUIESCE, "run", "greet", "name=Ada", "--json", "--agents", "mine.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60)
+    assert done.returncode == 0
+    found = json.loads(done.stdout)["run"]
+    assert (found["status"], found["result"]) == ("succeeded", ["hello Ada"])
+    assert b"50 %  half of it" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_termination_is_the_first_rung_and_named_so(folder: Path, site: Site) -> None:
+    with quiesce("run", "visit", f"url={site.url}", "--agents", "mine.py", cwd=folder) as run:
+        site.wait_for("asked", 1)
+        for _ in range(2):
+            run.signal(signal.SIGTERM)
+            run.until("stopping… press Ctrl-C to stop now")
+        run.signal()
+        run.until("visit  escalated to now by user: Ctrl-C")
+        assert run.end() == 130
+    assert re.search("reason +│ SIGTERM", run.said)
+    assert run.said.count("asked again") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["greet", "name=Ada"], ["greet", "name=Ada", "--json"]])
+def test_a_full_disk_is_said_in_one_line(folder: Path, arguments: list[str]) -> None:
+    command = [QUIESCE, "run", *arguments, "--agents", "mine.py"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == b"Error: [Errno 28] No space left on device"
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3])
+def test_an_interrupt_while_all_is_being_imported_prints_no_traceback(after_s: float) -> None:
+    command = [sys.executable, "-c", "import api.cli; print('here', flush=True); api.cli.main()"]
+    process = subprocess.Popen(
+        [*command, "run", "nosuch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(after_s)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert b"Traceback" not in said
+    assert process.returncode in (130, 2)
 
 
 @pytest.mark.slow
@@ -409,8 +465,9 @@ def test_a_run_on_a_server_from_its_start_to_its_receipt(
         assert "● running visit" in invoke("show", run_id)[1]
 
         code, said = invoke("stop", run_id, "--no-wait", "--reason", "not yet")
-        assert code == 1
+        assert code == 0
         assert "not settled yet" in said
+        assert "graceful so far" in said
         site.answers.release(100)
         assert run.end() == 130
     assert site.asked == ["/0"]

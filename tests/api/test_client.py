@@ -445,7 +445,13 @@ async def test_somebody_else_answers(said: bytes) -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("url", ["", "ftp://here", "http://", ":80", "/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "ftp://here", "http://", ":80", "/x"),
+        *("http://h:73616", "h:99999", "h:0", "h:x", "http://[::1"),
+    ],
+)
 def test_an_url_that_is_none(url: str) -> None:
     with pytest.raises(InvalidInput, match="is not like http://127"):
         Client(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -292,10 +293,41 @@ def test_lists_say_what_is_asked_if_anything_is() -> None:
     )
     question = Question(id="q1", question="Go on?", schema={}, asked_at=AT)
     asking = replace(record, id=RunId("run_other"), waiting_for=question)
-    assert "asks" not in "".join(drawn(runs_table([record]), 80))
-    *rows, last = drawn(runs_table([record, asking]), 80)
+    assert "asks" not in "".join(drawn(runs_table([record], 80), 80))
+    *rows, last = drawn(runs_table([record, asking], 80), 80)
     assert "Go on?" not in "".join(rows)
     assert last == "run_other asks: Go on?"
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (100, ["status", "id", "agent", "progress", "began", "took"]),
+        (75, ["status", "id", "agent", "progress", "took"]),
+        (66, ["status", "id", "agent", "progress"]),
+        (55, ["status", "id", "agent"]),
+        (45, ["id", "agent"]),
+    ],
+)
+def test_a_narrow_list_keeps_whole_ids(width: int, columns: list[str]) -> None:
+    run_id = RunId("run_654bacb58ab1f0123456")
+    record = RunRecord(
+        id=run_id, root_id=run_id, agent="digest", status=RunStatus.SUCCEEDED, created_at=AT
+    )
+    head, _, row = drawn(runs_table([record], width), width)[1:4]
+    assert head.split() == columns
+    assert f" {run_id} " in row
+    assert "digest" in row
+    assert ("succeeded" in row) == ("status" in columns)
+
+
+def test_a_narrow_tree_shows_percentages_rather_than_bars(feed: Feed) -> None:
+    tree = tree_of(
+        feed.begun(ROOT, "digest", None), feed("run.progress", percent=40, message="page 4 of 10")
+    )
+    (line,) = drawn(tree, 40)
+    assert line.split()[1:5] == ["running", "digest", "40", "%"]
+    assert "━" not in line
 
 
 def test_what_was_spent() -> None:
@@ -380,7 +412,7 @@ def test_nothing_that_is_shown_lets_control_characters_through(feed: Feed) -> No
     shown = [
         tree,
         receipt_table(receipt),
-        runs_table([record]),
+        runs_table([record], 80),
         agents_table([{"name": HOSTILE, "description": HOSTILE, "input_schema": schema}]),
         json_block({HOSTILE: HOSTILE}),
         error_block(RunError(**error)),
@@ -530,7 +562,8 @@ def test_a_receipt_is_the_last_that_a_screen_shows_of_an_end() -> None:
         usage=Usage(requests=2),
         stop=RECEIPT,
     )
-    print_end(Console(file=screen, width=100), run, {"pages": list(range(1000))})
+    console = Console(file=screen, width=100, force_interactive=True)
+    print_end(console, run, {"pages": list(range(1000))})
     marks = [
         "partial result: {",
         "more characters",
@@ -571,7 +604,7 @@ def test_a_receipt_of_a_stop_that_went_all_the_way() -> None:
         )
     )
     assert found["outcome"] == "abandoned: its code would not exit and was let go"
-    assert found["asked"].startswith("at most kill, by user")
+    assert found["asked"].startswith("kill at the strictest, first by user")
     assert found["processes killed"] == "2 (7, 11)"
     assert found["held back"] == "1.500 s by critical sections"
     assert found["cleanup error"] == "callback 0: not done"
@@ -586,6 +619,31 @@ def test_every_outcome_has_a_meaning(outcome: StopOutcome) -> None:
     found = rows(replace(RECEIPT, outcome=outcome, settled_at=None, seconds=None))
     assert found["outcome"].startswith(f"{outcome.replace('_', ' ')}: ")
     assert "took" not in found
+
+
+def test_what_is_not_shown_on_a_screen_is_whole_and_no_line_of_it_is_broken() -> None:
+    out = io.StringIO()
+    trace = "\n".join(f"line {n}" for n in range(100)) + "\nValueError: no\n"
+    run = RunRecord(
+        id=ROOT,
+        root_id=ROOT,
+        agent="digest",
+        status=RunStatus.FAILED,
+        created_at=AT,
+        error=RunError(type="ValueError", message="no", traceback=trace),
+    )
+    value = {"pages": list(range(1000)), "text": "word " * 100}
+    print_end(Console(file=out, width=100), run, value)
+    shown, _, rest = out.getvalue().removeprefix("partial result: ").partition("\nline 0\n")
+    assert json.loads(shown) == value
+    assert rest.splitlines()[-1] == "ValueError: no"
+
+
+def test_a_stop_that_is_not_settled_claims_nothing() -> None:
+    found = rows(replace(RECEIPT, outcome=StopOutcome.STOPPING, settled_at=None))
+    assert found["outcome"] == "stopping: not settled yet"
+    assert found["reached"] == "graceful so far"
+    assert found["operations"] == "2 finished, 0 cut, 1 refused so far"
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
