@@ -232,10 +232,7 @@ class InProcessEngine:
             self._claim(run, place)
 
     def _claim(self, run: Run, place: Place) -> None:
-        if run.limits.start_is_overdue:
-            # Its alarm is about to ring.
-            run.limits.stop_late_start()
-        else:
+        if not run.limits.stop_if_overdue():
             run.limits.disarm()
             self.admission.take(place)
             run.claim()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.events import RunDeadline
-from orchestrator.model import RunStatus, StopSource
+from orchestrator.model import StopSource
 from orchestrator.part import Part
 
 if TYPE_CHECKING:
@@ -42,17 +42,29 @@ class Limits(Part["Run"]):
         Args:
             waited_s: how long it has waited already.
         """
+        # One that was set while it waited, before a crash.
+        self._set_deadline()
         limit_s = self._run.record.options.start_by_s
         if limit_s is not None:
-            self._start = self._run.timer(self.stop_late_start)
+            self._start = self._run.timer(self._stop_late_start)
             self._start.set(trio.current_time() + limit_s - waited_s)
 
-    @property
-    def start_is_overdue(self) -> bool:
-        """Whether the run should have started by now, and has not."""
-        return self._start is not None and self._start.when <= trio.current_time()
+    def stop_if_overdue(self) -> bool:
+        """End a run that should have started, or ended, by now: its alarm is about to ring.
 
-    def stop_late_start(self) -> None:
+        Returns:
+            whether it was.
+        """
+        for timer, ring in (
+            (self._start, self._stop_late_start),
+            (self._deadline, self._deadline_is_over),
+        ):
+            if timer is not None and timer.when <= trio.current_time():
+                ring()
+                return True
+        return False
+
+    def _stop_late_start(self) -> None:
         """End the run, which has not started in time."""
         limit_s = self._run.record.options.start_by_s
         reason = f"it had not started within {limit_s:g} s"
@@ -72,9 +84,9 @@ class Limits(Part["Run"]):
         """Let the deadline be so many seconds from now; see ``Run.move_deadline``."""
         at = None if deadline_s is None else self._run.services.now(deadline_s)
         self._due = None if deadline_s is None else trio.current_time() + deadline_s
-        self._run.ledger.save(payload=RunDeadline(at, requested_by), deadline_at=at, urgent=True)
-        if self._run.record.status is not RunStatus.QUEUED:
-            self._set_deadline()
+        told = RunDeadline(at, requested_by)
+        self._run.ledger.save(payload=told, deadline_at=at, deadline_moved=True, urgent=True)
+        self._set_deadline()
         if self._run.gate.changed is not None:
             self._run.gate.changed()
 

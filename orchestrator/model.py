@@ -292,6 +292,7 @@ class RunRecord:
         turn: the round in which it is its owner's turn to start; 0 until it is in the queue.
         traceparent: where the starter of the root stands in a trace; empty for nowhere.
         files: the names of the artifacts that it was started with.
+        deadline_moved: ``deadline_at`` was set anew, so what the options say does not count.
         retagged: the tags, once they are others than those of the start.
     """
 
@@ -319,6 +320,7 @@ class RunRecord:
     traceparent: str = ""
     stop: Receipt | None = None
     files: tuple[str, ...] = ()
+    deadline_moved: bool = False
     retagged: tuple[str, ...] | None = None
     version: int = 1
 

@@ -122,7 +122,7 @@ def begin(run: Run) -> None:
     started = RunStarted(run.agent.name, run.record.attempt)
     if run.record.status is RunStatus.QUEUED:
         deadline_s, deadline_at = run.record.options.deadline_s, run.record.deadline_at
-        if deadline_at is None and deadline_s is not None:
+        if deadline_s is not None and deadline_at is None and not run.record.deadline_moved:
             deadline_at = run.now(deadline_s)
         run.ledger.change(Move.START, started, started_at=run.now(0), deadline_at=deadline_at)
     else:

@@ -113,6 +113,26 @@ async def test_so_does_the_time_to_start_by(
     assert "never" not in began
 
 
+@BOTH
+@pytest.mark.parametrize("deadline_s", [30.0, None])
+async def test_a_deadline_that_was_set_while_it_waited_outlives_a_crash(
+    machine: Machine, autojump_clock: MockClock, crash: bool, deadline_s: float | None
+) -> None:
+    async with machine.life(crash=crash, max_running=1) as orchestrator:
+        await orchestrator.start(nap, {"name": "long", "seconds": 1000})
+        await orchestrator.start(nap, {"name": "longer", "seconds": 60}, priority=1)
+        run = await orchestrator.start(nap, {"name": "next", "seconds": 60}, deadline_s=50)
+        run.move_deadline(deadline_s)
+        await trio.sleep(10)
+    async with machine.life(max_running=1) as orchestrator:
+        (record,) = await ended(orchestrator, run)
+    if deadline_s is None:
+        assert record.status is RunStatus.SUCCEEDED
+    else:
+        assert trio.current_time() == pytest.approx(30, abs=0.1)
+        assert (record.status, record.started_at) == (RunStatus.TIMED_OUT, None)
+
+
 async def test_a_time_to_start_by_that_was_over_while_nobody_looked(
     machine: Machine, autojump_clock: MockClock
 ) -> None:

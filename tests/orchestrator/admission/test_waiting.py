@@ -312,6 +312,46 @@ async def test_a_run_that_does_not_start_in_time_never_does(
     assert began == [""]
 
 
+@pytest.mark.parametrize("waits_for", [{"start_after_s": 20}, {}], ids=["its time", "a slot"])
+async def test_a_deadline_that_is_set_while_a_run_waits_counts_from_then_on(
+    one: Orchestrator, autojump_clock: MockClock, waits_for: dict[str, Any]
+) -> None:
+    await one.start(nap, {"seconds": 20})
+    run = await one.start(nap, {"name": "never"}, deadline_s=1000, **waits_for)
+    await trio.sleep(1)
+    run.move_deadline(5)
+    record = await run.wait()
+    assert trio.current_time() == pytest.approx(6, abs=0.1)
+    assert record.status is RunStatus.TIMED_OUT
+    assert record.started_at is None
+    assert record.stop is not None
+    assert record.stop.source is StopSource.DEADLINE
+    await trio.sleep(30)
+    assert began == [""]
+
+
+async def test_a_deadline_that_is_removed_while_a_run_waits_stays_so(
+    one: Orchestrator, autojump_clock: MockClock
+) -> None:
+    run = await one.start(nap, {"seconds": 50}, start_after_s=5, deadline_s=10)
+    run.move_deadline(None)
+    record = await run.wait()
+    assert (record.status, record.deadline_at) == (RunStatus.SUCCEEDED, None)
+
+
+async def test_a_slot_that_comes_at_the_deadline_is_not_taken(
+    one: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """Interleaving: the slot is free when the time is over, and the alarm has not rung yet."""
+    first = await one.start(nap, {"seconds": 6})
+    late = await one.start(nap, {"name": "never"})
+    late.move_deadline(5.99)
+    one._services.timers.close()
+    await first.wait()
+    assert (await late.wait()).status is RunStatus.TIMED_OUT
+    assert "never" not in began
+
+
 async def test_a_run_that_has_started_in_time_is_left_alone(
     one: Orchestrator, autojump_clock: MockClock
 ) -> None:

@@ -152,6 +152,7 @@ def full_record() -> RunRecord:
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         stop=receipt,
         files=("a.txt",),
+        deadline_moved=True,
         retagged=("z",),
         version=9,
     )
