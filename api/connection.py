@@ -1,6 +1,6 @@
 """The guarded connection: what one client does is never felt by anybody else.
 
-Hypercorn's own ``TCPServer`` lets clients do five things that a server of runs cannot afford. All
+Hypercorn's own ``TCPServer`` lets clients do six things that a server of runs cannot afford. All
 were measured with hypercorn 0.18 and quart-trio 0.12, and the tests of this module
 repeat them, so that a release that no longer needs one of the guards is noticed.
 
@@ -33,19 +33,26 @@ E. *A client that has left keeps its socket.* The timer of idle connections runs
    two tasks, for as long as a client that is there may be idle. Here the timer ends with the
    reading.
 
+F. *Who sends what cannot be read is told nothing.* Hypercorn answers with a status and no body.
+   Here that answer is a problem document like every other, and says what is wrong.
+
 There is no public hook for any of this, so ``install`` replaces module globals of hypercorn, and
 hypercorn is pinned to 0.18.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import h11
+import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.trio.run
@@ -56,6 +63,8 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from wsproto.events import CloseConnection, Ping
 
+from api.auth.headers import OF_OTHERS
+from api.problems import DOCUMENT, members_of_all
 from orchestrator.cleanup import bounded
 
 if TYPE_CHECKING:
@@ -68,6 +77,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("quiesce.server")
 
 _EXTENSIONS = b"sec-websocket-extensions"
+# Of why a request cannot be read so much is said.
+SAID_CHARS = 200
 # The WebSocket close code of a peer that does not keep to the rules.
 _POLICY = 1008
 
@@ -144,6 +155,26 @@ class Connection(TCPServer):
             self._life.cancel(reason="the client accepted nothing in time")
 
 
+class Http1(hypercorn.protocol.h11.H11Protocol):
+    """HTTP/1.1, where a request that cannot be read is refused in words."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        # Called where the error is being handled, and not told of it.
+        why = str(sys.exc_info()[1])[:SAID_CHARS]
+        problem = members_of_all(
+            status_code, "unreadable-request", f"it is no request of HTTP/1.1: {why}"
+        )
+        body = json.dumps(problem).encode()
+        said = {"content-type": DOCUMENT, "content-length": len(body), "connection": "close"}
+        headers = [
+            *((name.encode(), str(value).encode()) for name, value in (*said.items(), *OF_OTHERS)),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
 class Socket(WSStream):
     """One WebSocket, alone on its connection or beside others.
 
@@ -218,6 +249,7 @@ class Socket(WSStream):
 def install() -> None:
     """Make hypercorn use these classes in this process. May be called many times."""
     hypercorn.trio.run.TCPServer = Connection  # type: ignore[attr-defined]  # no public hook
+    hypercorn.protocol.H11Protocol = Http1  # type: ignore[attr-defined]  # no public hook
     for protocol in (hypercorn.protocol.h11, hypercorn.protocol.h2):
         protocol.WSStream = Socket  # type: ignore[attr-defined]  # no public hook
 

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from orchestrator import Orchestrator, Run
 
 RETRY_AFTER_S = 5
+# The media type of a problem document.
+DOCUMENT = "application/problem+json"
 
 
 def problem(status: int, kind: str, detail: str, **members: Any) -> Response:
@@ -62,19 +64,22 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:
         kind: what went wrong, in a few dashed words; the end of the problem's ``type``.
         members: further members of the document, JSON.
     """
-    body = {
+    return Response(
+        json.dumps(members_of_all(status, kind, detail) | members),
+        status=status,
+        headers=_headers(status, kind),
+        content_type=DOCUMENT,
+    )
+
+
+def members_of_all(status: int, kind: str, detail: str) -> dict[str, Any]:
+    """Return the members that every problem document has."""
+    return {
         "type": f"urn:quiesce:{kind}",
         "title": HTTP_STATUS_CODES[status],
         "status": status,
         "detail": detail,
-        **members,
     }
-    return Response(
-        json.dumps(body),
-        status=status,
-        headers=_headers(status, kind),
-        content_type="application/problem+json",
-    )
 
 
 def _headers(status: int, kind: str) -> dict[str, str]:

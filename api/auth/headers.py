@@ -33,13 +33,13 @@ def _always(policy: str) -> list[tuple[str, str]]:
     ]
 
 
-_OF_PAGES, _OF_OTHERS = _always(PAGE), _always(NO_PAGE)
+_OF_PAGES, OF_OTHERS = _always(PAGE), _always(NO_PAGE)
 
 
 async def harden(response: Response) -> Response:
     """Add what the answer does not say itself."""
     said = {name.lower() for name, _ in response.headers}
-    wanted = _OF_PAGES if response.mimetype == "text/html" else _OF_OTHERS
+    wanted = _OF_PAGES if response.mimetype == "text/html" else OF_OTHERS
     response.headers.extend([each for each in wanted if each[0].lower() not in said])
     # Not for localhost: a browser would then refuse every other server there.
     if is_secure() and the_access().is_public(request.headers.get("Host", "")):

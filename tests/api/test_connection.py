@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import hypercorn.protocol
 import hypercorn.trio.run
 import pytest
 import trio
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from quart import Response, websocket
 from quart import request as current_request
@@ -88,6 +91,7 @@ def stock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Serve with hypercorn's own connection."""
     monkeypatch.setattr("api.server.install", lambda: None)
     monkeypatch.setattr(hypercorn.trio.run, "TCPServer", TCPServer)
+    monkeypatch.setattr(hypercorn.protocol, "H11Protocol", H11Protocol)
 
 
 @pytest.fixture
@@ -334,6 +338,47 @@ async def test_stock_hypercorn_still_needs_guard_e(app: QuartTrio) -> None:
                 await wire.rest()
             assert patience.cancelled_caught, "does the idle timer end with the client now?"
             server.nursery.cancel_scope.cancel()
+
+
+LONG = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + 100_000 * b"x"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Host"),
+        (b"hello\r\n\r\n", 400, "request line"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400, "Content-Length"),
+        (LONG, 431, "too long"),
+    ],
+    ids=["no host", "two hosts", "no request", "no length", "long"],
+)
+async def test_what_cannot_be_read_is_refused_in_words(
+    app: QuartTrio, sent: bytes, status: int, said: str
+) -> None:
+    with trio.fail_after(5):
+        async with serving(app) as server, connect(server.address) as wire:
+            answer = await wire.ask(sent)
+            assert answer is not None
+            assert answer.status == status
+            assert b"\r\ncontent-type: application/problem+json\r\n" in answer.head.lower()
+            assert b"\r\nx-content-type-options: nosniff\r\n" in answer.head.lower()
+            problem = json.loads(answer.body)
+            assert problem["type"] == "urn:quiesce:unreadable-request"
+            assert problem["status"] == status
+            assert said in problem["detail"]
+            assert await wire.rest() == b""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stock")
+async def test_stock_hypercorn_still_needs_guard_f(app: QuartTrio) -> None:
+    with trio.fail_after(5):
+        async with serving(app) as server, connect(server.address) as wire:
+            answer = await wire.ask(b"hello\r\n\r\n")
+            assert answer is not None
+            assert answer.body == b"", "does it say by itself now what is wrong?"
 
 
 async def test_a_request_that_breaks_the_application_is_one_bounded_line(
