@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from orchestrator import Agent, Context, OperationRefused, agent, open_orchestrator
+from orchestrator.agents.command import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +91,18 @@ async def test_a_run_that_is_stopped_is_freed(of: Agent, mode: str) -> None:
             run = await orchestrator.start(of)
             await trio.testing.wait_all_tasks_blocked()
             await run.stop(mode=mode)
+            weak = ref(run)
+            del run
+            await (await orchestrator.start(quick)).wait()
+            assert await is_freed(weak)
+
+
+async def test_a_run_in_a_process_of_its_own_is_freed() -> None:
+    with no_collector():
+        async with open_orchestrator(agents=[command]) as orchestrator:
+            run = await orchestrator.start("command", {"argv": ["true"]})
+            await run.wait()
+            await run.exited.wait()
             weak = ref(run)
             del run
             await (await orchestrator.start(quick)).wait()
