@@ -12,6 +12,7 @@ from api.auth.guard import caller
 from api.calls import query, show, the_orchestrator
 from api.schema import AllEventsQuery, EventsQuery, parse
 from api.stream import AllRuns, OneRun
+from orchestrator import InvalidInput
 
 if TYPE_CHECKING:
     from api.stream import Streams
@@ -26,6 +27,9 @@ async def events(run_id: str) -> Response | dict[str, Any]:
     orchestrator = the_orchestrator()
     best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
     if best != "application/json":
+        if "limit" in asked.model_fields_set:
+            why = "is of a page, which comes with `Accept: application/json`; a stream has all"
+            raise InvalidInput([("limit", why)])
         live = orchestrator.live(run_id)
         if request.method != "HEAD":
             _streams().audience.expect(live)

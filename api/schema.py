@@ -46,7 +46,7 @@ class StopOrder(Order):
     grace_s: float | None = pydantic.Field(None, strict=True, ge=0, le=86_400)
     reason: str = pydantic.Field("", max_length=2_000)
     wait_s: float = pydantic.Field(0, strict=True, ge=0, le=MAX_WAIT_S)
-    discard: bool = False
+    discard: bool = pydantic.Field(False, strict=True)
 
 
 class BulkStopOrder(StopOrder):

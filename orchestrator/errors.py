@@ -1,6 +1,7 @@
 """Every error that Quiesce raises on purpose.
 
-The docstring of a class is its default message; fields carry what a program may want to read.
+The docstring of a class is its default message, put like the others: without a capital, without a
+full stop. Fields carry what a program may want to read.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ class OrchestratorError(Exception):
     """Something went wrong in Quiesce."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
+        said = (type(self).__doc__ or "").removesuffix(".")
+        super().__init__(message or said[:1].lower() + said[1:])
 
 
 class StopRequested(BaseException):

@@ -155,15 +155,27 @@ def _refuse_foreign() -> Response | None:
     """
     host = _asked().headers.get("Host", "")
     if not _is_ours(host):
-        why = f"host {host!r} is not this server"
-        remedy = "; `quiesce serve --public-host` names it" if the_access().authentication else ""
-        return problem(403, "foreign-host", why + remedy)
+        return problem(403, "foreign-host", _why_foreign(host))
     origin = _asked().headers.get("Origin")
     if origin is not None and origin.partition("://")[2] != host:
-        return problem(403, "foreign-origin", f"origin {origin!r} is not this server")
+        why = (
+            f"origin {origin!r} is not this server, which was asked as {host!r}; open its pages by"
+            " that name, and let a proxy pass on the `Host` that a browser sends"
+        )
+        return problem(403, "foreign-origin", why)
     if origin is None and _acts_by_cookie():
         return problem(403, "no-origin", "a request with a cookie must say its `Origin`")
     return None
+
+
+def _why_foreign(host: str) -> str:
+    what = f"host {host!r} is not this server" if host else "the request names no `Host`"
+    names = "`localhost` or a loopback address"
+    if the_access().authentication:
+        names = (
+            "`localhost`, an address, or a name that `quiesce serve --public-host NAME` gives it"
+        )
+    return f"{what}; ask for it by {names}"
 
 
 def _acts_by_cookie() -> bool:

@@ -37,7 +37,9 @@ _OF_PAGES, OF_OTHERS = _always(PAGE), _always(NO_PAGE)
 
 
 async def harden(response: Response) -> Response:
-    """Add what the answer does not say itself."""
+    """Add what the answer does not say itself, and take the type from one that has no content."""
+    if response.status_code == 204 or (request.method == "OPTIONS" and not response.content_length):
+        response.headers.pop("Content-Type", None)
     said = {name.lower() for name, _ in response.headers}
     wanted = _OF_PAGES if response.mimetype == "text/html" else OF_OTHERS
     response.headers.extend([each for each in wanted if each[0].lower() not in said])

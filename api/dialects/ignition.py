@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
+from pydantic import Field
 from quart import Blueprint, Response, current_app, g, json, websocket
 
 from api import acts
@@ -36,7 +37,7 @@ class ExecutionOrder(Order):
 
     playbook: str
     inputs: dict[str, Any] | None = None
-    debug: bool = False
+    debug: bool = Field(False, strict=True)
 
 
 @blueprint.post("/api/executions")

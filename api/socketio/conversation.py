@@ -37,7 +37,7 @@ CONNECT_S = 10.0
 # What one client may have asked for that is not answered yet.
 MAX_PENDING = 200
 # What a client is told who says nothing of who it is.
-UNIDENTIFIED = "This server wants a token; connect with `auth: {token: TOKEN}`."
+UNIDENTIFIED = "this server wants a token; connect with `auth: {token: TOKEN}`"
 
 
 class Listener(Protocol):

@@ -155,7 +155,11 @@ async def test_discard_removes_what_the_run_had(client: httpx.AsyncClient) -> No
         ("POST", "/runs/x/stop", {"mode": "gently"}, 422, "mode"),
         ("POST", "/runs/x/stop", {"grace_s": -1}, 422, "grace_s"),
         ("POST", "/runs/x/stop", {"because": "x"}, 422, "because"),
+        ("POST", "/runs/x/stop", {"discard": "yes"}, 422, "discard"),
+        ("POST", "/runs/x/stop", {"discard": 1}, 422, "discard"),
+        ("POST", "/runs/stop", {"ids": ["x"], "discard": "true"}, 422, "discard"),
         ("GET", "/runs/x/events?after=-1", None, 422, "after"),
+        ("GET", "/runs/x/events?limit=1", None, 422, "limit"),
         ("GET", "/runs/x", None, 404, None),
         ("GET", "/runs/x/tree", None, 404, None),
         ("GET", "/runs/x/events", None, 404, None),
@@ -245,6 +249,35 @@ async def test_a_body_beyond_the_limit_is_a_413(url: str, client: httpx.AsyncCli
     assert answer.status == 413
     assert b"the body is larger than 8 MiB" in answer.body
     assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_an_answer_without_content_names_no_type_of_it(client: httpx.AsyncClient) -> None:
+    for method, path, status in (("DELETE", "/halt", 204), ("OPTIONS", "/runs", 200)):
+        answer = await client.request(method, path)
+        assert (answer.status_code, answer.content) == (status, b"")
+        assert "Content-Type" not in answer.headers
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; frame-")
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Host": "evil.example"}, "ask for it by `localhost` or a loopback address"),
+        ({"Origin": "https://evil.example"}, "open its pages by that name"),
+    ],
+)
+async def test_who_is_refused_as_foreign_is_told_what_to_do(
+    client: httpx.AsyncClient, headers: dict[str, str], said: str
+) -> None:
+    assert said in (await client.get("/runs", headers=headers)).json()["detail"]
+
+
+async def test_a_request_without_a_host_is_told_so(url: str) -> None:
+    with trio.fail_after(5):
+        async with connect(("127.0.0.1", int(url.rpartition(":")[2]))) as wire:
+            answer = await wire.ask(b"GET /runs HTTP/1.0\r\n\r\n")
+    assert answer is not None
+    assert b"the request names no `Host`; ask for it by" in answer.body
 
 
 @pytest.mark.parametrize(

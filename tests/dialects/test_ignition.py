@@ -213,6 +213,7 @@ def test_E6_steps_share_a_session_that_is_closed_at_the_end(http: httpx.Client, 
         ({"playbook": "name: a"}, 422, "playbook", "line 1: steps: Field required"),
         ({"playbook": 1}, 422, "playbook", "Input should be a valid string"),
         ({}, 422, "playbook", "Field required"),
+        ({"playbook": "x", "debug": "yes"}, 422, "debug", "Input should be a valid boolean"),
         ({"playbook": "x", "more": 1}, 422, "more", "is not known; known are: playbook, inputs"),
     ],
 )

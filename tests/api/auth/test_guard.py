@@ -35,7 +35,10 @@ async def test_nobody_is_told_how_to_be_known(orchestrator: Orchestrator) -> Non
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="quiesce"'
         assert answer.headers["Content-Type"] == "application/problem+json"
-        assert (await answer.get_json())["type"] == "urn:quiesce:no-token"
+        problem = await answer.get_json()
+        assert problem["type"] == "urn:quiesce:no-token"
+        assert problem["detail"].startswith("this server wants a token; send one as ")
+        assert problem["detail"].endswith("`Authorization: Bearer TOKEN`")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,10 @@ async def test_only_names_of_ours_are_served(
     allowed = Access(access().rules, public_hosts=["Quiesce.example", "proxied.example:444"])
     asking = Asking(orchestrator, allowed)
     headers = {"Host": host} | ({} if origin is None else {"Origin": origin})
-    assert (await asking.ask("GET /runs", "viewer", headers=headers)).status_code == status
+    answer = await asking.ask("GET /runs", "viewer", headers=headers)
+    assert answer.status_code == status
+    if (await answer.get_json()).get("type") == "urn:quiesce:foreign-host":
+        assert "--public-host" in (await answer.get_json())["detail"]
 
 
 async def test_a_websocket_is_guarded_too(orchestrator: Orchestrator) -> None:
