@@ -52,6 +52,8 @@ _CALLS = (
 )
 
 MAX_BODY = 8 * 2**20
+# What JSON may be said to be in: UTF-8, or what is a part of it.
+CHARSETS = frozenset(("utf-8", "utf8", "us-ascii", "ascii"))
 # The endpoints that take files, and how the body is made of the fields that come with them.
 FORMS = {starts.WITH_FILES: order_in, "archon.upload": values_in}
 # The blueprint whose bodies are no JSON. It is there with a dialect only, and not imported here.
@@ -160,6 +162,17 @@ async def _refuse_unread_query() -> None:
         raise InvalidInput(wrong)
 
 
+def _coded_otherwise() -> str:
+    """Return why the bytes of the body are not what they stand for; empty if they are."""
+    coding = request.headers.get("Content-Encoding", "")
+    if coding.lower() not in ("", "identity"):
+        return f"the body's `Content-Encoding` is {coding!r}; send the body as it is, without one"
+    charset = request.mimetype_params.get("charset", "utf-8")
+    if request.is_json and charset.lower() not in CHARSETS:
+        return f"the body's charset is {charset!r}; send UTF-8, which JSON is in without one"
+    return ""
+
+
 async def _read_body() -> Response | None:
     """Read and decode the body here, so that a handler can act before it first waits.
 
@@ -168,10 +181,15 @@ async def _read_body() -> Response | None:
     """
     raw = await request.get_data(cache=True, as_text=False, parse_form_data=False)
     g.body, g.files = None, []
+    reads = bool(raw) and request.method in ("POST", "PUT", "PATCH")
+    if reads and (why := _coded_otherwise()):
+        response = problems.problem(415, "unsupported-media-type", why)
+        response.headers["Accept-Encoding"] = "identity"
+        return response
     if request.endpoint in FORMS and request.mimetype == "multipart/form-data":
         fields, g.files = read_form(raw, request.mimetype_params.get("boundary", ""))
         g.body = FORMS[request.endpoint](fields)
-    elif raw and request.method in ("POST", "PUT", "PATCH") and request.blueprint != NO_JSON:
+    elif reads and request.blueprint != NO_JSON:
         try:
             g.body = decode_json(raw)
         except (ValueError, RecursionError) as error:

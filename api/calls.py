@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from json import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -46,18 +48,46 @@ async def wait_for_end(run: Run | None, wait_s: float) -> None:
             await run.ended.wait()
 
 
+class _NotTaken(ValueError):
+    """What the parser would take."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise _NotTaken(f"{name} is no number of JSON; null stands for none")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise _NotTaken(f"{name!r} is given more than once in one object")
+    return found
+
+
+_DECODER = JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
 def decode_json(raw: bytes) -> Any:
     """Return JSON that comes from outside.
 
     Raises:
-        ValueError: it is none, or is nested about 200 deep.
+        ValueError: it is none, has a name twice in an object, or is nested about 200 deep.
         RecursionError: likewise.
     """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8, by its byte {error.start}") from None
     if raw.count(b"[") + raw.count(b"{") > DEEP:
         # The other parser's limit is that of the interpreter, which any library may have raised
         # beyond what the stack of the process holds.
-        from_json(raw)
-    return json.loads(raw)
+        from_json(text)
+    try:
+        return _DECODER.decode(text)
+    except (JSONDecodeError, _NotTaken):
+        raise
+    except ValueError:
+        raise ValueError("a number has too many digits") from None
 
 
 def query() -> dict[str, str]:

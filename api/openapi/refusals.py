@@ -40,6 +40,7 @@ KINDS = {
     "key-conflict": 409,
     "key-in-use": 409,
     "no-outbox": 409,
+    "unsupported-media-type": 415,
     "invalid-input": 422,
     "key-reused": 422,
     "queue-full": 429,
@@ -75,7 +76,7 @@ def _of_any(name: str, right: Right, operation: Operation) -> Iterator[str]:
     changes = not name.startswith("GET")
     yield from ("foreign-host", "foreign-origin", "internal-error", "request-entity-too-large")
     if changes:
-        yield from ("no-origin", "malformed-json")
+        yield from ("no-origin", "malformed-json", "unsupported-media-type")
     if right is not Right.OPEN:
         yield from ("no-token", "bad-token", "too-often", "cannot-judge")
         yield from ("store-unavailable", "store-damaged")

@@ -192,6 +192,73 @@ async def test_a_body_that_is_not_json_is_a_400(client: httpx.AsyncClient, body:
     assert response.json()["type"] == "urn:quiesce:malformed-json"
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"agent": "echo", "input": {"text": NaN}}', "NaN is no number of JSON"),
+        (b'{"grace_s": -Infinity}', "-Infinity is no number of JSON"),
+        (b'{"mode": "now", "mode": "graceful"}', "'mode' is given more than once in one object"),
+        (b'{"a": [{"b": {"c": 1, "d": 2, "c": 1}}]}', "'c' is given more than once in one object"),
+        (b'{"grace_s": ' + b"1" * 5_000 + b"}", "a number has too many digits"),
+        (b'{"agent": "\xff"}', "it is not UTF-8"),
+        ('{"agent": "echo"}'.encode("utf-16"), "it is not UTF-8"),
+    ],
+)
+async def test_what_json_does_not_have_is_named(
+    client: httpx.AsyncClient, body: bytes, said: str
+) -> None:
+    for path in ("/runs", "/runs/stop"):
+        response = await client.post(path, content=body)
+        assert response.status_code == 400, response.text
+        assert response.json()["type"] == "urn:quiesce:malformed-json"
+        assert said in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Content-Encoding": "gzip"}, "`Content-Encoding` is 'gzip'; send the body as it is"),
+        ({"Content-Encoding": "identity, br"}, "`Content-Encoding` is 'identity, br'"),
+        ({"Content-Type": "application/json; charset=latin-1"}, "charset is 'latin-1'; send UTF-8"),
+        ({"Content-Type": "application/ld+json; charset=UTF-16"}, "charset is 'UTF-16'"),
+        ({"Content-Type": "application/json; charset=no-such"}, "charset is 'no-such'"),
+    ],
+)
+async def test_a_body_in_another_coding_is_a_415(
+    client: httpx.AsyncClient, headers: dict[str, str], said: str
+) -> None:
+    response = await client.post("/runs", content=b"\x1f\x8b", headers=headers)
+    assert (response.status_code, response.json()["type"]) == (
+        415,
+        "urn:quiesce:unsupported-media-type",
+    )
+    assert said in response.json()["detail"]
+    assert response.headers["Accept-Encoding"] == "identity"
+    if "Content-Encoding" in headers:
+        unread = await client.request("GET", "/runs", content=b"\x1f\x8b", headers=headers)
+        assert unread.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Encoding": "Identity"},
+        {"Content-Encoding": ""},
+        {"Content-Type": 'application/json; charset="UTF-8"'},
+        {"Content-Type": "application/json;charset=utf8"},
+        {"Content-Type": "application/json; charset=us-ascii"},
+        {"Content-Type": "text/plain; charset=iso-8859-1"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+    ],
+)
+async def test_a_body_that_is_json_is_taken_whatever_else_is_said(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    body = b'\xef\xbb\xbf{"agent": "echo", "input": {"text": "x"}}'
+    response = await client.post("/runs", content=body, headers=headers)
+    assert response.status_code == 201, response.text
+
+
 @pytest.mark.parametrize("path", ["/halt", "/runs", "/runs/stop", "/runs/x/stop", "/runs/x/pause"])
 async def test_null_is_no_body_that_is_left_out(client: httpx.AsyncClient, path: str) -> None:
     response = await client.post(path, content=b"null")
