@@ -9,13 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
+from quart import g
 
 from api.auth.guard import caller, check_agent, check_owner, check_run
 from api.auth.noting import done, kind_of, refused, started
 from api.auth.rights import Right
 from api.calls import the_orchestrator, whole_run
+from api.forms import by_their_fields
 from api.problems import StopNotDurable, from_error
-from orchestrator import OrchestratorError, RunEnded, RunStatus, StopSource, StoreUnavailable
+from orchestrator import (
+    InvalidInput,
+    OrchestratorError,
+    RunEnded,
+    RunStatus,
+    StopSource,
+    StoreUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,13 +51,16 @@ async def begin(order: StartOrder, files: Sequence[File] = ()) -> Run:
         OrchestratorError: as for ``Orchestrator.start``.
     """
     check_agent(order.agent)
-    run = await the_orchestrator().begin(
-        order.agent,
-        order.input,
-        options=order.options,
-        owner=caller().principal,
-        files=files,
-    )
+    try:
+        run = await the_orchestrator().begin(
+            order.agent,
+            order.input,
+            options=order.options,
+            owner=caller().principal,
+            files=files,
+        )
+    except InvalidInput as error:
+        raise by_their_fields(error, g.fields_of_files) from None
     started("start", run)
     return run
 

@@ -180,14 +180,15 @@ async def _read_body() -> Response | None:
     connection behind.
     """
     raw = await request.get_data(cache=True, as_text=False, parse_form_data=False)
-    g.body, g.files = None, []
+    g.body, g.files, g.fields_of_files = None, [], []
     reads = bool(raw) and request.method in ("POST", "PUT", "PATCH")
     if reads and (why := _coded_otherwise()):
         response = problems.problem(415, "unsupported-media-type", why)
         response.headers["Accept-Encoding"] = "identity"
         return response
     if request.endpoint in FORMS and request.mimetype == "multipart/form-data":
-        fields, g.files = read_form(raw, request.mimetype_params.get("boundary", ""))
+        fields, files = read_form(raw, request.mimetype_params.get("boundary", ""))
+        g.fields_of_files, g.files = [name for name, _ in files], [file for _, file in files]
         g.body = FORMS[request.endpoint](fields)
     elif reads and request.blueprint != NO_JSON:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from api.calls import decode_json
 from orchestrator import File, InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from werkzeug.datastructures import FileStorage, MultiDict
 
 # The order included.
@@ -19,8 +22,8 @@ MAX_PARTS = 100
 UNKNOWN_KIND = "application/octet-stream"
 
 
-def read_form(body: bytes, boundary: str) -> tuple[MultiDict[str, str], list[File]]:
-    """Return the fields of a form, and the files that come with them.
+def read_form(body: bytes, boundary: str) -> tuple[MultiDict[str, str], list[tuple[str, File]]]:
+    """Return the fields of a form, and the files that come with them, each with its field.
 
     Raises:
         InvalidInput: it is no such form.
@@ -28,10 +31,25 @@ def read_form(body: bytes, boundary: str) -> tuple[MultiDict[str, str], list[Fil
     parser = MultiPartParser(max_form_parts=MAX_PARTS, stream_factory=lambda *_, **__: BytesIO())
     try:
         fields, files = parser.parse(BytesIO(body), boundary.encode(), len(body))
-    except (ValueError, HTTPException) as error:
-        why = f"is no form of at most {MAX_PARTS} parts: {error}"
+    except HTTPException:
+        raise InvalidInput([("body", f"has more than {MAX_PARTS} parts")]) from None
+    except ValueError:
+        why = f"is no multipart/form-data with the boundary {boundary!r}, as `Content-Type` says"
         raise InvalidInput([("body", why)]) from None
-    return fields, [_file(each) for name in files for each in files.getlist(name)]
+    return fields, [(name, _file(each)) for name in files for each in files.getlist(name)]
+
+
+def by_their_fields(error: InvalidInput, fields: Sequence[str]) -> InvalidInput:
+    """Return what is wrong with files as what is wrong with the fields of the form.
+
+    Args:
+        fields: those that the files came with.
+    """
+
+    def there(place: str) -> str:
+        return re.sub(r"^files\.(\d+)", lambda found: fields[int(found[1])], place)
+
+    return InvalidInput([(there(place), why) for place, why in error.problems])
 
 
 def order_in(fields: MultiDict[str, str]) -> Any:

@@ -28,10 +28,11 @@ def names_of(files: Sequence[File]) -> tuple[str, ...]:
     """Return the names of the files to start a run with.
 
     Raises:
-        InvalidInput: a name or a media type will not do, or two have one name.
+        InvalidInput: a name or a media type will not do, as ``files.<number>.name``; or two have
+            one name.
     """
-    for file in files:
-        check_file(file.name, file.media_type)
+    for number, file in enumerate(files):
+        check_file(file.name, file.media_type, within=f"files.{number}.")
     names = tuple(file.name for file in files)
     if len(set(names)) < len(names):
         raise InvalidInput([("files", f"two of them have one name: {', '.join(sorted(names))}")])

@@ -198,15 +198,17 @@ class Telling:
             await self._run.gate.park()
 
 
-def check_file(name: str, media_type: str) -> None:
+def check_file(name: str, media_type: str, within: str = "") -> None:
     """Check what a file is called and what it is.
+
+    Args:
+        within: what stands before ``name`` and ``media_type`` where they are called wrong.
 
     Raises:
         InvalidInput: it cannot be the name, or the media type, of an artifact.
     """
-    if not _ARTIFACT_NAME.fullmatch(check_text("name", name)):
-        raise InvalidInput(
-            [("name", f"{name!r} is not a plain file name of at most 200 characters")]
-        )
-    if not _MEDIA_TYPE.fullmatch(check_text("media_type", media_type)):
-        raise InvalidInput([("media_type", f"{media_type!r} is not like `text/plain`")])
+    if not _ARTIFACT_NAME.fullmatch(check_text(f"{within}name", name)):
+        why = f"{name!r} is not a plain file name of at most 200 characters"
+        raise InvalidInput([(f"{within}name", why)])
+    if not _MEDIA_TYPE.fullmatch(check_text(f"{within}media_type", media_type)):
+        raise InvalidInput([(f"{within}media_type", f"{media_type!r} is not like `text/plain`")])

@@ -99,10 +99,10 @@ async def test_a_key_is_for_these_files(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("files", "field"),
     [
-        ([("a", ("../x", b"", "text/plain"))], "name"),
-        ([("a", ("x/y", b"", "text/plain"))], "name"),
-        ([("a", ("x" * 201, b"", "text/plain"))], "name"),
-        ([("a", ("x", b"", "text"))], "media_type"),
+        ([("a", ("../x", b"", "text/plain"))], "a.name"),
+        ([("a", ("x/y", b"", "text/plain"))], "a.name"),
+        ([*ONE, ("f", ("x" * 201, b"", "text/plain"))], "f.name"),
+        ([*ONE, ("f", ("x", b"", "text"))], "f.media_type"),
         ([("a", ("x", b"1", "text/plain")), ("b", ("x", b"2", "text/plain"))], "files"),
         ([("a", (f"{n}", b"", "text/plain")) for n in range(100)], "body"),
     ],
@@ -151,6 +151,7 @@ async def test_what_is_no_form_is_refused(
 ) -> None:
     answer = await client.post("/runs", content=body, headers={"Content-Type": kind})
     assert answer.status_code == 422, answer.text
+    assert "is no multipart/form-data with the boundary" in answer.json()["errors"][0]["message"]
 
 
 async def test_no_other_call_takes_files(client: httpx.AsyncClient) -> None:
