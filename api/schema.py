@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 import pydantic
 
 from api.auth.rights import ACTIONS
-from orchestrator import EVENT_TYPES, InvalidInput, RunFilter, RunStatus, StopMode, is_agents_own
+from orchestrator import (
+    EVENT_TYPES,
+    InvalidInput,
+    RunFilter,
+    RunStatus,
+    StopMode,
+    faults_of,
+    is_agents_own,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -267,15 +275,7 @@ def parse(order: type[_AnyOrder], given: object, within: str = "") -> _AnyOrder:
     try:
         return order.model_validate(given)
     except pydantic.ValidationError as error:
-        known = ", ".join(order.model_fields)
+        faults = faults_of(error, order.model_fields)
         raise InvalidInput(
-            [
-                (
-                    within + ".".join(map(str, each["loc"])) or "body",
-                    f"is not known; known are: {known}"
-                    if each["type"] == "extra_forbidden"
-                    else each["msg"].removeprefix("Value error, "),
-                )
-                for each in error.errors(include_url=False, include_context=False)
-            ]
+            [(within + ".".join(map(str, at)) or "body", why) for at, why in faults]
         ) from None

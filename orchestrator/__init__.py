@@ -4,9 +4,10 @@ How the package is laid out, from the leaves up; imports point only downwards in
 
 - ``model errors events clock``: the frozen values that everything speaks of; the time;
 - ``lifecycle trace``: the table of statuses, pure functions; where a run comes from in a trace;
-- ``cleanup timers observing journal feed broadcast registry admission store``: bounded shields,
-  alarms, those who watch, durable writes in order, numbered logs, the latest of all, live runs,
-  slots and the queue for them, and where it all is stored;
+- ``cleanup faults timers observing journal feed broadcast registry admission store``: bounded
+  shields, what is wrong with a value in words, alarms, those who watch, durable writes in order,
+  numbered logs, the latest of all, live runs, slots and the queue for them, and where it all is
+  stored;
 - ``apart options agent catalog sections operations``: what starters choose, and what an agent is;
   the stretches of code that a stop treats with care, and the gate before each of them;
 - ``http llm mcp data steps questions``: what agents do through that gate;
@@ -65,6 +66,7 @@ from orchestrator.errors import WorkerDied as WorkerDied
 from orchestrator.events import EVENT_TYPES as EVENT_TYPES
 from orchestrator.events import Event as Event
 from orchestrator.events import is_agents_own as is_agents_own
+from orchestrator.faults import faults_of as faults_of
 from orchestrator.feed import Subscription as Subscription
 from orchestrator.files import File as File
 from orchestrator.inprocess import MAX_QUEUED as MAX_QUEUED

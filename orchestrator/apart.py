@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 import pydantic
 
 from orchestrator.errors import InvalidInput
+from orchestrator.faults import faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,10 +84,7 @@ def parse_limits(given: Mapping[str, Any]) -> ProcessLimits:
         parsed = _Limits.model_validate(given)
     except pydantic.ValidationError as error:
         raise InvalidInput(
-            [
-                (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))
-                for each in error.errors(include_url=False, include_context=False)
-            ]
+            [(".".join(map(str, at)), why) for at, why in faults_of(error)]
         ) from None
     return ProcessLimits(**parsed.model_dump())
 

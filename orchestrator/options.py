@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pydantic
 
 from orchestrator.errors import InvalidInput, check_text
+from orchestrator.faults import faults_of
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -97,15 +98,8 @@ def problems_of(
     prefix: str, error: pydantic.ValidationError, model: type[pydantic.BaseModel]
 ) -> list[tuple[str, str]]:
     """Return each fault that was found, as ``InvalidInput`` wants them."""
-    known = ", ".join(model.model_fields) or "none"
     return [
-        (
-            ".".join([prefix, *map(str, problem["loc"])]),
-            f"is not known; known are: {known}"
-            if problem["type"] == "extra_forbidden"
-            else problem["msg"].removeprefix("Value error, "),
-        )
-        for problem in error.errors(include_url=False, include_context=False)
+        (".".join([prefix, *map(str, at)]), why) for at, why in faults_of(error, model.model_fields)
     ]
 
 

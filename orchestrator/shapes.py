@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from orchestrator.errors import InvalidInput
+from orchestrator.faults import faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ class Shape:
         try:
             return self._read(value)
         except pydantic.ValidationError as error:
-            faults = [(each["loc"], each["msg"]) for each in error.errors(include_url=False)]
+            faults = faults_of(error)
         except _Unfit as error:
             faults = [(error.at, error.why)]
         raise InvalidInput([(".".join(map(str, (what, *at))), why) for at, why in faults])

@@ -16,7 +16,7 @@ WEB = sorted((ROOT / "api").rglob("*.py"))
 RANKS = {
     0: "clock errors model events",
     1: "lifecycle trace",
-    2: "cleanup timers observing store journal feed broadcast registry admission",
+    2: "cleanup faults timers observing store journal feed broadcast registry admission",
     3: "apart options agent catalog references allowance sections operations shapes http llm mcp"
     " data steps questions ports part partials stack",
     4: "telling context",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pydantic
 
 from api.auth.sections import RUN_PROGRAMS, File, rules_of
-from orchestrator import OrchestratorError
+from orchestrator import OrchestratorError, faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -47,8 +47,10 @@ def read_rules(path: Path, agents: Container[str]) -> Rules:
     except tomllib.TOMLDecodeError as error:
         raise BadTokensFile(path, _line_in(str(error)), str(error)) from None
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise BadTokensFile(path, line_of(text, first["loc"]), _in_words(first)) from None
+        (at, why), *_ = faults_of(error)
+        place = ".".join(map(str, at))
+        said = f"{place}: {why}" if place else why
+        raise BadTokensFile(path, line_of(text, at), said) from None
     for name in file.agents.admin_only:
         if name not in agents and name not in RUN_PROGRAMS:
             line = line_of(text, ("agents", "admin_only"))
@@ -97,11 +99,3 @@ def _text_of(path: Path) -> str:
 def _line_in(message: str) -> int | None:
     found = re.search(r"at line (\d+)", message)
     return int(found[1]) if found else None
-
-
-def _in_words(error: Any) -> str:
-    place = ".".join(map(str, error["loc"]))
-    said = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        said = "is not known"
-    return f"{place}: {said}" if place else said

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pydantic
 from pydantic import AfterValidator
 
-from orchestrator import OrchestratorError, RunStatus
+from orchestrator import OrchestratorError, RunStatus, faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,8 +158,6 @@ def read_rules(path: Path) -> Rules:
 
 
 def _problems(error: pydantic.ValidationError) -> Iterator[str]:
-    # Not the values: they may be secrets.
-    for each in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(p + 1) if isinstance(p, int) else p for p in each["loc"])
-        says = each["msg"].removeprefix("Value error, ")
-        yield f"{place}: {says}" if place else says
+    for at, why in faults_of(error):
+        place = ".".join(str(p + 1) if isinstance(p, int) else p for p in at)
+        yield f"{place}: {why}" if place else why

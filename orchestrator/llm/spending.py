@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 
 from orchestrator.errors import InvalidInput
+from orchestrator.faults import faults_of
 from orchestrator.model import Usage
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def _prices(setting: str) -> Mapping[str, Price]:
             found = json.loads(text) if setting.endswith(".json") else tomllib.loads(text)
         return _table.validate_python(found)
     except pydantic.ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        why = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        (at, why), *_ = faults_of(error)
+        why = f"{'.'.join(map(str, at))}: {why}"
     except (OSError, ValueError) as error:
         why = str(error)
     wanted = '{model: {"input": …, "output": …}} in dollars per million tokens, or a file of that'

@@ -185,6 +185,29 @@ async def test_bad_requests_name_the_field(
         assert [error["field"] for error in problem["errors"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field", "message"),
+    [
+        ("/runs", {"agent": "echo", "input": []}, "input", "must be an object of named values"),
+        (
+            "/runs",
+            {"agent": "sleeper", "options": 1},
+            "options",
+            "must be an object of named values",
+        ),
+        ("/runs", {"agent": "sleeper", "options": {"tags": "a"}}, "options.tags", "must be a list"),
+        ("/runs/stop", {"ids": "x"}, "ids", "must be a list"),
+        ("/runs/stop", {"ids": []}, "ids", "must have 1 item or more"),
+        ("/runs/stop", {"ids": ["x"] * 1_001}, "ids", "may have 1000 items at most"),
+    ],
+)
+async def test_what_does_not_fit_is_said_in_words_of_json(
+    client: httpx.AsyncClient, path: str, body: Any, field: str, message: str
+) -> None:
+    (error,) = (await client.post(path, json=body)).json()["errors"]
+    assert error == {"field": field, "message": message}
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"agent": "\xff"}', b"[" * 100_000])
 async def test_a_body_that_is_not_json_is_a_400(client: httpx.AsyncClient, body: bytes) -> None:
     response = await client.post("/runs", content=body)

@@ -317,7 +317,7 @@ def test_B8_a_time_limit_ends_a_crawl(http: httpx.Client, site: Site) -> None:
         ({"url": "nowhere"}, "url", "must be"),
         ({"url": "http://127.0.0.1:1/", "max_pages": 0}, "max_pages", "Input should be greater"),
         ({"url": "http://127.0.0.1:1/", "max_depth": "x"}, "max_depth", "Input should be a valid"),
-        ({"url": "http://127.0.0.1:1/", "tags": "a"}, "tags", "Input should be a valid tuple"),
+        ({"url": "http://127.0.0.1:1/", "tags": "a"}, "tags", "must be a list"),
         ({"url": "http://127.0.0.1:1/", "depth": 1}, "depth", "is not known; known are:"),
     ],
 )

@@ -11,6 +11,7 @@ from orchestrator.agents._playbook.templates import is_template
 from orchestrator.agents.browser import browser
 from orchestrator.agents.command import command
 from orchestrator.errors import InvalidInput, UnknownAgent
+from orchestrator.faults import faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ def read(kind: type[_AnyParameters], given: Json) -> _AnyParameters:
     try:
         return kind.model_validate(given)
     except pydantic.ValidationError as error:
-        faults = [(".".join(map(str, at)), why) for at, why in faults_of(kind, error)]
+        faults = [(".".join(map(str, at)), why) for at, why in faults_in(kind, error)]
         raise InvalidInput(faults) from None
 
 
@@ -152,7 +153,7 @@ def check(kind: str, given: Any, catalog: Catalog | None) -> Faults:
     try:
         parameters = TYPES[kind].model_validate(given)
     except pydantic.ValidationError as error:
-        return _untemplated(given, faults_of(TYPES[kind], error, *INNER.get(kind, ())))
+        return _untemplated(given, faults_in(TYPES[kind], error, *INNER.get(kind, ())))
     if catalog is not None and isinstance(parameters, CallAgent):
         return _check_call(parameters, catalog)
     return []
@@ -179,21 +180,12 @@ def _check_call(asked: CallAgent, catalog: Catalog) -> Faults:
     return [(("input", *at), why) for at, why in faults]
 
 
-def faults_of(
+def faults_in(
     kind: type[pydantic.BaseModel], error: pydantic.ValidationError, *more: str
 ) -> Faults:
     """Return where in the value what is wrong; ``more`` are names that are known too."""
     fields = [field.alias or name for name, field in kind.model_fields.items()]
-    known = ", ".join([*fields, *more])
-    return [
-        (
-            fault["loc"],
-            f"is not known; known are: {known}"
-            if fault["type"] == "extra_forbidden"
-            else fault["msg"].removeprefix("Value error, "),
-        )
-        for fault in error.errors(include_url=False, include_context=False)
-    ]
+    return faults_of(error, [*fields, *more])
 
 
 def _untemplated(given: Any, faults: Faults) -> Faults:

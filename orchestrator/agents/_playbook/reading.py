@@ -11,7 +11,7 @@ from pydantic import Field
 
 from orchestrator.agents._playbook.document import Document, PlaybookInvalid, read_document
 from orchestrator.agents._playbook.model import Input, Playbook, Step
-from orchestrator.agents._playbook.parameters import ALL, INNER, Headers, check, faults_of
+from orchestrator.agents._playbook.parameters import ALL, INNER, Headers, check, faults_in
 from orchestrator.agents._playbook.templates import (
     Template,
     TemplateInvalid,
@@ -241,7 +241,7 @@ class _Reading:
         try:
             return shape.model_validate(self._document.at(path))
         except pydantic.ValidationError as error:
-            for at, why in faults_of(shape, error):
+            for at, why in faults_in(shape, error):
                 self._note((*path, *at), why)
             return None
 

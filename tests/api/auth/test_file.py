@@ -93,8 +93,8 @@ async def test_agents_that_run_programs_are_for_admins_unless_the_file_says_othe
         (f'[[token]]\nprincipal = "a"\nrole = "admin"\n{HASH}\nexpires = 5', 5, "not known"),
         (GOOD + GOOD, 2, "same token"),
         (GOOD + '[agents]\nadmin_only = ["comand"]', 13, "there is no agent 'comand'"),
-        (GOOD + "[agents]\nadmin_only = 5", 13, "valid list"),
-        ("token = 5", 1, "valid list"),
+        (GOOD + "[agents]\nadmin_only = 5", 13, "agents.admin_only: must be a list"),
+        ("token = 5", 1, "token: must be a list"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_line(

@@ -260,7 +260,7 @@ async def test_the_file_names_the_provider(tmp_path: Path) -> None:
         ('"operator"', '"boss"', 7, "'viewer'"),
         ("[jwt]", '[jwt]\nalgorithms = ["HS256"]', 3, "'RS256'"),
         ("[jwt]", '[jwt]\nalgorithms = ["none"]', 3, "'RS256'"),
-        ("[jwt]", "[jwt]\nalgorithms = []", 3, "at least 1 item"),
+        ("[jwt]", "[jwt]\nalgorithms = []", 3, "must have 1 item or more"),
         ("[jwt]", "[jwt]\nsecret = 5", 3, "not known"),
     ],
 )

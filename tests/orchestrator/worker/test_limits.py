@@ -133,7 +133,7 @@ def make(**limits: Any) -> Agent:
         ({"memory_mib": "much"}, "memory_mib: Input should be a valid integer"),
         ({"cpu_s": 0}, "cpu_s: Input should be greater than or equal to 1"),
         ({"cpu_s": 1.5}, "cpu_s: Input should be a valid integer"),
-        ({"env": "HOME"}, "env: Input should be a valid tuple"),
+        ({"env": "HOME"}, "env: must be a list"),
         ({"env": ["A=B"]}, "env.0: is not the name of a variable"),
         ({"env": [""]}, "env.0: is not the name of a variable"),
         ({"cwd": ""}, "cwd: is not the path of a folder"),

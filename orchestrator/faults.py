@@ -1,0 +1,59 @@
+"""What is wrong with a value that comes from outside, in words for who has sent it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pydantic
+
+_OBJECT = "must be an object of named values"
+_LIST = "must be a list"
+# In place of what pydantic says in Python's words, by its type of error.
+_WORDS: Mapping[str, str] = {
+    "dict_type": _OBJECT,
+    "mapping_type": _OBJECT,
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "dataclass_type": _OBJECT,
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "set_type": _LIST,
+    "frozen_set_type": _LIST,
+    "iterable_type": _LIST,
+    "bytes_type": "must be a string",
+    "none_required": "must be null",
+}
+
+
+def faults_of(
+    error: pydantic.ValidationError, known: Iterable[str] | None = None
+) -> list[tuple[tuple[int | str, ...], str]]:
+    """Return where in a value what is wrong; without the values, which may be secrets.
+
+    Args:
+        known: the names that there are, for who has given another one; None to name none.
+    """
+    return [
+        (fault["loc"], _why(fault["type"], fault["msg"], fault.get("ctx", {}), known))
+        for fault in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def _why(kind: str, said: str, limits: Mapping[str, Any], known: Iterable[str] | None) -> str:
+    match kind:
+        case "extra_forbidden":
+            listed = "" if known is None else f"; known are: {', '.join(known) or 'none'}"
+            return f"is not known{listed}"
+        case "too_short":
+            return f"must have {_items(limits['min_length'])} or more"
+        case "too_long":
+            return f"may have {_items(limits['max_length'])} at most"
+        case _:
+            return _WORDS.get(kind, said.removeprefix("Value error, "))
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count} items"
