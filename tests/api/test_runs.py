@@ -148,6 +148,7 @@ async def test_discard_removes_what_the_run_had(client: httpx.AsyncClient) -> No
         ("POST", "/runs", [], 422, "body"),
         ("GET", "/runs?status=happy", None, 422, "status"),
         ("GET", "/runs?statuses=running", None, 422, "statuses"),
+        ("GET", "/runs?parent=", None, 422, "parent"),
         ("GET", "/runs?limit=0", None, 422, "limit"),
         ("GET", "/runs?limit=1&limit=2", None, 422, "limit"),
         ("GET", "/runs?after=elsewhere", None, 422, "after"),
