@@ -89,6 +89,12 @@ class Handle:
         return self.ledger.start_ticket
 
     @property
+    def withdrawn(self) -> int:
+        """The ticket of what took back the documents kept along with the start, since that was
+        not stored; 0 if nothing was taken back."""
+        return self.ledger.withdrawn
+
+    @property
     def id(self) -> RunId:
         """The run's id."""
         return self.record.id

@@ -138,6 +138,9 @@ def begin(run: Run) -> None:
 
 async def _durable(run: Run) -> None:
     """Wait until the start of a root is durable: its code runs only then."""
+    if run.shown is not None:
+        # It has waited for its turn, and may be known.
+        run.ledger.settle_start()
     try:
         await run.journal.durable(run.ticket)
     except StoreUnavailable:
@@ -149,10 +152,14 @@ async def _durable(run: Run) -> None:
 
 
 def refuse_unstored(run: Run) -> None:
-    """Stop a run before its code begins, since its start cannot be made durable."""
+    """Stop a run before its code begins, since its start cannot be made durable.
+
+    May be called twice: by whoever waits for the start, and by the run itself.
+    """
     if run.ladder.stop is None:
         reason = "its start was not stored"
         run.request_stop(mode=StopMode.NOW, source=StopSource.ADMIN, reason=reason)
+    run.ledger.withdraw_start()
 
 
 async def _unwind(run: Run, ending: Ending) -> None:
