@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
+from pydantic_core import to_jsonable_python
 from quart import Blueprint, current_app, json, websocket
 
 from api import acts, problems
@@ -273,11 +274,9 @@ def _sayable(name: str, value: Any) -> Any:
     Raises:
         InvalidInput: it cannot; some numbers are read, such as 1e999, that JSON cannot say.
     """
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
+    if to_jsonable_python(value, inf_nan_mode="null") != value:
         why = "has a number that JSON has no word for, such as NaN or 1e999; make it a string"
-        raise InvalidInput([(name, why)]) from None
+        raise InvalidInput([(name, why)])
     return value
 
 
