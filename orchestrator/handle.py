@@ -90,8 +90,8 @@ class Handle:
 
     @property
     def withdrawn(self) -> int:
-        """The ticket of what took back the documents kept along with the start, since that was
-        not stored; 0 if nothing was taken back."""
+        """The ticket of what took back all that went along with the start, since that was not
+        stored; 0 if nothing was taken back."""
         return self.ledger.withdrawn
 
     @property

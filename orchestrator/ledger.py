@@ -29,7 +29,7 @@ class Ledger:
     Attributes:
         ticket: the journal's ticket of the last change.
         start_ticket: that of the first one.
-        withdrawn: that of what took back the documents kept along with the start; 0 if nothing.
+        withdrawn: that of what took back all that went along with the start; 0 if nothing did.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Ledger:
         self.record = record
         self.shown: RunRecord | None = None
         self.ticket = self.start_ticket = self.withdrawn = 0
-        self._along: tuple[DropDocument, ...] = ()
+        self._along: tuple[Callable[[int], int], ...] = ()
 
     def begin(self, payload: Payload, *more: Write, **fields: Any) -> None:
         """Write the record for the first time, with these fields, and more that belongs to it."""
@@ -65,19 +65,28 @@ class Ledger:
     def keep_along(self, document: SaveDocument) -> None:
         """Let a document become durable in one transaction with the start, and go with it if that
         is withdrawn. To be called in the step in which the run began."""
-        self._services.journal.attach(self.start_ticket, [document])
-        self._along += (DropDocument(document.collection, document.key),)
+        journal, drop = self._services.journal, DropDocument(document.collection, document.key)
+        journal.attach(self.start_ticket, [document])
+        self.on_withdrawal(lambda ticket: journal.attach(ticket, [drop]))
+
+    def on_withdrawal(self, take_back: Callable[[int], int]) -> None:
+        """Say what is to be done if the start is withdrawn, since it was not stored.
+
+        Args:
+            take_back: is given the ticket of the stop that withdraws it, to go along with that,
+                and returns the ticket with which it is done. Not a checkpoint.
+        """
+        self._along += (take_back,)
 
     def settle_start(self) -> None:
-        """Note that the start stands: what was kept along with it stays."""
+        """Note that the start stands: what went along with it stays."""
         self._along = ()
 
     def withdraw_start(self) -> None:
-        """Take back what was kept along with the start, in one transaction with the stop that has
-        just been written. May be called twice."""
-        if self._along:
-            self.withdrawn = self._services.journal.attach(self.ticket, self._along)
-            self._along = ()
+        """Take back what went along with the start. May be called twice."""
+        along, self._along = self._along, ()
+        for take_back in along:
+            self.withdrawn = take_back(self.ticket)
 
     def change(self, move: Move, payload: Payload, **fields: Any) -> None:
         """Move to another status, by the table, with the event that says so.

@@ -145,6 +145,8 @@ async def _durable(run: Run) -> None:
         await run.journal.durable(run.ticket)
     except StoreUnavailable:
         refuse_unstored(run)
+    else:
+        run.ledger.settle_start()
     # An answer over HTTP/1.1 takes two turns of the loop, and the first step of an agent may be
     # long. An answer over HTTP/2 takes more turns, and may still have to wait for that step.
     await trio.lowlevel.checkpoint()

@@ -218,6 +218,7 @@ class Schedules:
             self._put(replace(dealt, last_skip="nothing could start at its time"))
 
     def _start(self, dealt: Schedule, tick: str | None) -> None:
+        before = self._decided[dealt.id]
         try:
             run = self._admit(
                 dealt.agent, dealt.input, options=options_of(dealt), owner=dealt.owner
@@ -229,6 +230,20 @@ class Schedules:
         else:
             fired = replace(dealt, last_at=tick, last_run_id=run.id, last_skip="")
             self._put(fired, along=run.start_ticket)
+            run.ledger.on_withdrawal(partial(self._take_back, before, run))
+
+    def _take_back(self, before: Schedule, run: Run, ticket: int) -> int:
+        """Let a tick be due again whose run was not stored."""
+        known = self._decided.get(before.id)
+        if known is not None and known.last_run_id == run.id:
+            again = replace(
+                known,
+                dealt_until=before.dealt_until,
+                last_at=before.last_at,
+                last_run_id=before.last_run_id,
+            )
+            self._put(self._armed(again), along=ticket)
+        return self.ticket
 
     def _set_alarm(self) -> None:
         """Look again when one is due, and before that if the clock might be set meanwhile."""
