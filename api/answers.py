@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from quart.json.provider import DefaultJSONProvider
 
 from orchestrator import RunRecord, RunStatus, available_actions
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator import Agent, Event, Question, Receipt, Run, TaskStack
+
+
+class Plain(DefaultJSONProvider):
+    """JSON that every parser takes: a number for which it has no word is null, as in browsers."""
+
+    sort_keys = False
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """Return JSON text."""
+        kwargs["allow_nan"] = False
+        try:
+            return super().dumps(obj, **kwargs)
+        except ValueError:
+            return super().dumps(to_jsonable_python(obj, inf_nan_mode="null"), **kwargs)
 
 
 def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
@@ -97,17 +112,17 @@ def tree_json(records: Sequence[RunRecord], live: Mapping[str, Run]) -> dict[str
 
 def event_json(event: Event) -> dict[str, Any]:
     """Return an event as JSON."""
-    plain: dict[str, Any] = to_jsonable_python(event)
+    plain: dict[str, Any] = to_jsonable_python(event, inf_nan_mode="null")
     return plain
 
 
 def event_text(event: Event) -> str:
     """Return an event as JSON text, on one line."""
     try:
-        return to_json(event).decode()
+        return to_json(event, inf_nan_mode="null").decode()
     except PydanticSerializationError:
         # A lone surrogate has no UTF-8 form, but an escape.
-        return json.dumps(event_json(event))
+        return json.dumps(event_json(event), allow_nan=False)
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:

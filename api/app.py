@@ -25,6 +25,7 @@ from api import (
     socket,
     starts,
 )
+from api.answers import Plain
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.headers import harden
@@ -87,7 +88,7 @@ def create_app(
     app.url_map.merge_slashes = False
     # The connection cuts a client that does not read; a slow one may take its time.
     app.config["RESPONSE_TIMEOUT"] = None
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
+    app.json = Plain(app)
     app.extensions["quiesce"] = orchestrator
     app.extensions["quiesce.streams"] = streams or Streams()
     app.extensions["quiesce.trail"] = Trail(orchestrator)

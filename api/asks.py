@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from api.transport import path_of
-from orchestrator import ArtifactInfo, RunId, RunRecord, StopMode
+from orchestrator import ArtifactInfo, InvalidInput, RunId, RunRecord, StopMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,7 +189,15 @@ def stop_many(
 
 
 def which_runs(ids: Sequence[str] | None, where: Mapping[str, str | None] | None) -> dict[str, Any]:
-    """Return how a stop of many names them; the server refuses both, and neither."""
+    """Return how a stop of many names them; the server refuses both, and neither.
+
+    Raises:
+        InvalidInput: a value of the filter is None, which must not become every run.
+    """
+    absent = [name for name, value in (where or {}).items() if value is None]
+    if absent:
+        why = "may not be None; give a value, or leave it out"
+        raise InvalidInput([(f"where.{name}", why) for name in absent])
     named = {} if ids is None else {"ids": list(ids)}
     return named if where is None else {**named, "filter": dict(where)}
 

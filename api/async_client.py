@@ -133,7 +133,7 @@ class AsyncClient:
     async def stop_many(
         self,
         ids: Sequence[str] | None = None,
-        where: Mapping[str, str | None] | None = None,
+        where: Mapping[str, str] | None = None,
         *,
         mode: StopMode | str = StopMode.GRACEFUL,
         grace_s: float | None = None,

@@ -118,7 +118,7 @@ class Client(Operating):
     def stop_many(
         self,
         ids: Sequence[str] | None = None,
-        where: Mapping[str, str | None] | None = None,
+        where: Mapping[str, str] | None = None,
         *,
         mode: StopMode | str = StopMode.GRACEFUL,
         grace_s: float | None = None,
@@ -128,8 +128,11 @@ class Client(Operating):
         """Stop runs by their ids, or live ones by a filter; one result for each.
 
         Args:
-            where: as for ``runs``.
+            where: as for ``runs``, but without any None.
             wait_s: how long to wait for all of them to be torn down.
+
+        Raises:
+            InvalidInput: a value of ``where`` is None; nothing was asked.
         """
         which = asks.which_runs(ids, where)
         return self._do(asks.stop_many(which, mode, grace_s, reason, wait_s))

@@ -64,15 +64,12 @@ async def delete(run_id: str) -> Response:
 @blueprint.patch("/runs/<run_id>")
 async def change(run_id: str) -> Answer:
     """Move the run's deadline, give it other tags, or both."""
-    order = parse(ChangeOrder, g.body)
+    changes = parse(ChangeOrder, g.body).model_dump(exclude_unset=True)
+    if changes.get("tags") is None:
+        changes.pop("tags", None)
 
     def alter(run: Run) -> int:
-        by = caller().principal
-        if "deadline_s" in order.model_fields_set:
-            run.move_deadline(order.deadline_s, requested_by=by)
-        if order.tags is not None:
-            run.retag(order.tags, requested_by=by)
-        return run.ticket
+        return run.change(**changes, requested_by=caller().principal)
 
     return await Act("change", run_id, alter, status=200).answer()
 

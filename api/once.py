@@ -78,7 +78,12 @@ class _Start:
 
     @property
     def over(self) -> bool:
-        return self.run is not None and self.run.shown is not None
+        """Whether the store says what has become of it."""
+        if self.run is None:
+            return False
+        if self.run.withdrawn:
+            return self.run.ended.is_set()
+        return self.run.shown is not None
 
 
 class Starts:
@@ -102,25 +107,37 @@ class Starts:
 
         Raises:
             KeyReused, KeyInUse: nothing was started.
-            StoreUnavailable: nothing was started, and the key is free.
+            StoreUnavailable: nothing was started, and the key is free, or will be with the store.
         """
         if key is None:
             return (await self._orchestrator.stored(await begin())).id, False
+        await self._free(key)
         start = self._claim(key)
         try:
             if (known := await self._known(key)) is not None:
                 return known, True
             run = start.run = await begin()
-            await self._stored(key, run)
-        except StoreUnavailable:
-            start.run = None
-            raise
+            self._keep(key, run)
+            await self._orchestrator.stored(run)
         finally:
             # A caller that leaves while its run becomes durable leaves the key taken until then.
             if start.run is None or start.over:
                 self._under_way.pop(key.name, None)
         await self._tidy()
         return run.id, False
+
+    async def _free(self, key: Key) -> None:
+        """Wait until a start under the key that was withdrawn has left nothing in the store.
+
+        Raises:
+            StoreUnavailable: it may still be there.
+        """
+        start = self._under_way.get(key.name)
+        if start is None or start.run is None or not start.run.withdrawn:
+            return
+        await self._orchestrator.durable(start.run.withdrawn)
+        if self._under_way.get(key.name) is start:
+            del self._under_way[key.name]
 
     def _claim(self, key: Key) -> _Start:
         self._under_way = {name: each for name, each in self._under_way.items() if not each.over}
@@ -140,17 +157,12 @@ class Starts:
         run_id: RunId = kept["run_id"]
         return run_id
 
-    async def _stored(self, key: Key, run: Run) -> None:
+    def _keep(self, key: Key, run: Run) -> None:
         until = self._orchestrator.now(KEPT_S)
         entry = {"request": key.request, "run_id": run.id, "until": until}
-        self._orchestrator.keep(COLLECTION, key.name, entry, along=run.start_ticket)
+        self._orchestrator.keep_along(run, COLLECTION, key.name, entry)
         if self._new is not None:
             self._new.add(key.name)
-        try:
-            await self._orchestrator.stored(run)
-        except StoreUnavailable:
-            self._orchestrator.drop(COLLECTION, key.name)
-            raise
 
     async def _tidy(self) -> None:
         """Look at some of the keys, in turn, and drop those that are too old."""

@@ -223,6 +223,21 @@ class RunsFilter(Order):
     root: str | None = None
     parent: str | None = None
 
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _refuse_null(cls, given: object) -> object:
+        # It would match every run, as if the key had been left out.
+        if given is None:
+            raise ValueError("may not be null; give a value, or leave it out")
+        return given
+
+    @pydantic.field_validator("parent")
+    @classmethod
+    def _refuse_no_parent(cls, given: str | None) -> str | None:
+        if given == "":
+            raise ValueError("is empty; 'none' means runs that have no parent")
+        return given
+
     @pydantic.field_validator("status")
     @classmethod
     def _refuse_unknown(cls, given: str | None) -> str | None:

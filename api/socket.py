@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
+from pydantic_core import to_jsonable_python
 from quart import Blueprint, current_app, json, websocket
 
 from api import acts, problems
@@ -122,7 +123,7 @@ class Session:
         request = None
         try:
             said = _read(message)
-            request = said.pop("request", None)
+            request = _sayable("request", said.pop("request", None))
             self._obey(said, request)
         except OrchestratorError as error:
             self._reply(request, problems.from_error(error))
@@ -131,7 +132,9 @@ class Session:
         command, value = _command(said)
         match command:
             case "ping":
-                self._later(partial(self._say, pong=value))
+                words = {"pong": _sayable("ping", value)}
+                words |= {} if request is None else {"request": request}
+                self._later(partial(self._say, **words))
             case "pong":
                 pass
             case "subscribe":
@@ -154,7 +157,7 @@ class Session:
             raise InvalidInput([("subscribe", why)])
         self._drop(name)
         feed = self._feeds[name] = Feed(name)
-        self._nursery.start_soon(self._follow, feed, request, open_source)
+        self._later(partial(self._open, feed, request, open_source))
 
     def _unsubscribe(self, name: str, request: Any) -> None:
         if not self._drop(name):
@@ -193,13 +196,25 @@ class Session:
 
     # What goes out
 
-    async def _follow(
+    async def _open(
         self, feed: Feed, request: Any, open_source: Callable[[], Awaitable[Source]]
     ) -> None:
+        """Answer a subscription, also one that was dropped meanwhile, and follow it."""
+        try:
+            source = await open_source()
+        except OrchestratorError as error:
+            self._close(feed)
+            body, status = await _problem(error)
+            await self._say(request=request, status=status, body=body)
+            return
+        await self._say(request=request, status=200, body={"subscribed": feed.name})
+        self._nursery.start_soon(self._follow, feed, request, source)
+
+    async def _follow(self, feed: Feed, request: Any, source: Source) -> None:
         try:
             with feed.scope:
-                source = await open_source()
-                await self._say(request=request, status=200, body={"subscribed": feed.name})
+                # It may have been dropped before it began.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 async with aclosing(self._streams.follow(source)) as following:
                     async for parts in following:
                         for part in parts:
@@ -207,9 +222,12 @@ class Session:
         except OrchestratorError as error:
             self._reply(request, problems.from_error(error))
         finally:
-            feed.ended.set()
-            if self._feeds.get(feed.name) is feed:
-                del self._feeds[feed.name]
+            self._close(feed)
+
+    def _close(self, feed: Feed) -> None:
+        feed.ended.set()
+        if self._feeds.get(feed.name) is feed:
+            del self._feeds[feed.name]
 
     async def _answer(
         self,
@@ -220,8 +238,7 @@ class Session:
         try:
             body, status = await answer()
         except OrchestratorError as error:
-            response = problems.from_error(error, **problems.about(run_id))
-            body, status = await problems.document(response), response.status_code
+            body, status = await _problem(error, **problems.about(run_id))
         await self._say(request=request, status=status, body=body)
 
     def _reply(self, request: Any, response: Response) -> None:
@@ -244,6 +261,23 @@ class Session:
 
     async def _say(self, **words: Any) -> None:
         await websocket.send(json.dumps(words))
+
+
+async def _problem(error: OrchestratorError, **about: Any) -> tuple[dict[str, Any], int]:
+    response = problems.from_error(error, **about)
+    return await problems.document(response), response.status_code
+
+
+def _sayable(name: str, value: Any) -> Any:
+    """Return what an answer is to repeat.
+
+    Raises:
+        InvalidInput: it cannot; some numbers are read, such as 1e999, that JSON cannot say.
+    """
+    if to_jsonable_python(value, inf_nan_mode="null") != value:
+        why = "has a number that JSON has no word for, such as NaN or 1e999; make it a string"
+        raise InvalidInput([(name, why)])
+    return value
 
 
 def _read(message: str | bytes | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from orchestrator.store.writes import DropDocument, SaveDocument
 
 if TYPE_CHECKING:
     from orchestrator.run import Run
+    from orchestrator.schedules import Schedules
 
 # How long the journal may still write once everything else is over.
 FLUSH_S = 10.0
@@ -30,8 +31,13 @@ _HALT = TypeAdapter(Halt)
 
 
 class Halter(Starter):
-    """The part of an orchestrator that stops all of its runs."""
+    """The part of an orchestrator that stops all of its runs.
 
+    Attributes:
+        schedules: the recurring starts.
+    """
+
+    schedules: Schedules
     _halt: Halt | None = None
     _shown_halt: Halt | None = None
     # Whether runs that wait are left alone when the orchestrator closes, for the next one.
@@ -136,6 +142,7 @@ class Halter(Starter):
         if self._halt is not None:
             self._halt = None
             self._write(DropDocument(_COLLECTION, _KEY))
+            self.schedules.look()
         return self._services.journal.append([], urgent=True)
 
     async def drain(self, grace_s: float | None = None) -> None:

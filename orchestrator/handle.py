@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import trio
 
@@ -10,14 +10,13 @@ from orchestrator.agent import as_json
 from orchestrator.context import stacks_below
 from orchestrator.errors import (
     IllegalTransition,
-    InvalidInput,
     RunEnded,
     TooLateToStop,
     check_text,
 )
 from orchestrator.events import RunTagged
 from orchestrator.model import RunStatus, StopSource
-from orchestrator.options import MAX_TAGS, check_name, parse_options
+from orchestrator.options import check_tags, parse_options
 from orchestrator.sections import current_section
 from orchestrator.stopping import stop_request
 from orchestrator.store.writes import SaveTags
@@ -36,6 +35,18 @@ if TYPE_CHECKING:
     from orchestrator.stack import TaskStack
     from orchestrator.stopping import StopArguments
     from orchestrator.worker.driver import Worker
+
+
+class Changes(TypedDict, total=False):
+    """What may be changed of a live run; what is left out stays.
+
+    Attributes:
+        deadline_s: seconds from now to the deadline, None for never.
+        tags: instead of those that it has.
+    """
+
+    deadline_s: float | None
+    tags: Sequence[str]
 
 
 class Handle:
@@ -76,6 +87,12 @@ class Handle:
     def start_ticket(self) -> int:
         """The ticket of the start: what belongs to it becomes durable along with that."""
         return self.ledger.start_ticket
+
+    @property
+    def withdrawn(self) -> int:
+        """The ticket of what took back all that went along with the start, since that was not
+        stored; 0 if nothing was taken back."""
+        return self.ledger.withdrawn
 
     @property
     def id(self) -> RunId:
@@ -169,6 +186,30 @@ class Handle:
         self.questions.answer(question_id, answer, check_text("answered_by", answered_by))
         return self.ticket
 
+    def change(self, *, requested_by: str = "", **changes: Unpack[Changes]) -> int:
+        """Change what is named, all of it or, if any of it is refused, nothing. Not a checkpoint.
+
+        Raises:
+            InvalidInput: a value does not fit.
+            RunEnded, IllegalTransition: the run has ended; or it is being stopped, and so gets no
+                other deadline.
+        """
+        if self.record.status.is_terminal:
+            raise RunEnded(self.id, self.record.status)
+        if "deadline_s" in changes:
+            if self.ladder.stop is not None:
+                raise IllegalTransition(self.record.status, "get another deadline")
+            parse_options({"deadline_s": changes["deadline_s"]})
+        tags = check_tags(changes["tags"]) if "tags" in changes else None
+        check_text("requested_by", requested_by)
+        if "deadline_s" in changes:
+            self.limits.move_deadline(changes["deadline_s"], requested_by)
+        if tags is not None:
+            told = RunTagged(list(tags), requested_by)
+            save = SaveTags(self.id, self.record.tags, tags)
+            self.ledger.save(save, payload=told, urgent=True, retagged=tags)
+        return self.ticket
+
     def move_deadline(self, deadline_s: float | None, *, requested_by: str = "") -> int:
         """Let the run's deadline be so many seconds from now, None for never. Not a checkpoint.
 
@@ -176,13 +217,7 @@ class Handle:
             InvalidInput: it is no positive number of seconds.
             RunEnded, IllegalTransition: it has ended, or is being stopped.
         """
-        if self.record.status.is_terminal:
-            raise RunEnded(self.id, self.record.status)
-        if self.ladder.stop is not None:
-            raise IllegalTransition(self.record.status, "get another deadline")
-        parse_options({"deadline_s": deadline_s})
-        self.limits.move_deadline(deadline_s, check_text("requested_by", requested_by))
-        return self.ticket
+        return self.change(deadline_s=deadline_s, requested_by=requested_by)
 
     def retag(self, tags: Sequence[str], *, requested_by: str = "") -> int:
         """Let the run have these tags instead of those that it has. Not a checkpoint.
@@ -191,15 +226,7 @@ class Handle:
             InvalidInput: they are no texts, or more than 100.
             RunEnded: it has ended.
         """
-        if self.record.status.is_terminal:
-            raise RunEnded(self.id, self.record.status)
-        new = tuple(dict.fromkeys(check_name("tags", tag) for tag in tags))
-        if len(new) > MAX_TAGS:
-            raise InvalidInput([("tags", f"are {len(new)}, and may be {MAX_TAGS} at most")])
-        told = RunTagged(list(new), check_text("requested_by", requested_by))
-        change = SaveTags(self.id, self.record.tags, new)
-        self.ledger.save(change, payload=told, urgent=True, retagged=new)
-        return self.ticket
+        return self.change(tags=tags, requested_by=requested_by)
 
     async def stop(self, **asked: Unpack[StopArguments]) -> Receipt:
         """Stop the run and return its receipt once it is torn down, or honestly abandoned.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.lifecycle import advance
 from orchestrator.model import RunRecord
-from orchestrator.store.writes import AppendEvent, SaveRun
+from orchestrator.store.writes import AppendEvent, DropDocument, SaveRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.feed import Feed
     from orchestrator.lifecycle import Move
     from orchestrator.services import Services
-    from orchestrator.store.writes import Write
+    from orchestrator.store.writes import SaveDocument, Write
 
 
 class Ledger:
@@ -29,9 +29,20 @@ class Ledger:
     Attributes:
         ticket: the journal's ticket of the last change.
         start_ticket: that of the first one.
+        withdrawn: that of what took back all that went along with the start; 0 if nothing did.
     """
 
-    __slots__ = ("_feed", "_services", "_told", "record", "shown", "start_ticket", "ticket")
+    __slots__ = (
+        "_along",
+        "_feed",
+        "_services",
+        "_told",
+        "record",
+        "shown",
+        "start_ticket",
+        "ticket",
+        "withdrawn",
+    )
 
     def __init__(
         self, services: Services, record: RunRecord, feed: Feed, told: Callable[[], None]
@@ -41,7 +52,8 @@ class Ledger:
         self._told = told
         self.record = record
         self.shown: RunRecord | None = None
-        self.ticket = self.start_ticket = 0
+        self.ticket = self.start_ticket = self.withdrawn = 0
+        self._along: tuple[Callable[[int], int], ...] = ()
 
     def begin(self, payload: Payload, *more: Write, **fields: Any) -> None:
         """Write the record for the first time, with these fields, and more that belongs to it."""
@@ -49,6 +61,32 @@ class Ledger:
         writes = [SaveRun(self.record), *more]
         self._append(writes, self._number(payload), self.record, urgent=True)
         self.start_ticket = self.ticket
+
+    def keep_along(self, document: SaveDocument) -> None:
+        """Let a document become durable in one transaction with the start, and go with it if that
+        is withdrawn. To be called in the step in which the run began."""
+        journal, drop = self._services.journal, DropDocument(document.collection, document.key)
+        journal.attach(self.start_ticket, [document])
+        self.on_withdrawal(lambda ticket: journal.attach(ticket, [drop]))
+
+    def on_withdrawal(self, take_back: Callable[[int], int]) -> None:
+        """Say what is to be done if the start is withdrawn, since it was not stored.
+
+        Args:
+            take_back: is given the ticket of the stop that withdraws it, to go along with that,
+                and returns the ticket with which it is done. Not a checkpoint.
+        """
+        self._along += (take_back,)
+
+    def settle_start(self) -> None:
+        """Note that the start stands: what went along with it stays."""
+        self._along = ()
+
+    def withdraw_start(self) -> None:
+        """Take back what went along with the start. May be called twice."""
+        along, self._along = self._along, ()
+        for take_back in along:
+            self.withdrawn = take_back(self.ticket)
 
     def change(self, move: Move, payload: Payload, **fields: Any) -> None:
         """Move to another status, by the table, with the event that says so.

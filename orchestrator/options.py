@@ -13,7 +13,7 @@ from orchestrator.faults import faults_of
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # What is looked for by its text: PostgreSQL's indexes take no row beyond 2700 bytes.
 NAME_BYTES = 255
@@ -125,3 +125,15 @@ def check_name(field: str, value: object) -> str:
         why = f"has {size} bytes as UTF-8, but may have {NAME_BYTES} at most"
         raise InvalidInput([(field, why)])
     return str(value)
+
+
+def check_tags(given: Sequence[str]) -> tuple[str, ...]:
+    """Return tags that are given to a run, each of them once.
+
+    Raises:
+        InvalidInput: one is no text, or too long; or they are too many.
+    """
+    tags = tuple(dict.fromkeys(check_name("tags", tag) for tag in given))
+    if len(tags) > MAX_TAGS:
+        raise InvalidInput([("tags", f"are {len(tags)}, and may be {MAX_TAGS} at most")])
+    return tags

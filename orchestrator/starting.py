@@ -20,7 +20,8 @@ from orchestrator.options import check_name
 from orchestrator.reading import RunReader
 from orchestrator.run import Run
 from orchestrator.steps import before
-from orchestrator.store.writes import SaveStep
+from orchestrator.store.codec import encode
+from orchestrator.store.writes import SaveDocument, SaveStep
 from orchestrator.supervise import refuse_unstored
 from orchestrator.trace import caller
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestrator.agent import Agent
     from orchestrator.catalog import Catalog
-    from orchestrator.model import RunOptions
+    from orchestrator.model import Json, RunOptions
     from orchestrator.services import Services
     from orchestrator.store.writes import Write
 
@@ -210,6 +211,14 @@ class Starter(RunReader):
             refuse_unstored(run)
             raise
         return run
+
+    def keep_along(self, run: Run, collection: str, key: str, value: Json) -> None:
+        """Store a document in one transaction with the start of a run. Not a checkpoint.
+
+        To be called in the step in which the run was admitted. If the start is withdrawn, since it
+        was not stored, the document goes with it, whoever waits for it.
+        """
+        run.ledger.keep_along(SaveDocument(collection, key, encode(value).encode()))
 
     async def underway(self, ticket: int) -> None:
         """Wait until the disk is at work on what has that ticket, or it is durable.

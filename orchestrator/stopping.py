@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, TypedDict
 
 import trio
@@ -68,8 +69,9 @@ def stop_request(asked: StopArguments, own_grace_s: float, now: str) -> StopRequ
         grace_s = 0
     elif grace_s is None:
         grace_s = own_grace_s
-    if not grace_s >= 0:
-        raise ValueError(f"grace_s must be 0 or more seconds, not {grace_s!r}")
+    if not 0 <= grace_s < inf:
+        why = f"must be 0 or more seconds, not {grace_s!r}; for no bound give a large number"
+        raise InvalidInput([("grace_s", why)])
     return StopRequest(
         mode=mode,
         grace_s=grace_s,

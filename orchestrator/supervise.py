@@ -138,10 +138,15 @@ def begin(run: Run) -> None:
 
 async def _durable(run: Run) -> None:
     """Wait until the start of a root is durable: its code runs only then."""
+    if run.shown is not None:
+        # It has waited for its turn, and may be known.
+        run.ledger.settle_start()
     try:
         await run.journal.durable(run.ticket)
     except StoreUnavailable:
         refuse_unstored(run)
+    else:
+        run.ledger.settle_start()
     # An answer over HTTP/1.1 takes two turns of the loop, and the first step of an agent may be
     # long. An answer over HTTP/2 takes more turns, and may still have to wait for that step.
     await trio.lowlevel.checkpoint()
@@ -149,10 +154,14 @@ async def _durable(run: Run) -> None:
 
 
 def refuse_unstored(run: Run) -> None:
-    """Stop a run before its code begins, since its start cannot be made durable."""
+    """Stop a run before its code begins, since its start cannot be made durable.
+
+    May be called twice: by whoever waits for the start, and by the run itself.
+    """
     if run.ladder.stop is None:
         reason = "its start was not stored"
         run.request_stop(mode=StopMode.NOW, source=StopSource.ADMIN, reason=reason)
+    run.ledger.withdraw_start()
 
 
 async def _unwind(run: Run, ending: Ending) -> None:

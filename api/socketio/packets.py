@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import engineio.packet  # type: ignore[import-untyped]
@@ -83,7 +84,7 @@ class _Verbatim:
 class _Careful:
     """JSON that comes from outside."""
 
-    dumps = staticmethod(json.dumps)
+    dumps = staticmethod(partial(json.dumps, allow_nan=False))
 
     @staticmethod
     def loads(text: str) -> Any:

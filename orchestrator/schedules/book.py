@@ -75,7 +75,9 @@ class Schedules:
         self._decided: dict[str, Schedule] = {}
         # What of it is durable, and so may be shown.
         self._shown: dict[str, Schedule] = {}
-        self._alarm = services.timers.timer(self._ring)
+        self._alarm = services.timers.timer(self.look)
+        # Whether the journal is to say when the store takes writes again.
+        self._awaits_store = False
         self._closed = False
 
     def shown(self) -> list[Schedule]:
@@ -183,7 +185,7 @@ class Schedules:
             for last, value in page:
                 self._decided[last] = self._armed(SCHEDULE.validate_json(value))
         self._shown.update(self._decided)
-        self._ring()
+        self.look()
 
     def close(self) -> None:
         """Fire no more. May be called twice."""
@@ -192,7 +194,10 @@ class Schedules:
 
     # What fires
 
-    def _ring(self) -> None:
+    def look(self) -> None:
+        """Fire what is due, if anything may start; to be called when that may have changed."""
+        if self._closed:
+            return
         now = self._services.now(0)
         if self._may_start():
             for schedule in list(self._decided.values()):
@@ -213,6 +218,7 @@ class Schedules:
             self._put(replace(dealt, last_skip="nothing could start at its time"))
 
     def _start(self, dealt: Schedule, tick: str | None) -> None:
+        before = self._decided[dealt.id]
         try:
             run = self._admit(
                 dealt.agent, dealt.input, options=options_of(dealt), owner=dealt.owner
@@ -224,6 +230,20 @@ class Schedules:
         else:
             fired = replace(dealt, last_at=tick, last_run_id=run.id, last_skip="")
             self._put(fired, along=run.start_ticket)
+            run.ledger.on_withdrawal(partial(self._take_back, before, run))
+
+    def _take_back(self, before: Schedule, run: Run, ticket: int) -> int:
+        """Let a tick be due again whose run was not stored."""
+        known = self._decided.get(before.id)
+        if known is not None and known.last_run_id == run.id:
+            again = replace(
+                known,
+                dealt_until=before.dealt_until,
+                last_at=before.last_at,
+                last_run_id=before.last_run_id,
+            )
+            self._put(self._armed(again), along=ticket)
+        return self.ticket
 
     def _set_alarm(self) -> None:
         """Look again when one is due, and before that if the clock might be set meanwhile."""
@@ -232,8 +252,20 @@ class Schedules:
             self._alarm.unset()
             return
         left_s = (min(due) - time_of(self._services.now(0))).total_seconds()
-        # What is overdue could not start: everything is halted, or the store is full.
+        if left_s <= 0:
+            # It could not start: everything is halted, or the store does not take it.
+            self._await_store()
         self._alarm.set(trio.current_time() + (min(left_s, LOOK_S) if left_s > 0 else LOOK_S))
+
+    def _await_store(self) -> None:
+        journal = self._services.journal
+        if journal.failing is not None and not self._awaits_store:
+            self._awaits_store = True
+            journal.append([], self._look_again)
+
+    def _look_again(self) -> None:
+        self._awaits_store = False
+        self.look()
 
     # What is kept
 

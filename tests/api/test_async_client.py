@@ -18,6 +18,7 @@ from api.client import AsyncClient, CallRefused, Client, ServerGone, TokenRefuse
 from api.sse import ending_of
 from orchestrator import (
     IllegalTransition,
+    InvalidInput,
     NobodyAsks,
     Orchestrator,
     RunEnded,
@@ -97,6 +98,9 @@ async def test_stops_many_and_tells_of_each(asking: AsyncClient) -> None:
     assert {each.run_id for each in rest} == {each.id for each in runs[1:]}
     with pytest.raises(CallRefused, match="either `ids` or `filter`"):
         await asking.stop_many()
+    nothing: Any = {"tag": None}
+    with pytest.raises(InvalidInput, match=r"where\.tag: may not be None"):
+        await asking.stop_many(where=nothing)
 
 
 async def test_pauses_steps_resumes_and_answers(asking: AsyncClient) -> None:

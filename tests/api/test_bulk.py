@@ -210,6 +210,12 @@ async def test_a_sub_run_is_stopped_alone(client: httpx.AsyncClient, served: Orc
         ({"ids": [7]}, "ids.0", "string"),
         ({"ids": "x"}, "ids", "list"),
         ({"filter": {}}, "filter", '{"status": "queued,running,'),
+        *[
+            ({"filter": {"agent": "sleeper", name: None}}, f"filter.{name}", "leave it out")
+            for name in ("status", "agent", "owner", "tag", "root", "parent")
+        ],
+        ({"filter": {"tag": None}}, "filter.tag", "may not be null"),
+        ({"filter": {"parent": ""}}, "filter.parent", "'none' means runs that have no parent"),
         ({"filter": {"agents": "x"}}, "filter.agents", "known are: status, agent"),
         ({"filter": {"after": "7"}}, "filter.after", "is not known"),
         (

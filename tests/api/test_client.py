@@ -113,6 +113,14 @@ async def test_stops_a_run_and_returns_its_receipt(client: Client) -> None:
     assert again.record.stop == receipt
 
 
+async def test_a_stop_of_many_without_a_value_to_fit_is_not_even_asked(client: Client) -> None:
+    run = await threaded(client.start, "sleeper")
+    where: Any = {"agent": "sleeper", "tag": None}
+    with pytest.raises(InvalidInput, match=r"where\.tag: may not be None; .*leave it out"):
+        await threaded(client.stop_many, where=where)
+    assert (await threaded(client.get, run.id)).record.stop is None
+
+
 async def test_lists_pages_of_runs(client: Client) -> None:
     runs = [await threaded(client.start, "count", {"n": 1}) for _ in range(3)]
     for run in runs:

@@ -54,6 +54,11 @@ class Door:
     def open(self) -> None:
         self._open.set()
 
+    def let_one_through(self) -> None:
+        """Let go what waits at the door, and nothing that comes later."""
+        self.open()
+        self.shut()
+
 
 @pytest.fixture
 async def door(served: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
@@ -200,14 +205,26 @@ async def test_a_hundred_at_once_are_one_run(
     assert len(served.registry) == 1
 
 
-async def test_a_caller_that_hangs_up_finds_its_run(
-    url: str, client: httpx.AsyncClient, served: Orchestrator, door: Door, claims: list[str]
-) -> None:
+async def ask_and_hang_up(url: str, served: Orchestrator) -> Run:
+    """Return the run of a caller that was gone before it was answered."""
     body = json.dumps(ORDER).encode()
     head = (
         "POST /runs HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: k\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode()
+    port = int(url.rpartition(":")[2])
+    async with await trio.open_tcp_stream("127.0.0.1", port) as tcp:
+        await tcp.send_all(head + body)
+        while not served.registry:
+            await trio.sleep(0.001)
+    await settled()
+    (run,) = served.registry
+    return run
+
+
+async def test_a_caller_that_hangs_up_finds_its_run(
+    url: str, client: httpx.AsyncClient, served: Orchestrator, door: Door, claims: list[str]
+) -> None:
     answers: list[httpx.Response] = []
 
     async def ask() -> None:
@@ -215,13 +232,7 @@ async def test_a_caller_that_hangs_up_finds_its_run(
 
     door.shut()
     with trio.fail_after(20):
-        port = int(url.rpartition(":")[2])
-        async with await trio.open_tcp_stream("127.0.0.1", port) as tcp:
-            await tcp.send_all(head + body)
-            while not served.registry:
-                await trio.sleep(0.001)
-        await settled()
-        (run,) = served.registry
+        run = await ask_and_hang_up(url, served)
         async with trio.open_nursery() as nursery:
             # Its caller is gone and its start not durable yet; so long the key is taken.
             nursery.start_soon(ask)
@@ -249,6 +260,54 @@ async def test_a_key_whose_start_was_not_stored_is_free(
     while len(served.registry) > 1:
         await trio.sleep(0.01)
     assert [run.id for run in served.registry] == [new]
+
+
+async def test_a_key_whose_start_was_not_stored_is_free_also_if_its_caller_is_gone(
+    url: str, client: httpx.AsyncClient, served: Orchestrator, door: Door
+) -> None:
+    """Asked again once the start is stored after all, and the stop that withdraws it is not."""
+    answers: list[httpx.Response] = []
+
+    async def ask() -> None:
+        answers.append(await start(client, "k"))
+
+    door.shut()
+    with trio.fail_after(20):
+        run = await ask_and_hang_up(url, served)
+        door.refuses = True
+        door.open()
+        while run.ladder.stop is None:
+            await trio.sleep(0.001)
+        refused(await start(client, "k"), 503, "store-unavailable")
+        door.shut()
+        door.refuses = False
+        while run.shown is None:
+            door.let_one_through()
+            await trio.sleep(0.001)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await settled()
+            door.open()
+    assert started(answers[0], replayed=False) != run.id
+    assert started(await start(client, "k"), replayed=True) == answers[0].json()["id"]
+    assert (await run.wait()).status == "stopped"
+
+
+async def test_a_key_whose_run_has_waited_is_not_free_if_that_cannot_begin(
+    served: Orchestrator, door: Door
+) -> None:
+    """Its start was stored, and so perhaps told: only a withdrawn start frees the key."""
+    starts, key = Starts(served), Key("k", "r")
+    begin = partial(served.begin, "sleeper", {"seconds": 1000}, options={"start_after_s": 0.05})
+    with trio.fail_after(20):
+        run_id, _ = await starts.once(key, begin)
+        door.refuses = True
+        (run,) = served.registry
+        while run.ladder.stop is None:
+            await trio.sleep(0.001)
+        door.refuses = False
+        await run.wait()
+        assert await starts.once(key, begin) == (run_id, True)
 
 
 @pytest.mark.parametrize("order", [{"agent": "nobody"}, {"agent": "echo", "input": {}}])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
+from orchestrator import Context, agent
 from tests.api.agents import ALL
 from tests.api.wire import connect
 
@@ -34,6 +36,26 @@ async def test_agents_are_listed_with_their_schema(client: httpx.AsyncClient) ->
     assert listed["echo"]["input_schema"]["required"] == ["text"]
     assert listed["echo"]["isolation"] == "task"
     assert listed["echo"]["options"]["grace_s"] == 30
+
+
+async def test_what_json_has_no_number_for_is_null(
+    client: httpx.AsyncClient, served: Orchestrator
+) -> None:
+    """One agent with such a default must not keep pages from reading the list of all."""
+
+    @agent
+    async def patient(ctx: Context, limits: tuple[float, ...] = (math.inf, 1, math.nan)) -> None:
+        """Wait, for as long as it takes."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    served.agents.add(patient)
+    for path in ("/agents", "/openapi.json"):
+        json.loads((await client.get(path)).text, parse_constant=refuse)
+    listed = (await client.get("/agents")).json()["agents"]
+    (schema,) = [each["input_schema"] for each in listed if each["name"] == "patient"]
+    assert schema["properties"]["limits"]["default"] == [None, 1, None]
 
 
 async def test_a_run_is_started_watched_and_kept(client: httpx.AsyncClient) -> None:
@@ -148,6 +170,7 @@ async def test_discard_removes_what_the_run_had(client: httpx.AsyncClient) -> No
         ("POST", "/runs", [], 422, "body"),
         ("GET", "/runs?status=happy", None, 422, "status"),
         ("GET", "/runs?statuses=running", None, 422, "statuses"),
+        ("GET", "/runs?parent=", None, 422, "parent"),
         ("GET", "/runs?limit=0", None, 422, "limit"),
         ("GET", "/runs?limit=1&limit=2", None, 422, "limit"),
         ("GET", "/runs?after=elsewhere", None, 422, "after"),

@@ -136,6 +136,49 @@ async def test_a_second_subscription_takes_the_place_of_the_first(
     assert [event["seq"] for event in events] == [4, 5, 6]
 
 
+async def test_each_request_is_answered_once_also_if_the_next_one_takes_its_place(
+    peer: Peer, served: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is read before the first subscription is opened."""
+    all_read = trio.Event()
+    monkeypatch.setattr(socket, "check_run", lambda *_: all_read.wait())
+    run = await served.start("asker")
+    mine = str(run.id)
+    asked = [("subscribe", mine), ("subscribe", mine), ("unsubscribe", mine)]
+    asked += [("subscribe", "run_no"), ("subscribe", "run_no"), ("subscribe", "*"), ("ping", "*")]
+    heard: list[dict[str, Any]] = []
+
+    async def hear_until(message: dict[str, Any]) -> None:
+        while (latest := await peer.receive()) != message:
+            heard.append(latest)
+
+    await peer.send_many([{name: value, "request": n} for n, (name, value) in enumerate(asked)])
+    await hear_until({"pong": "*", "request": 6})
+    all_read.set()
+    await trio.testing.wait_all_tasks_blocked(cushion=0.01)
+    await peer.send(ping="last")
+    await hear_until({"pong": "last"})
+
+    replies = [(each["request"], each["status"]) for each in heard if "request" in each]
+    assert sorted(replies) == [(0, 200), (1, 200), (2, 200), (3, 404), (4, 404), (5, 200)]
+    assert [each for each in heard if each.get("feed", "*") != "*"] == []
+
+
+async def test_subscriptions_that_were_replaced_count_as_answers_that_wait(
+    served: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "MAX_PENDING", 10)
+    run = await served.start("sleeper")
+    hung = trio.Event()
+    monkeypatch.setattr(served, "events", lambda *_, **__: hung.wait())
+    with trio.fail_after(10):
+        async with open_server(served) as url, talking(url) as peer:
+            await peer.send_many([{"subscribe": run.id}] * 11)
+            closed = await peer.until_closed()
+    hung.set()
+    assert (closed.code, "more than 10 answers wait" in closed.reason) == (1008, True)
+
+
 async def test_there_are_only_so_many_feeds(
     peer: Peer, served: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +298,15 @@ async def test_a_stop_works_while_the_store_does_not(
         ('{"stop": "x", "pause": "x"}', 422, "invalid-input", "exactly one of"),
         ('{"stop": 7}', 422, "invalid-input", "stop: must be the id of a run"),
         ('{"subscribe": null}', 422, "invalid-input", "subscribe: must be the id"),
+        ('{"ping": 1e999}', 422, "invalid-input", "ping: has a number that JSON has no word"),
+        (
+            '{"ping": [{"x": -1e999}]}',
+            422,
+            "invalid-input",
+            "ping: has a number that JSON has no word",
+        ),
+        ('{"ping": NaN}', 422, "invalid-input", "ping: has a number that JSON has no word"),
+        ('{"stop": "x", "grace_s": 1e999}', 422, "invalid-input", "grace_s: "),
         ('{"stop": "x", "mode": "gently"}', 422, "invalid-input", "mode: "),
         ('{"stop": "x", "why": "y"}', 422, "invalid-input", "why: is not known; known are: mode"),
         ('{"subscribe": "x", "after": -1}', 422, "invalid-input", "after: "),
@@ -282,6 +334,18 @@ async def test_what_cannot_be_done_is_answered_and_the_connection_lives(
     assert reply["request"] == (5 if "request" in text else None)
     await peer.send(ping=[1])
     assert await peer.receive() == {"pong": [1]}
+
+
+@pytest.mark.parametrize("request_", ["1e999", "-1e999", "NaN", "Infinity", '{"x": [NaN]}'])
+async def test_a_request_that_no_answer_can_repeat_does_nothing(
+    peer: Peer, served: Orchestrator, request_: str
+) -> None:
+    run = await served.start("sleeper")
+    await peer.send_text(f'{{"stop": "{run.id}", "request": {request_}}}')
+    reply = await peer.receive()
+    assert (reply["request"], reply["status"]) == (None, 422)
+    assert "request: has a number that JSON has no word for" in reply["body"]["detail"]
+    assert run.ladder.stop is None
 
 
 async def test_binary_messages_are_read_too(peer: Peer, served: Orchestrator) -> None:

@@ -271,8 +271,9 @@ async def test_nothing_fires_while_all_is_halted(
         await trio.sleep_until(400)
         assert began == []
         await orchestrator.lift()
-        await trio.sleep(LOOK_AND_A_BIT_S)
+        await trio.sleep(0.5)
         assert began == ["tick"]
+        assert [each.next_at for each in orchestrator.schedules.shown()] == [at(420), at(3600)]
         assert orchestrator.schedules.get("skips").last_skip == "nothing could start at its time"
 
 
@@ -298,9 +299,65 @@ async def test_a_tick_waits_for_a_store_that_takes_nothing(
         await run.wait()
         machine.disk.broken_until = 75.0
         orchestrator._services.journal.append([])
-        await trio.sleep_until(76)
+        await trio.sleep_until(74.9)
         assert began == ["other"]
-        await trio.sleep_until(95)
+        await trio.sleep_until(76)
+        assert began == ["other", "tick"]
+        assert orchestrator.schedules.get("minutely").next_at == at(86_460)
+
+
+async def test_a_tick_whose_run_was_not_stored_is_due_again(
+    machine: Machine, autojump_clock: MockClock
+) -> None:
+    """The tick is the first to find that the store takes nothing, so its run is withdrawn."""
+    async with machine.life() as orchestrator:
+        minutely(orchestrator, cron="1 0 * * *")
+        await trio.sleep_until(59)
+        machine.disk.broken_until = 75.0
+        await trio.sleep_until(74.9)
+        (withdrawn,) = orchestrator.registry
+        assert (began, withdrawn.shown) == ([], None)
+        await trio.sleep_until(76)
+        assert began == ["tick"]
+        assert (await withdrawn.wait()).status == "stopped"
+        shown = orchestrator.schedules.get("minutely")
+        assert (shown.last_at, shown.next_at) == (at(60), at(86_460))
+        assert (await orchestrator.get(shown.last_run_id or "")).status == "running"
+        assert shown.last_run_id != withdrawn.id
+
+
+@pytest.mark.parametrize("change", ["pause", "delete"])
+async def test_a_schedule_that_was_changed_meanwhile_stays_so_if_a_tick_is_withdrawn(
+    machine: Machine, autojump_clock: MockClock, change: str
+) -> None:
+    async with machine.life() as orchestrator:
+        minutely(orchestrator)
+        await trio.sleep_until(59)
+        machine.disk.latency_s = 15.0
+        await trio.sleep_until(61)
+        getattr(orchestrator.schedules, change)("minutely")
+        machine.disk.latency_s = 0.0
+        await trio.sleep_until(200)
+        assert began == []
+        left = [(each.paused, each.next_at) for each in orchestrator.schedules.shown()]
+        assert left == ([(True, None)] if change == "pause" else [])
+
+
+async def test_a_tick_waits_for_a_store_that_does_not_answer(
+    machine: Machine, autojump_clock: MockClock
+) -> None:
+    async with machine.life() as orchestrator:
+        minutely(orchestrator, cron="1 0 * * *")
+        run = await orchestrator.start(nap, {"name": "other", "seconds": 1})
+        await run.wait()
+        await trio.sleep_until(45)
+        machine.disk.latency_s = 30.0
+        orchestrator._services.journal.append([], urgent=True)
+        await trio.sleep_until(46)
+        machine.disk.latency_s = 0.0
+        await trio.sleep_until(74.9)
+        assert began == ["other"]
+        await trio.sleep_until(76)
         assert began == ["other", "tick"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import trio.testing
 from orchestrator import (
     AgentStopped,
     Context,
+    InvalidInput,
     Orchestrator,
     Run,
     RunEnded,
@@ -57,6 +59,19 @@ async def test_a_run_that_sleeps_is_stopped_at_once(
         "run.stopping",
         "run.stopped",
     ]
+
+
+@pytest.mark.parametrize("grace_s", [-1, math.inf, math.nan])
+async def test_a_grace_that_is_no_duration_stops_nothing(
+    orchestrator: Orchestrator, grace_s: float
+) -> None:
+    run = await orchestrator.start(sleeper)
+    with pytest.raises(InvalidInput, match="grace_s: must be 0 or more seconds"):
+        run.request_stop(grace_s=grace_s)
+    with pytest.raises(InvalidInput, match="grace_s: must be 0 or more seconds"):
+        orchestrator.request_halt(grace_s=grace_s)
+    assert run.ladder.stop is None
+    assert orchestrator._halt is None
 
 
 async def test_a_graceful_stop_lets_the_operation_in_flight_finish(
