@@ -305,7 +305,6 @@ async def test_a_stop_works_while_the_store_does_not(
             "invalid-input",
             "ping: has a number that JSON has no word",
         ),
-        ('{"ping": NaN}', 422, "invalid-input", "ping: has a number that JSON has no word"),
         ('{"stop": "x", "grace_s": 1e999}', 422, "invalid-input", "grace_s: "),
         ('{"stop": "x", "mode": "gently"}', 422, "invalid-input", "mode: "),
         ('{"stop": "x", "why": "y"}', 422, "invalid-input", "why: is not known; known are: mode"),
@@ -336,15 +335,24 @@ async def test_what_cannot_be_done_is_answered_and_the_connection_lives(
     assert await peer.receive() == {"pong": [1]}
 
 
-@pytest.mark.parametrize("request_", ["1e999", "-1e999", "NaN", "Infinity", '{"x": [NaN]}'])
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ("1e999", "request: has a number that JSON has no word for"),
+        ('{"x": [-1e999]}', "request: has a number that JSON has no word for"),
+        ("NaN", "message: is not JSON: NaN is no number of JSON"),
+        ("Infinity", "message: is not JSON: Infinity is no number of JSON"),
+        ('{"x": [NaN]}', "message: is not JSON: NaN is no number of JSON"),
+    ],
+)
 async def test_a_request_that_no_answer_can_repeat_does_nothing(
-    peer: Peer, served: Orchestrator, request_: str
+    peer: Peer, served: Orchestrator, request_: str, said: str
 ) -> None:
     run = await served.start("sleeper")
     await peer.send_text(f'{{"stop": "{run.id}", "request": {request_}}}')
     reply = await peer.receive()
     assert (reply["request"], reply["status"]) == (None, 422)
-    assert "request: has a number that JSON has no word for" in reply["body"]["detail"]
+    assert said in reply["body"]["detail"]
     assert run.ladder.stop is None
 
 
