@@ -160,14 +160,20 @@ def tree(run_id: str) -> Ask[list[RunView]]:
 
 
 def stop(
-    run_id: str, mode: StopMode | str, grace_s: float | None, reason: str, wait_s: float
+    run_id: str,
+    mode: StopMode | str,
+    grace_s: float | None,
+    reason: str,
+    wait_s: float,
+    *,
+    discard: bool,
 ) -> Ask[RunView]:
     """Stop a run."""
     return Ask(
         "POST",
         path_of(run_id, "stop"),
         lambda response: view_of(_object(response)["run"]),
-        body=_stop_order(mode, grace_s, reason, wait_s),
+        body=_stop_order(mode, grace_s, reason, wait_s, discard=discard),
         wait_s=wait_s,
     )
 
@@ -178,13 +184,15 @@ def stop_many(
     grace_s: float | None,
     reason: str,
     wait_s: float,
+    *,
+    discard: bool,
 ) -> Ask[list[StopResult]]:
     """Stop many runs; ``which`` has their ``ids``, or a ``filter``."""
 
     def read(response: httpx.Response) -> list[StopResult]:
         return [_result(each) for each in _object(response)["results"]]
 
-    order = {**which, **_stop_order(mode, grace_s, reason, wait_s)}
+    order = {**which, **_stop_order(mode, grace_s, reason, wait_s, discard=discard)}
     return Ask("POST", "/runs/stop", read, body=order, wait_s=wait_s)
 
 
@@ -208,10 +216,17 @@ def _result(found: dict[str, Any]) -> StopResult:
 
 
 def _stop_order(
-    mode: StopMode | str, grace_s: float | None, reason: str, wait_s: float
+    mode: StopMode | str,
+    grace_s: float | None,
+    reason: str,
+    wait_s: float,
+    *,
+    discard: bool = False,
 ) -> dict[str, Any]:
     order: dict[str, Any] = {"mode": StopMode(mode), "reason": reason, "wait_s": wait_s}
-    return order if grace_s is None else {**order, "grace_s": grace_s}
+    if grace_s is not None:
+        order["grace_s"] = grace_s
+    return {**order, "discard": True} if discard else order
 
 
 def control(

@@ -123,12 +123,13 @@ class AsyncClient:
         grace_s: float | None = None,
         reason: str = "",
         wait_s: float = 0,
+        discard: bool = False,
     ) -> RunView:
         """Stop a run. The stop is durable when this returns; its receipt is ``record.stop``.
 
         The run has ended only if its status says so: within ``wait_s``, or later.
         """
-        return await self._do(asks.stop(run_id, mode, grace_s, reason, wait_s))
+        return await self._do(asks.stop(run_id, mode, grace_s, reason, wait_s, discard=discard))
 
     async def stop_many(
         self,
@@ -139,10 +140,11 @@ class AsyncClient:
         grace_s: float | None = None,
         reason: str = "",
         wait_s: float = 0,
+        discard: bool = False,
     ) -> list[StopResult]:
         """Stop runs by their ids, or live ones by a filter; one result for each."""
         which = asks.which_runs(ids, where)
-        return await self._do(asks.stop_many(which, mode, grace_s, reason, wait_s))
+        return await self._do(asks.stop_many(which, mode, grace_s, reason, wait_s, discard=discard))
 
     async def pause(self, run_id: str, *, reason: str = "") -> RunView:
         """Let nothing new start in the run and below it; what is in flight finishes."""

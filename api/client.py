@@ -104,16 +104,18 @@ class Client(Operating):
         grace_s: float | None = None,
         reason: str = "",
         wait_s: float = 0,
+        discard: bool = False,
     ) -> RunView:
         """Stop a run. The stop is durable when this returns; its receipt is ``record.stop``.
 
         Args:
             wait_s: how long to wait for the run to be torn down.
+            discard: remove its partial result, artifacts, steps and data once it has stopped.
 
         Raises:
             RunEnded: it had ended without a stop.
         """
-        return self._do(asks.stop(run_id, mode, grace_s, reason, wait_s))
+        return self._do(asks.stop(run_id, mode, grace_s, reason, wait_s, discard=discard))
 
     def stop_many(
         self,
@@ -124,18 +126,20 @@ class Client(Operating):
         grace_s: float | None = None,
         reason: str = "",
         wait_s: float = 0,
+        discard: bool = False,
     ) -> list[StopResult]:
         """Stop runs by their ids, or live ones by a filter; one result for each.
 
         Args:
             where: as for ``runs``, but without any None.
             wait_s: how long to wait for all of them to be torn down.
+            discard: as for ``stop``.
 
         Raises:
             InvalidInput: a value of ``where`` is None; nothing was asked.
         """
         which = asks.which_runs(ids, where)
-        return self._do(asks.stop_many(which, mode, grace_s, reason, wait_s))
+        return self._do(asks.stop_many(which, mode, grace_s, reason, wait_s, discard=discard))
 
     def pause(self, run_id: str, *, reason: str = "") -> RunView:
         """Let nothing new start in the run and below it; what is in flight finishes.

@@ -118,6 +118,7 @@ def tail(server: Server, run_id: str, *, after: int) -> None:
 @click.option("--mode", type=click.Choice([str(each) for each in StopMode]), default="graceful")
 @click.option("--grace-s", type=click.FloatRange(min=0, max=86_400), help="For what is in flight.")
 @click.option("--reason", default="", help="It goes onto the receipt.")
+@click.option("--discard", is_flag=True, help="Remove what they leave behind, but the record.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as the stop is durable.")
 @server_option
 @click.pass_context
@@ -129,6 +130,7 @@ def stop(
     mode: str,
     grace_s: float | None,
     reason: str,
+    discard: bool,
     no_wait: bool,
 ) -> None:
     """Stop runs, and print the receipt of each once it is torn down.
@@ -137,6 +139,7 @@ def stop(
     1 if one was abandoned, 2 if one is unknown.
     """
     order: dict[str, Any] = {"mode": mode, "grace_s": grace_s, "reason": reason}
+    order["discard"] = discard
     console, codes = open_console(), []
     with server.client() as client:
         # All are asked first, so that they stop side by side.

@@ -75,9 +75,10 @@ async def test_a_stop_says_whether_the_run_has_ended(asking: AsyncClient) -> Non
     run = await asking.start("busy")
     stopping = await asking.stop(run.id, grace_s=60)
     assert stopping.record.status is RunStatus.STOPPING
-    stopped = await asking.stop(run.id, mode="now", reason="enough", wait_s=30)
+    stopped = await asking.stop(run.id, mode="now", reason="enough", wait_s=30, discard=True)
     assert stopped.record.status is RunStatus.STOPPED
     assert stopped.record.stop is not None
+    assert [each.discard for each in stopped.record.stop.also] == [True]
     assert stopped.record.stop.outcome is StopOutcome.STOPPED
     ended = await asking.start("echo", {"text": "x"})
     await asking.wait(ended.id)
@@ -88,10 +89,12 @@ async def test_a_stop_says_whether_the_run_has_ended(asking: AsyncClient) -> Non
 async def test_stops_many_and_tells_of_each(asking: AsyncClient) -> None:
     runs = [await asking.start("sleeper") for _ in range(3)]
     ids = [runs[0].id, "run_no"]
-    first, unknown = await asking.stop_many(ids, mode="now", wait_s=30)
+    first, unknown = await asking.stop_many(ids, mode="now", wait_s=30, discard=True)
     assert (first.run_id, first.status, first.problem) == (runs[0].id, 200, None)
     assert first.run is not None
     assert first.run.record.status is RunStatus.STOPPED
+    assert first.run.record.stop is not None
+    assert first.run.record.stop.discard
     assert (unknown.status, unknown.run) == (404, None)
     assert unknown.problem is not None
     rest = await asking.stop_many(where={"agent": "sleeper"}, mode="now", wait_s=30)

@@ -464,7 +464,7 @@ def test_a_run_on_a_server_from_its_start_to_its_receipt(
         assert run_id in invoke("ls")[1]
         assert "● running visit" in invoke("show", run_id)[1]
 
-        code, said = invoke("stop", run_id, "--no-wait", "--reason", "not yet")
+        code, said = invoke("stop", run_id, "--no-wait", "--reason", "not yet", "--discard")
         assert code == 0
         assert "not settled yet" in said
         assert "graceful so far" in said
@@ -478,7 +478,7 @@ def test_a_run_on_a_server_from_its_start_to_its_receipt(
     assert "1 finished, 0 cut" in said
     shown = json.loads(invoke("show", run_id, "--json")[1])
     assert shown["run"]["status"] == "stopped"
-    assert shown["receipt"]["reason"] == "not yet"
+    assert (shown["receipt"]["reason"], shown["receipt"]["discard"]) == ("not yet", True)
     assert shown["tree"]["id"] == run_id
     tailed = invoke("tail", run_id)[1].splitlines()
     assert [int(line.split()[0]) for line in tailed] == list(range(1, len(tailed) + 1))

@@ -113,6 +113,30 @@ async def test_stops_a_run_and_returns_its_receipt(client: Client) -> None:
     assert again.record.stop == receipt
 
 
+async def test_a_stop_with_discard_keeps_nothing_but_the_record(
+    client: Client, orchestrator: Orchestrator
+) -> None:
+    @agent
+    async def finder(ctx: Context) -> None:
+        await ctx.partial("found")
+        found.set()
+        await ctx.sleep(1000)
+
+    orchestrator.agents.add(finder)
+    partials = []
+    for stop in (
+        client.stop,
+        partial(client.stop, discard=True),
+        lambda run_id, wait_s: client.stop_many([run_id], wait_s=wait_s, discard=True),
+    ):
+        found = trio.Event()
+        run = await threaded(client.start, "finder")
+        await found.wait()
+        await threaded(stop, run.id, wait_s=5)
+        partials.append((await threaded(client.get, run.id)).partial)
+    assert partials == ["found", None, None]
+
+
 async def test_a_stop_of_many_without_a_value_to_fit_is_not_even_asked(client: Client) -> None:
     run = await threaded(client.start, "sleeper")
     where: Any = {"agent": "sleeper", "tag": None}
