@@ -2,6 +2,7 @@
 
 urls      what an address is, in one spelling only
 scope     which addresses a crawl may fetch
+intake    taking in a body, compressed or not, up to a bound
 robots    robots.txt
 sitemap   sitemaps
 text      from bytes to characters

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
+from orchestrator.agents._crawl.intake import GZIP_MAGIC, Intake
 from orchestrator.agents._crawl.urls import resolve
 
 # The bounds of the sitemap protocol, more or less.
 SITEMAP_BYTES = 10 * 1024 * 1024
 MAX_LOCATIONS = 50_000
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _FEED_BYTES = 64 * 1024
 
 
@@ -32,7 +31,7 @@ class Sitemap:
 
 
 class _Refused(Exception):
-    """The sitemap holds something that none needs."""
+    """The sitemap is not read, or not any further."""
 
 
 def read_sitemap(url: str, body: bytes) -> Sitemap:
@@ -46,15 +45,17 @@ def read_sitemap(url: str, body: bytes) -> Sitemap:
     found = Sitemap()
     try:
         _Reader(url, found).read(_plain(body))
-    except (expat.ExpatError, zlib.error, _Refused, ValueError, LookupError) as error:
+    except (expat.ExpatError, _Refused, ValueError, LookupError) as error:
         found.problem = str(error)
     return found
 
 
 def _plain(body: bytes) -> bytes:
-    if not body.startswith(_GZIP_MAGIC):
-        return body
-    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, SITEMAP_BYTES)
+    intake = Intake(SITEMAP_BYTES, gzip=body.startswith(GZIP_MAGIC))
+    intake.take(body)
+    if intake.broken:
+        raise _Refused("its gzip encoding is broken")
+    return bytes(intake.body[:SITEMAP_BYTES])
 
 
 class _Reader:
