@@ -2,6 +2,7 @@
 
 urls      what an address is, in one spelling only
 scope     which addresses a crawl may fetch
+heed      how work learns that it is to end
 intake    taking in a body, compressed or not, up to a bound
 robots    robots.txt
 sitemap   sitemaps
@@ -11,6 +12,6 @@ frontier  what is fetched next, and when
 ----
 fetch     one request: the bounded answer, and whether to try again
 asking    paced and repeated requests, each an operation
-reading   pages and sitemaps, in threads
+reading   robots.txt, sitemaps and pages, in threads that end when nobody waits
 book      what is kept of each page
 """

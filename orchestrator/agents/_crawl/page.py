@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from selectolax.lexbor import LexborHTMLParser
 
+from orchestrator.agents._crawl.heed import heedless
 from orchestrator.agents._crawl.robots import USER_AGENT
 from orchestrator.agents._crawl.text import decode, squeeze
 from orchestrator.agents._crawl.urls import resolve
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from selectolax.lexbor import LexborNode
+
+    from orchestrator.agents._crawl.heed import Heed
 
 TITLE_CHARS = 300
 TEXT_CHARS = 500_000
@@ -76,7 +79,9 @@ class Html:
     truncated: bool
 
 
-def read_page(url: str, body: bytes, content_type: str = "", robots_tag: str = "") -> Html:
+def read_page(
+    url: str, body: bytes, content_type: str = "", robots_tag: str = "", heed: Heed = heedless
+) -> Html:
     """Read an HTML page, however broken.
 
     Takes up to seconds for the largest pages, most of it without the interpreter's lock: call it
@@ -87,16 +92,18 @@ def read_page(url: str, body: bytes, content_type: str = "", robots_tag: str = "
         robots_tag: the ``X-Robots-Tag`` header.
     """
     source = decode(body, content_type)
-    shallow = source if len(source) <= SHORT_CHARS else source[: end_of_shallow(source)]
+    shallow = source if len(source) <= SHORT_CHARS else source[: end_of_shallow(source, heed)]
+    heed()
     tree = LexborHTMLParser(shallow)
+    heed()
     directives = _directives(tree, robots_tag)
     base = _base(tree, url)
     # Before the text, which takes the tree apart.
-    links = () if "nofollow" in directives else tuple(_links(tree, base))
+    links = () if "nofollow" in directives else tuple(_links(tree, base, heed))
     canonical = _canonical(tree, base)
     title = _title(tree)
     noindex = "noindex" in directives
-    text = "" if noindex else _visible_text(tree)
+    text = "" if noindex else _visible_text(tree, heed)
     return Html(
         title="" if noindex else title,
         text=text[:TEXT_CHARS],
@@ -107,10 +114,11 @@ def read_page(url: str, body: bytes, content_type: str = "", robots_tag: str = "
     )
 
 
-def end_of_shallow(html: str) -> int:
+def end_of_shallow(html: str, heed: Heed = heedless) -> int:
     """Return where the elements of a page become nested too deeply; its length if they do not."""
     opened: list[str] = []
     for token in _TOKEN.finditer(html):
+        heed()
         name = (token["name"] or "").lower()
         if not name or name in _FLAT:
             continue
@@ -144,7 +152,7 @@ def _base(tree: LexborHTMLParser, url: str) -> str:
     return resolve(url, node.attributes["href"] or "") or url
 
 
-def _links(tree: LexborHTMLParser, base: str) -> Iterable[str]:
+def _links(tree: LexborHTMLParser, base: str, heed: Heed) -> Iterable[str]:
     # Fragments go first: an index has a hundred links into the same page.
     written: dict[str, None] = {}
     for node in tree.css("a[href], area[href]"):
@@ -153,8 +161,12 @@ def _links(tree: LexborHTMLParser, base: str) -> Iterable[str]:
             written[(attributes["href"] or "").partition("#")[0]] = None
         if len(written) >= MAX_LINKS:
             break
-    resolved = (resolve(base, href) for href in written)
-    return dict.fromkeys(link for link in resolved if link is not None)
+    found: dict[str, None] = {}
+    for href in written:
+        heed()
+        if (link := resolve(base, href)) is not None:
+            found[link] = None
+    return found
 
 
 def _canonical(tree: LexborHTMLParser, base: str) -> str | None:
@@ -169,15 +181,16 @@ def _title(tree: LexborHTMLParser) -> str:
     return "" if node is None else squeeze(node.text())[:TITLE_CHARS]
 
 
-def _visible_text(tree: LexborHTMLParser) -> str:
+def _visible_text(tree: LexborHTMLParser, heed: Heed) -> str:
     """Return the text, one line for each block, and hardly longer than what is kept."""
     if tree.body is None:
         return ""
     for node in tree.body.css(_INVISIBLE):
+        heed()
         node.decompose()
     pieces: list[str] = []
     length = 0
-    for piece in _pieces(tree.body):
+    for piece in _pieces(tree.body, heed):
         pieces.append(piece)
         length += len(piece)
         if length > 2 * TEXT_CHARS:
@@ -186,12 +199,13 @@ def _visible_text(tree: LexborHTMLParser) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _pieces(body: LexborNode) -> Iterator[str]:
+def _pieces(body: LexborNode, heed: Heed) -> Iterator[str]:
     """Yield the text nodes in order, and a mark wherever another block begins or goes on."""
     # The innermost block around what is in each element, by the elements' ids.
     block_in = {body.mem_id: body.mem_id}
     current = body.mem_id
     for node in body.traverse(include_text=True):
+        heed()
         parent = node.parent
         block = block_in.get(parent.mem_id, current) if parent is not None else current
         if node.tag == "-text":

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from xml.parsers import expat
 
+from orchestrator.agents._crawl.heed import heedless
 from orchestrator.agents._crawl.intake import GZIP_MAGIC, Intake
 from orchestrator.agents._crawl.urls import resolve
+
+if TYPE_CHECKING:
+    from orchestrator.agents._crawl.heed import Heed
 
 # The bounds of the sitemap protocol, more or less.
 SITEMAP_BYTES = 10 * 1024 * 1024
@@ -34,7 +39,7 @@ class _Refused(Exception):
     """The sitemap is not read, or not any further."""
 
 
-def read_sitemap(url: str, body: bytes) -> Sitemap:
+def read_sitemap(url: str, body: bytes, heed: Heed = heedless) -> Sitemap:
     """Read a sitemap as far as it is one. Document types are refused, since entities are bombs.
 
     Takes up to seconds for the largest: call it in a thread.
@@ -44,7 +49,7 @@ def read_sitemap(url: str, body: bytes) -> Sitemap:
     """
     found = Sitemap()
     try:
-        _Reader(url, found).read(_plain(body))
+        _Reader(url, found, heed).read(_plain(body))
     except (expat.ExpatError, _Refused, ValueError, LookupError) as error:
         found.problem = str(error)
     return found
@@ -59,8 +64,9 @@ def _plain(body: bytes) -> bytes:
 
 
 class _Reader:
-    def __init__(self, url: str, found: Sitemap) -> None:
+    def __init__(self, url: str, found: Sitemap, heed: Heed) -> None:
         self._url = url
+        self._heed = heed
         self._lists = {"url": found.pages, "sitemap": found.sitemaps}
         self._path: list[str] = []
         self._text: list[str] = []
@@ -72,6 +78,7 @@ class _Reader:
         parser.CharacterDataHandler = self._text.append
         parser.EndElementHandler = self._end
         for at in range(0, len(xml), _FEED_BYTES):
+            self._heed()
             parser.Parse(xml[at : at + _FEED_BYTES])
         parser.Parse(b"", True)
 
