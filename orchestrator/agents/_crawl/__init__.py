@@ -7,6 +7,7 @@ intake    taking in a body, compressed or not, up to a bound
 robots    robots.txt
 sitemap   sitemaps
 text      from bytes to characters
+effort    how much of a page can be parsed in bounded time
 page      what is read out of an HTML page
 frontier  what is fetched next, and when
 ----

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from selectolax.lexbor import LexborHTMLParser
 
+from orchestrator.agents._crawl.effort import end_of_easy
 from orchestrator.agents._crawl.heed import heedless
 from orchestrator.agents._crawl.robots import USER_AGENT
 from orchestrator.agents._crawl.text import decode, squeeze
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 TITLE_CHARS = 300
 TEXT_CHARS = 500_000
 MAX_LINKS = 10_000
-# A parser of HTML looks through all open elements at every tag, so a page of nothing but deeper
-# and deeper elements takes it hours. Browsers stop at 512.
-MAX_NESTING = 1_000
-# Not even a page of this length that is all nesting takes a second.
-SHORT_CHARS = 64 * 1024
 
 _INVISIBLE = "script, style, template, iframe, noframes, svg, math, [hidden]"
 _BLOCKS = frozenset(
@@ -42,22 +38,6 @@ _BLOCKS = frozenset(
 )
 # Parts the lines of the text while its own line breaks are still in it.
 _EDGE = "\x1e"
-_TOKEN = re.compile(
-    r"<!--.*?(?:-->|\Z)"
-    r"|<(script|style)\b.*?(?:</\1|\Z)"
-    r"|<(?P<end>/?)(?P<name>[a-z][a-z0-9-]*)[^>]*(?:>|\Z)",
-    re.IGNORECASE | re.DOTALL,
-)
-# Elements that are never open for long, or that close each other.
-_FLAT = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        a area base br col embed hr img input link meta param source track wbr
-        body dd dt head html li optgroup option p rp rt tbody td tfoot th thead tr
-        """,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +48,7 @@ class Html:
         text: what a reader sees, one line for each block; empty if it is not to be indexed.
         links: resolved, without duplicates, in the page's order; empty if none may be followed.
         canonical: the resolved address that the page says is its own, if it says so.
-        truncated: some of the page was too long or too deep, and left out.
+        truncated: some of the page was too long, or too much for a parser, and left out.
     """
 
     title: str
@@ -84,17 +64,17 @@ def read_page(
 ) -> Html:
     """Read an HTML page, however broken.
 
-    Takes up to seconds for the largest pages, most of it without the interpreter's lock: call it
-    in a thread.
+    Takes up to seconds for the largest pages, of which half a second at most cannot be ended by
+    ``heed``: call it in a thread.
 
     Args:
         url: where it is, resolved.
         robots_tag: the ``X-Robots-Tag`` header.
     """
     source = decode(body, content_type)
-    shallow = source if len(source) <= SHORT_CHARS else source[: end_of_shallow(source, heed)]
+    easy = source[: end_of_easy(source, heed)]
     heed()
-    tree = LexborHTMLParser(shallow)
+    tree = LexborHTMLParser(easy)
     heed()
     directives = _directives(tree, robots_tag)
     base = _base(tree, url)
@@ -110,26 +90,8 @@ def read_page(
         links=links,
         canonical=canonical,
         noindex=noindex,
-        truncated=len(shallow) < len(source) or len(text) > TEXT_CHARS,
+        truncated=len(easy) < len(source) or len(text) > TEXT_CHARS,
     )
-
-
-def end_of_shallow(html: str, heed: Heed = heedless) -> int:
-    """Return where the elements of a page become nested too deeply; its length if they do not."""
-    opened: list[str] = []
-    for token in _TOKEN.finditer(html):
-        heed()
-        name = (token["name"] or "").lower()
-        if not name or name in _FLAT:
-            continue
-        if not token["end"]:
-            opened.append(name)
-        elif name in opened:
-            while opened.pop() != name:
-                pass
-        if len(opened) > MAX_NESTING:
-            return token.start()
-    return len(html)
 
 
 def _directives(tree: LexborHTMLParser, robots_tag: str) -> set[str]:
@@ -156,6 +118,7 @@ def _links(tree: LexborHTMLParser, base: str, heed: Heed) -> Iterable[str]:
     # Fragments go first: an index has a hundred links into the same page.
     written: dict[str, None] = {}
     for node in tree.css("a[href], area[href]"):
+        heed()
         attributes = node.attributes
         if "nofollow" not in (attributes.get("rel") or "").lower().split():
             written[(attributes["href"] or "").partition("#")[0]] = None
