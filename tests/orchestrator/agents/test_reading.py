@@ -58,6 +58,12 @@ class Judge(Robots):
     def scope(self) -> Scope:
         return Scope.of("example.org", self, (), ())
 
+    async def asked_for(self, number: int) -> None:
+        """Wait until so many addresses were looked at."""
+        while self.asked < number:
+            self.busy.clear()
+            await trio.to_thread.run_sync(self.busy.wait, 5)
+
     async def works_on(self) -> bool:
         """Whether another address is looked at within a moment."""
         self.busy.clear()
@@ -96,15 +102,29 @@ async def test_a_stopped_crawl_computes_no_more(
     monkeypatch.setattr(Robots, "allows", lambda _, url: judge.allows(url))
     with trio.fail_after(10):
         run = await orchestrator.start(crawl, {"url": site.url("/")})
-        while judge.asked < 10:
-            await trio.to_thread.run_sync(judge.busy.wait, 5)
-            judge.busy.clear()
+        await judge.asked_for(10)
         receipt = await run.stop(mode=StopMode.NOW)
         assert not await judge.works_on()
     assert run.status == RunStatus.STOPPED
     assert receipt.seconds is not None
     assert receipt.seconds < 1
     assert judge.asked < LINKS / 5
+
+
+async def test_a_graceful_stop_waits_for_the_page_that_is_being_read(
+    orchestrator: Orchestrator, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Judge(0.01)
+    site.page("/", *(f"/{n}" for n in range(50)))
+    monkeypatch.setattr(Robots, "allows", lambda _, url: judge.allows(url))
+    with trio.fail_after(10):
+        run = await orchestrator.start(crawl, {"url": site.url("/")})
+        await judge.asked_for(10)
+        receipt = await run.stop()
+    assert receipt.operations.finished == 1
+    assert site.targets() == ["/"]
+    kept: dict[str, list[dict[str, str]]] = await orchestrator.partial(run.id)
+    assert [page["url"] for page in kept["pages"]] == [site.url("/")]
 
 
 async def test_there_is_an_end_to_comparing_addresses_with_rules(
