@@ -18,7 +18,7 @@ from orchestrator.agents._crawl.asking import Asker
 from orchestrator.agents._crawl.book import Book
 from orchestrator.agents._crawl.frontier import Frontier
 from orchestrator.agents._crawl.reading import READ_S, Reader
-from orchestrator.agents._crawl.robots import ROBOTS_BYTES, USER_AGENT, Robots
+from orchestrator.agents._crawl.robots import ROBOTS_BYTES, USER_AGENT
 from orchestrator.agents._crawl.scope import NOWHERE, Scope, glob
 from orchestrator.agents._crawl.sitemap import SITEMAP_BYTES, Sitemap
 from orchestrator.agents._crawl.urls import resolve, site_of, start_url
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.agents._crawl.fetch import Reply
     from orchestrator.agents._crawl.frontier import Item
     from orchestrator.agents._crawl.page import Html
+    from orchestrator.agents._crawl.robots import Robots
     from orchestrator.context import Context
 
 MAX_CONCURRENCY = 64
@@ -119,7 +120,7 @@ class _Crawl:
             robots = await self._robots(url)
             self.scope = self.scope_of(site, robots)
             self.asker.slow_down(robots.delay_s)
-        if not self.scope.robots.allows(url):
+        if not await self.reader.allows(self.scope.robots, url):
             raise CrawlFailed(
                 f"{url} may not be crawled: the robots.txt of {site} disallows it"
                 f" for the user agent {USER_AGENT}"
@@ -136,7 +137,12 @@ class _Crawl:
                 f"{url} may not be crawled: {at} {reply.problem}, and while a site cannot say"
                 " what it allows, nothing is allowed; try again later"
             )
-        return Robots(at, reply.body)
+        robots = await self.reader.robots(at, reply.body)
+        if robots is None:
+            raise CrawlFailed(
+                f"{url} may not be crawled: {at} could not be read within {READ_S:g} seconds"
+            )
+        return robots
 
     async def _settle_first(self, item: Item, passed: list[str], reply: Reply) -> str | None:
         """Keep the first page, or return the address that its answer redirects to."""
@@ -168,7 +174,7 @@ class _Crawl:
         await self.book.tell()
 
     async def _sitemap(self, url: str) -> Sitemap:
-        if not self._is_here(url) or not self.scope.robots.allows(url):
+        if not self._is_here(url) or not await self.reader.allows(self.scope.robots, url):
             return Sitemap()
         reply = await self.asker.file(url, self._is_here, max_bytes=SITEMAP_BYTES)
         if reply.problem:
@@ -210,7 +216,7 @@ class _Crawl:
             await self._keep(item, passed, reply)
             return None
         why = _endless(target, passed)
-        if why is None and (refusal := self.scope.why_not(target)):
+        if why is None and (refusal := await self.reader.why_not(self.scope, target)):
             why = f"redirects, but {refusal}"
         if why is None and self.frontier.claim(target):
             return target

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import socket
 import ssl
-import zlib
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import trio
 
+from orchestrator.agents._crawl.intake import Intake
 from orchestrator.agents._crawl.robots import USER_AGENT
 from orchestrator.agents._crawl.urls import resolve
 
@@ -158,7 +158,7 @@ async def read_body(response: httpx.Response, max_bytes: int) -> tuple[bytes, bo
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise httpx.DecodingError(f"the answer is encoded as {encoding}, which was not asked for")
-    intake = _Intake(max_bytes, gzip=encoding != "identity")
+    intake = Intake(max_bytes, gzip=encoding != "identity")
     try:
         async for chunk in response.aiter_raw():
             if not intake.take(chunk):
@@ -170,39 +170,9 @@ async def read_body(response: httpx.Response, max_bytes: int) -> tuple[bytes, bo
             raise
     if intake.broken:
         raise httpx.DecodingError("the answer's gzip encoding is broken")
+    if intake.cut_off:
+        raise httpx.RemoteProtocolError("its gzip encoding has no end")
     return bytes(intake.body[:max_bytes]), intake.full
-
-
-class _Intake:
-    """Takes in a body up to its bound, and undoes its compression.
-
-    Attributes:
-        full: there was more than the bound.
-        broken: it could not be decompressed.
-    """
-
-    def __init__(self, max_bytes: int, *, gzip: bool) -> None:
-        self._room = max_bytes + 1
-        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
-        self.body = bytearray()
-        self.broken = False
-
-    @property
-    def full(self) -> bool:
-        return self._room == 0
-
-    def take(self, chunk: bytes) -> bool:
-        """Take in a piece; False if no more is wanted."""
-        if self.full or self.broken:
-            return False
-        try:
-            piece = self._gzip.decompress(chunk, self._room) if self._gzip else chunk[: self._room]
-        except zlib.error:
-            self.broken = True
-            return False
-        self.body += piece
-        self._room -= len(piece)
-        return not self.full
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

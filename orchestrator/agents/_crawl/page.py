@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from selectolax.lexbor import LexborHTMLParser
 
+from orchestrator.agents._crawl.effort import end_of_easy
+from orchestrator.agents._crawl.heed import heedless
 from orchestrator.agents._crawl.robots import USER_AGENT
 from orchestrator.agents._crawl.text import decode, squeeze
 from orchestrator.agents._crawl.urls import resolve
@@ -17,14 +19,11 @@ if TYPE_CHECKING:
 
     from selectolax.lexbor import LexborNode
 
+    from orchestrator.agents._crawl.heed import Heed
+
 TITLE_CHARS = 300
 TEXT_CHARS = 500_000
 MAX_LINKS = 10_000
-# A parser of HTML looks through all open elements at every tag, so a page of nothing but deeper
-# and deeper elements takes it hours. Browsers stop at 512.
-MAX_NESTING = 1_000
-# Not even a page of this length that is all nesting takes a second.
-SHORT_CHARS = 64 * 1024
 
 _INVISIBLE = "script, style, template, iframe, noframes, svg, math, [hidden]"
 _BLOCKS = frozenset(
@@ -39,22 +38,6 @@ _BLOCKS = frozenset(
 )
 # Parts the lines of the text while its own line breaks are still in it.
 _EDGE = "\x1e"
-_TOKEN = re.compile(
-    r"<!--.*?(?:-->|\Z)"
-    r"|<(script|style)\b.*?(?:</\1|\Z)"
-    r"|<(?P<end>/?)(?P<name>[a-z][a-z0-9-]*)[^>]*(?:>|\Z)",
-    re.IGNORECASE | re.DOTALL,
-)
-# Elements that are never open for long, or that close each other.
-_FLAT = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        a area base br col embed hr img input link meta param source track wbr
-        body dd dt head html li optgroup option p rp rt tbody td tfoot th thead tr
-        """,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +48,7 @@ class Html:
         text: what a reader sees, one line for each block; empty if it is not to be indexed.
         links: resolved, without duplicates, in the page's order; empty if none may be followed.
         canonical: the resolved address that the page says is its own, if it says so.
-        truncated: some of the page was too long or too deep, and left out.
+        truncated: some of the page was too long, or too much for a parser, and left out.
     """
 
     title: str
@@ -76,52 +59,39 @@ class Html:
     truncated: bool
 
 
-def read_page(url: str, body: bytes, content_type: str = "", robots_tag: str = "") -> Html:
+def read_page(
+    url: str, body: bytes, content_type: str = "", robots_tag: str = "", heed: Heed = heedless
+) -> Html:
     """Read an HTML page, however broken.
 
-    Takes up to seconds for the largest pages, most of it without the interpreter's lock: call it
-    in a thread.
+    Takes up to seconds for the largest pages, of which half a second at most cannot be ended by
+    ``heed``: call it in a thread.
 
     Args:
         url: where it is, resolved.
         robots_tag: the ``X-Robots-Tag`` header.
     """
     source = decode(body, content_type)
-    shallow = source if len(source) <= SHORT_CHARS else source[: end_of_shallow(source)]
-    tree = LexborHTMLParser(shallow)
+    easy = source[: end_of_easy(source, heed)]
+    heed()
+    tree = LexborHTMLParser(easy)
+    heed()
     directives = _directives(tree, robots_tag)
     base = _base(tree, url)
     # Before the text, which takes the tree apart.
-    links = () if "nofollow" in directives else tuple(_links(tree, base))
+    links = () if "nofollow" in directives else tuple(_links(tree, base, heed))
     canonical = _canonical(tree, base)
     title = _title(tree)
     noindex = "noindex" in directives
-    text = "" if noindex else _visible_text(tree)
+    text = "" if noindex else _visible_text(tree, heed)
     return Html(
         title="" if noindex else title,
         text=text[:TEXT_CHARS],
         links=links,
         canonical=canonical,
         noindex=noindex,
-        truncated=len(shallow) < len(source) or len(text) > TEXT_CHARS,
+        truncated=len(easy) < len(source) or len(text) > TEXT_CHARS,
     )
-
-
-def end_of_shallow(html: str) -> int:
-    """Return where the elements of a page become nested too deeply; its length if they do not."""
-    opened: list[str] = []
-    for token in _TOKEN.finditer(html):
-        name = (token["name"] or "").lower()
-        if not name or name in _FLAT:
-            continue
-        if not token["end"]:
-            opened.append(name)
-        elif name in opened:
-            while opened.pop() != name:
-                pass
-        if len(opened) > MAX_NESTING:
-            return token.start()
-    return len(html)
 
 
 def _directives(tree: LexborHTMLParser, robots_tag: str) -> set[str]:
@@ -144,17 +114,22 @@ def _base(tree: LexborHTMLParser, url: str) -> str:
     return resolve(url, node.attributes["href"] or "") or url
 
 
-def _links(tree: LexborHTMLParser, base: str) -> Iterable[str]:
+def _links(tree: LexborHTMLParser, base: str, heed: Heed) -> Iterable[str]:
     # Fragments go first: an index has a hundred links into the same page.
     written: dict[str, None] = {}
     for node in tree.css("a[href], area[href]"):
+        heed()
         attributes = node.attributes
         if "nofollow" not in (attributes.get("rel") or "").lower().split():
             written[(attributes["href"] or "").partition("#")[0]] = None
         if len(written) >= MAX_LINKS:
             break
-    resolved = (resolve(base, href) for href in written)
-    return dict.fromkeys(link for link in resolved if link is not None)
+    found: dict[str, None] = {}
+    for href in written:
+        heed()
+        if (link := resolve(base, href)) is not None:
+            found[link] = None
+    return found
 
 
 def _canonical(tree: LexborHTMLParser, base: str) -> str | None:
@@ -169,15 +144,16 @@ def _title(tree: LexborHTMLParser) -> str:
     return "" if node is None else squeeze(node.text())[:TITLE_CHARS]
 
 
-def _visible_text(tree: LexborHTMLParser) -> str:
+def _visible_text(tree: LexborHTMLParser, heed: Heed) -> str:
     """Return the text, one line for each block, and hardly longer than what is kept."""
     if tree.body is None:
         return ""
     for node in tree.body.css(_INVISIBLE):
+        heed()
         node.decompose()
     pieces: list[str] = []
     length = 0
-    for piece in _pieces(tree.body):
+    for piece in _pieces(tree.body, heed):
         pieces.append(piece)
         length += len(piece)
         if length > 2 * TEXT_CHARS:
@@ -186,12 +162,13 @@ def _visible_text(tree: LexborHTMLParser) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _pieces(body: LexborNode) -> Iterator[str]:
+def _pieces(body: LexborNode, heed: Heed) -> Iterator[str]:
     """Yield the text nodes in order, and a mark wherever another block begins or goes on."""
     # The innermost block around what is in each element, by the elements' ids.
     block_in = {body.mem_id: body.mem_id}
     current = body.mem_id
     for node in body.traverse(include_text=True):
+        heed()
         parent = node.parent
         block = block_in.get(parent.mem_id, current) if parent is not None else current
         if node.tag == "-text":

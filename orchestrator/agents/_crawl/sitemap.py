@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from xml.parsers import expat
 
+from orchestrator.agents._crawl.heed import heedless
+from orchestrator.agents._crawl.intake import GZIP_MAGIC, Intake
 from orchestrator.agents._crawl.urls import resolve
+
+if TYPE_CHECKING:
+    from orchestrator.agents._crawl.heed import Heed
 
 # The bounds of the sitemap protocol, more or less.
 SITEMAP_BYTES = 10 * 1024 * 1024
 MAX_LOCATIONS = 50_000
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _FEED_BYTES = 64 * 1024
 
 
@@ -32,10 +36,10 @@ class Sitemap:
 
 
 class _Refused(Exception):
-    """The sitemap holds something that none needs."""
+    """The sitemap is not read, or not any further."""
 
 
-def read_sitemap(url: str, body: bytes) -> Sitemap:
+def read_sitemap(url: str, body: bytes, heed: Heed = heedless) -> Sitemap:
     """Read a sitemap as far as it is one. Document types are refused, since entities are bombs.
 
     Takes up to seconds for the largest: call it in a thread.
@@ -45,21 +49,24 @@ def read_sitemap(url: str, body: bytes) -> Sitemap:
     """
     found = Sitemap()
     try:
-        _Reader(url, found).read(_plain(body))
-    except (expat.ExpatError, zlib.error, _Refused, ValueError, LookupError) as error:
+        _Reader(url, found, heed).read(_plain(body))
+    except (expat.ExpatError, _Refused, ValueError, LookupError) as error:
         found.problem = str(error)
     return found
 
 
 def _plain(body: bytes) -> bytes:
-    if not body.startswith(_GZIP_MAGIC):
-        return body
-    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, SITEMAP_BYTES)
+    intake = Intake(SITEMAP_BYTES, gzip=body.startswith(GZIP_MAGIC))
+    intake.take(body)
+    if intake.broken:
+        raise _Refused("its gzip encoding is broken")
+    return bytes(intake.body[:SITEMAP_BYTES])
 
 
 class _Reader:
-    def __init__(self, url: str, found: Sitemap) -> None:
+    def __init__(self, url: str, found: Sitemap, heed: Heed) -> None:
         self._url = url
+        self._heed = heed
         self._lists = {"url": found.pages, "sitemap": found.sitemaps}
         self._path: list[str] = []
         self._text: list[str] = []
@@ -71,6 +78,7 @@ class _Reader:
         parser.CharacterDataHandler = self._text.append
         parser.EndElementHandler = self._end
         for at in range(0, len(xml), _FEED_BYTES):
+            self._heed()
             parser.Parse(xml[at : at + _FEED_BYTES])
         parser.Parse(b"", True)
 

@@ -39,6 +39,13 @@ _AnyShape = TypeVar("_AnyShape", bound="_Shape")
 class _Shape(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _is_mapping(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            raise ValueError(f"must be a mapping; known are: {', '.join(cls.model_fields)}")
+        return given
+
 
 class _Session(_Shape):
     base_url: str = ""

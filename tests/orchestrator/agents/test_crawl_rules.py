@@ -50,6 +50,23 @@ async def test_robots_that_cannot_be_had_allow_nothing(
     assert [each.target for each in site.asked] == ["/robots.txt"] * 3
 
 
+async def test_half_of_the_robots_is_not_obeyed_as_the_whole(
+    orchestrator: Orchestrator, site: Site
+) -> None:
+    rules = gzip.compress(b"User-agent: *\nDisallow: /private")
+    gzipped = {"Content-Encoding": "gzip"}
+    site.says("/robots.txt", Answer(rules[:-9], headers=gzipped), Answer(rules, headers=gzipped))
+    site.page("/", "/private", "/public")
+    site.page("/public")
+    await crawled(orchestrator, site.url("/"))
+    assert site.targets() == ["/", "/public"]
+
+    site.says("/robots.txt", Answer(rules[:-9], headers=gzipped))
+    message = await failure(orchestrator, site.url("/"))
+    assert message.endswith("answer was whole (its gzip encoding has no end)")
+    assert site.targets() == ["/", "/public"]
+
+
 async def test_robots_are_followed_through_redirects(
     orchestrator: Orchestrator, site: Site
 ) -> None:

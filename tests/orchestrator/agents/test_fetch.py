@@ -22,6 +22,7 @@ from orchestrator.agents._crawl.fetch import (
     retry_after,
     wait_before_retry,
 )
+from orchestrator.agents._crawl.intake import Intake
 from tests.orchestrator.agents.site import Answer, Site, open_site
 
 if TYPE_CHECKING:
@@ -167,6 +168,55 @@ async def test_bad_encodings_are_failures(
     with trio.fail_after(5):
         got = await fetch(http, site.url("/"))
     assert (got.status, got.failure, got.transient) == (None, why, False)
+
+
+@pytest.mark.parametrize("left_out", [1, 8, 12, -1])
+async def test_compression_that_is_cut_off_is_a_broken_connection(
+    site: Site, http: httpx.AsyncClient, left_out: int
+) -> None:
+    sent = gzip.compress(b"User-agent: *\nDisallow: /private")
+    cut = sent[:1] if left_out == -1 else sent[:-left_out]
+    site.says("/", Answer(cut, headers={"Content-Encoding": "gzip"}))
+    with trio.fail_after(5):
+        got = await fetch(http, site.url("/"))
+    assert (got.status, got.body, got.transient) == (None, b"", True)
+    assert got.failure == (
+        "the connection broke before the answer was whole (its gzip encoding has no end)"
+    )
+
+
+MEMBERS = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two")
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, len(MEMBERS) + 20])
+@pytest.mark.parametrize("after", [b"", b"\0" * 9, b"rubbish \x1f\x8b", b"\0\0rubbish"])
+def test_all_members_of_a_compressed_body_are_read(piece: int, after: bytes) -> None:
+    sent = MEMBERS + after
+    intake = Intake(100, gzip=True)
+    assert all(intake.take(sent[at : at + piece]) for at in range(0, len(sent), piece))
+    assert intake.body == b"one two"
+    assert not intake.cut_off
+
+
+def test_a_later_member_may_be_cut_off_or_broken() -> None:
+    cut, broken = Intake(100, gzip=True), Intake(100, gzip=True)
+    assert cut.take(MEMBERS[:-1])
+    assert cut.cut_off
+    assert not broken.take(MEMBERS + b"\x1f\x8bno")
+    assert broken.broken
+
+
+def test_all_members_together_have_one_bound() -> None:
+    intake = Intake(5, gzip=True)
+    assert not intake.take(MEMBERS)
+    assert (bytes(intake.body), intake.full, intake.cut_off) == (b"one tw", True, False)
+
+
+async def test_an_empty_body_needs_no_compression(site: Site, http: httpx.AsyncClient) -> None:
+    site.says("/", Answer(headers={"Content-Encoding": "gzip"}))
+    with trio.fail_after(5):
+        got = await fetch(http, site.url("/"))
+    assert (got.status, got.body) == (200, b"")
 
 
 async def test_what_is_no_html_is_left_unread(site: Site, http: httpx.AsyncClient) -> None:

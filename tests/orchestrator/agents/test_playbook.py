@@ -58,6 +58,24 @@ def test_what_is_no_document_is_refused_with_its_line(text: str, line: int, why:
     assert why in problem[1]
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[1]", "must be a mapping; known are: name, description, inputs, session, steps, outputs"),
+        (
+            "text",
+            "must be a mapping; known are: name, description, inputs, session, steps, outputs",
+        ),
+        (
+            f"{STEPS}- {WAIT}\nsession: 1",
+            "session: must be a mapping; known are: base_url, headers",
+        ),
+    ],
+)
+def test_what_is_no_mapping_is_told_what_it_should_be(text: str, fault: str) -> None:
+    assert [why for _, why in faults_in(text)] == [fault]
+
+
 def test_words_that_other_readers_of_yaml_take_for_something_else_are_text() -> None:
     text = "[no, on, 1:30, 010, 2026-01-01, 0x1f, .inf, =, <<, 1_000]"
     assert read_document(text).value == text.strip("[]").split(", ")
@@ -69,7 +87,7 @@ def test_words_that_other_readers_of_yaml_take_for_something_else_are_text() -> 
 @pytest.mark.parametrize(
     ("steps", "line", "why"),
     [
-        ("- 1", 3, "steps.0: must be an object of named values"),
+        ("- 1", 3, "steps.0: must be a mapping; known are: id, type, name, parameters, on_error"),
         ("- {type: wait}", 3, "steps.0.id: Field required"),
         ("- {id: a b, type: wait}", 3, "steps.0.id: String should match pattern"),
         ("- id: a\n  type: wat", 4, "steps.0.type: 'wat' is none of: agent, browser, command,"),
@@ -95,7 +113,7 @@ def test_words_that_other_readers_of_yaml_take_for_something_else_are_text() -> 
         ("- {id: a, type: command, parameters: {argv: [ls], env: {A=B: c}}}", 3, "env.A=B"),
         ("- {id: a, type: if, parameters: {condition: true}}", 3, "then: must be a list of at"),
         ("- {id: a, type: if, parameters: {condition: 1, then: [%s]}}", 3, "condition: Input"),
-        ("- {id: a, type: if, parameters: {condition: true, then: [1]}}", 3, "then.0: must be an"),
+        ("- {id: a, type: if, parameters: {condition: true, then: [1]}}", 3, "then.0: must be"),
         ("- {id: a, type: parallel, parameters: {branches: []}}", 3, "branches: must be a list"),
         ("- {id: a, type: parallel, parameters: {branches: [[]]}}", 3, "branches.0: must be a"),
         ("- {id: a, type: retry, parameters: {attempts: 1, steps: [%s]}}", 3, "attempts: Input"),

@@ -22,7 +22,11 @@ BOMB = b"""<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a
 <urlset><url><loc>http://example.org/&b;</loc></url></urlset>"""
 
 
-@pytest.mark.parametrize("body", [PAGES, gzip.compress(PAGES)], ids=["plain", "gzip"])
+@pytest.mark.parametrize(
+    "body",
+    [PAGES, gzip.compress(PAGES), gzip.compress(PAGES[:99]) + gzip.compress(PAGES[99:])],
+    ids=["plain", "gzip", "gzip of two members"],
+)
 def test_pages(body: bytes) -> None:
     found = read_sitemap(URL, body)
     assert found.pages == [
