@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 from quart import g
 
-from api.auth.guard import caller, check_agent, check_owner, check_run
+from api.auth.guard import caller, check_owner, check_run, check_start
 from api.auth.noting import done, kind_of, refused, started
 from api.auth.rights import Right
 from api.calls import the_orchestrator, whole_run
@@ -50,7 +50,7 @@ async def begin(order: StartOrder, files: Sequence[File] = ()) -> Run:
         Forbidden: the agent is for admins only.
         OrchestratorError: as for ``Orchestrator.start``.
     """
-    check_agent(order.agent)
+    check_start(order.agent, order.input)
     try:
         run = await the_orchestrator().begin(
             order.agent,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_jsonable_python
 from quart import Blueprint, g
 
-from api.auth.guard import caller, check_agent
+from api.auth.guard import caller, check_start
 from api.auth.noting import done_to_all
 from api.auth.rights import Right, permits, refusal
 from api.calls import Answer, the_orchestrator
@@ -25,7 +25,7 @@ blueprint = Blueprint("schedules", __name__)
 async def create() -> Answer:
     """Make a schedule; the answer comes once it is durable."""
     order = parse(ScheduleOrder, g.body)
-    check_agent(order.agent)
+    check_start(order.agent, order.input)
     schedule = the_orchestrator().schedules.create(
         order.agent,
         order.input,

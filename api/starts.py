@@ -11,7 +11,7 @@ from quart import Blueprint, current_app, g, request
 
 from api import acts
 from api.answers import run_json
-from api.auth.guard import caller, check_agent
+from api.auth.guard import caller, check_start
 from api.auth.noting import started
 from api.calls import query, show, the_orchestrator, wait_for_end
 from api.holding import hold
@@ -43,7 +43,8 @@ async def start() -> Answer:
 async def rerun(run_id: str) -> Answer:
     """Start a new run with the input of one that has ended."""
     order = parse(RerunOrder, g.body if g.body is not None else {})
-    check_agent((await the_orchestrator().get(run_id)).agent)
+    old = await the_orchestrator().get(run_id)
+    check_start(old.agent, old.input)
 
     async def begin() -> Run:
         run = await the_orchestrator().readmit(run_id, from_step=order.from_step)

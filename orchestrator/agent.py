@@ -16,7 +16,7 @@ from orchestrator.model import RunOptions
 from orchestrator.options import parse_options, problems_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from orchestrator.apart import Runtime
     from orchestrator.catalog import Catalog
@@ -45,6 +45,8 @@ class Agent:
         options: what a run of it gets where its starter says nothing.
         http_concurrency: requests of one run under way at once.
         max_running: root runs of it that may run at once; None for no limit.
+        calls: the field of its input that lists names of agents which it is to call; None if
+            its starter has no say in that.
         maker: what made it of a function that stands at the top level of a module, and with which
             named arguments, JSON; another process does so too. None if it stands there itself.
     """
@@ -58,6 +60,7 @@ class Agent:
         options: Mapping[str, Any] | None = None,
         http_concurrency: int = HTTP_CONCURRENCY,
         max_running: int | None = None,
+        calls: str | None = None,
         maker: tuple[Callable[..., Agent], Mapping[str, Json]] | None = None,
     ) -> None:
         own = dict(options or {})
@@ -69,6 +72,7 @@ class Agent:
         self.description = inspect.getdoc(function) or ""
         self.http_concurrency = http_concurrency
         self.max_running = check_count("max_running", max_running, least=1)
+        self.calls = calls
         self.maker = maker
         # What it is given where nobody says anything.
         self.options = _APART if self.why_apart else RunOptions()
@@ -106,6 +110,17 @@ class Agent:
         arguments |= model.model_extra or {}
         return arguments, as_json(model.model_dump(mode="json", exclude_unset=True), "input")
 
+    def called_by(self, given: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the agents that an input lets it call; they may be unknown.
+
+        Raises:
+            InvalidInput: as ``parse`` does.
+        """
+        if self.calls is None:
+            return ()
+        named: Iterable[str] = self.parse(given)[0][self.calls]
+        return tuple(named)
+
     def parse_options(self, given: Mapping[str, Any]) -> RunOptions:
         """Check the options of a start of it, and lay them over its own.
 
@@ -128,6 +143,7 @@ def agent(
     runtime: Runtime | None = None,
     http_concurrency: int = HTTP_CONCURRENCY,
     max_running: int | None = None,
+    calls: str | None = None,
     **options: Any,
 ) -> Callable[[AgentFunction], Agent]: ...
 def agent(
@@ -138,6 +154,7 @@ def agent(
     runtime: Runtime | None = None,
     http_concurrency: int = HTTP_CONCURRENCY,
     max_running: int | None = None,
+    calls: str | None = None,
     **options: Any,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of a function ``(ctx, **input) -> output``.
@@ -152,6 +169,8 @@ def agent(
         http_concurrency: requests of one run of it that may be under way at once.
         max_running: root runs of it that may run at once, 1 or more; None for no limit. Further
             ones wait. As a sub-agent it is not counted: it would wait for its own parent.
+        calls: the field of its input that lists names of agents which it is to call. Whoever
+            starts it over HTTP must have the right to start those too.
         options: defaults for its runs, the fields of ``RunOptions``; and limits of the process
             that each of them then has to itself, the fields of ``ProcessLimits``.
 
@@ -169,6 +188,7 @@ def agent(
             options=options,
             http_concurrency=http_concurrency,
             max_running=max_running,
+            calls=calls,
         )
 
     return register if function is None else register(function)

@@ -133,6 +133,10 @@ class Access:
         guarded = self.rules is not None and agent in self.rules.admin_only
         return identity.role is Role.ADMIN or not guarded
 
+    def may_start_all(self, identity: Identity) -> bool:
+        """Whether somebody who may start runs may start those of every agent."""
+        return self.rules is None or identity.role is Role.ADMIN or not self.rules.admin_only
+
 
 class FileAccess(Access):
     """Access by the rules of a tokens file.

@@ -89,12 +89,30 @@ def origin() -> str:
     return the_access().proxies.origin_of(credentials())
 
 
-def check_agent(name: str) -> None:
-    """Refuse the start of an agent that the caller may not start.
+def check_start(name: str, given: Any) -> None:
+    """Refuse the start of an agent that the caller may not start, or that is to call such.
+
+    Args:
+        given: its input.
 
     Raises:
-        Forbidden: it is for admins only.
+        Forbidden: it, or one that it is to call, is for admins only.
+        UnknownAgent, InvalidInput: there is no such start.
     """
+    _check_agent(name)
+    if the_access().may_start_all(caller()):
+        return
+    orchestrator: Orchestrator = current_app.extensions["quiesce"]
+    agents = orchestrator.agents
+    for called in agents.get(name).called_by({} if given is None else given):
+        _check_agent(called)
+        if called in agents and agents.get(called).calls is not None:
+            # What that one is to call would be up to a model.
+            why = f"{caller().principal} may not let {name!r} call {called!r}, which calls others"
+            raise Forbidden(f"{why}: that is for admins only")
+
+
+def _check_agent(name: str) -> None:
     if not the_access().may_start(caller(), name):
         raise Forbidden(f"{caller().principal} may not start {name!r}: it is for admins only")
 

@@ -71,7 +71,7 @@ class TooManyTurns(OrchestratorError):
         )
 
 
-@agent(name="chat")
+@agent(name="chat", calls="tools")
 async def chat(
     ctx: Context,
     message: Text | None = None,

@@ -13,8 +13,11 @@ import trio
 
 from api.app import create_app
 from api.auth.rights import CALLS, Right
+from api.auth.sections import RUN_PROGRAMS
 from api.service import open_server
 from orchestrator import RunId, RunStatus, open_orchestrator
+from orchestrator.agents.chat import chat
+from orchestrator.agents.command import command
 from orchestrator.store.writes import SaveRun
 from tests.api.agents import ALL
 from tests.api.auth.people import PEOPLE, Asking, access, token_of
@@ -463,6 +466,39 @@ async def test_an_agent_for_admins_is_started_by_admins_only(orchestrator: Orche
     await hers.wait()
     again = await asking.ask(f"POST /runs/{hers.id}/rerun", "owner")
     assert again.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("tools", "why"),
+    [
+        (["command"], "may not start 'command'"),
+        (["echo", "playbook"], "may not start 'playbook'"),
+        (["echo", "chat"], "may not let 'chat' call 'chat', which calls others"),
+    ],
+)
+async def test_nobody_lets_an_agent_call_what_they_may_not_start(
+    orchestrator: Orchestrator, tools: list[str], why: str
+) -> None:
+    for each in (*ALL, chat, command):
+        orchestrator.agents.add(each)
+    asking = Asking(orchestrator, access(frozenset(RUN_PROGRAMS)))
+    order: dict[str, Any] = {"agent": "chat", "input": {"message": "hello", "tools": tools}}
+    refused = await asking.ask("POST /runs", "owner", body=order)
+    assert refused.status_code == 403
+    assert why in (await refused.get_json())["detail"]
+    scheduled = await asking.ask("POST /schedules", "owner", body=order | {"cron": "0 0 1 1 *"})
+    assert (scheduled.status_code, orchestrator.schedules.shown()) == (403, [])
+    assert not orchestrator.registry
+
+    hers = await orchestrator.start("chat", order["input"], owner="olga")
+    await hers.wait()
+    assert (await asking.ask(f"POST /runs/{hers.id}/rerun", "owner")).status_code == 403
+    order["input"] = {"message": "hello", "tools": ["echo", "no such agent"]}
+    assert (await asking.ask("POST /runs", "owner", body=order)).status_code == 201
+    order["input"] = {"message": "hello", "tools": "command"}
+    assert (await asking.ask("POST /runs", "owner", body=order)).status_code == 422
+    order["input"] = {"message": "hello", "tools": tools}
+    assert (await asking.ask("POST /runs", "admin", body=order)).status_code == 201
 
 
 async def test_a_rerun_belongs_to_the_owner_of_the_run_that_it_repeats(
