@@ -65,6 +65,7 @@ class Journal:
         self._underway = trio.Event()
         self._service = bounded(inf)
         self._closing = False
+        self._closed = False
         self._refused: StoreUnavailable | None = None
         # Metrics are read in a thread, where there is no ``trio.current_time``.
         self._clock = trio.lowlevel.current_clock()
@@ -74,6 +75,8 @@ class Journal:
     @property
     def failing(self) -> StoreUnavailable | None:
         """Why the store does not take writes at present; None while it does. For any thread."""
+        if self._closed:
+            return StoreUnavailable("the orchestrator is closed, so nothing is stored any more")
         waited_s = self._clock.current_time() - self._began
         if self._refused is None and waited_s >= STALL_S:
             return StoreUnavailable(f"the store has not answered for {waited_s:.0f} s")
@@ -143,9 +146,15 @@ class Journal:
             await self._underway.wait()
 
     async def stored(self, ticket: int) -> None:
-        """Wait until everything up to that ticket is durable, also for a store that refuses."""
+        """Wait until everything up to that ticket is durable, also for a store that refuses.
+
+        Raises:
+            StoreUnavailable: the journal is closed.
+        """
         self._hurry.set()
         while self._durable < ticket:
+            if self._closed:
+                raise StoreUnavailable(str(self.failing))
             await self._turned.wait()
 
     async def room(self) -> None:
@@ -172,6 +181,8 @@ class Journal:
                 if batch or not self._closing:
                     await self._store_batch(batch)
         self._stall.unset()
+        self._closed = True
+        self._turn()
 
     def close(self, within_s: float) -> None:
         """End ``run`` once all is durable, or after ``within_s`` seconds. May be called twice."""

@@ -30,7 +30,8 @@ from orchestrator.timers import Timers
 from tests.orchestrator.test_stop import sleeper
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from orchestrator.store.writes import Write
 
@@ -371,6 +372,26 @@ async def test_a_closed_orchestrator_starts_nothing(orchestrator: Orchestrator) 
     await orchestrator.drain()
     with pytest.raises(StartsRefused, match="shutting down"):
         await orchestrator.start(sleeper)
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_closed_orchestrator_lets_nobody_wait(tmp_path: Path, store: str) -> None:
+    url = "memory://" if store == "memory" else f"sqlite:///{tmp_path}/runs.db"
+    async with open_orchestrator(url) as orchestrator:
+        run = await orchestrator.start(sleeper)
+        await run.stop(mode="now")
+    calls: list[Callable[[], Awaitable[object]]] = [
+        orchestrator.halt,
+        orchestrator.lift,
+        partial(orchestrator.forget, run.id),
+        lambda: orchestrator.durable(orchestrator.keep("collection", "key", 1)),
+        lambda: run.journal.stored(run.ticket + 1),
+    ]
+    if store == "sqlite":
+        calls += [partial(orchestrator.get, run.id), partial(orchestrator.events, run.id)]
+    for call in calls:
+        with trio.fail_after(5), pytest.raises(StoreUnavailable, match="is closed"):
+            await call()
 
 
 def test_an_event_that_was_numbered_twice_is_a_bug_that_shows() -> None:

@@ -26,6 +26,7 @@ _CAUSES: dict[type[apsw.Error], str] = {
     apsw.CantOpenError: "the file, or its log beside it, cannot be opened",
     apsw.PermissionsError: "the file may not be used",
     apsw.NoMemError: "there is not enough memory",
+    apsw.ConnectionClosedError: "the store is closed",
 }
 
 

@@ -129,14 +129,16 @@ class SqliteStore(SqlStore):
 
     def _query(self, decode: Callable[[Row], T], sql: str, values: Sequence[Value]) -> list[T]:
         reader = self._idle.pop()
-        cursor = reader.cursor()
         try:
             with explained(self._path), decoding(self._path):
-                return [decode(row) for row in cursor.execute(sql, values)]
+                cursor = reader.cursor()
+                try:
+                    return [decode(row) for row in cursor.execute(sql, values)]
+                finally:
+                    # Until it is closed the reader keeps its view of the database, and what is
+                    # read next would be as old; an error that is kept keeps the cursor.
+                    cursor.close(True)
         finally:
-            # Until it is closed the reader keeps its view of the database, and what is read next
-            # would be as old; an error that is kept keeps the cursor.
-            cursor.close(True)
             self._idle.append(reader)
 
     async def _read_file(self, name: str, size: int) -> bytes | None:
