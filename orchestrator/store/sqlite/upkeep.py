@@ -15,7 +15,7 @@ import apsw
 
 from orchestrator.errors import InvalidInput, StoreDamaged, StoreUnavailable
 from orchestrator.store.check import faults, unfinished
-from orchestrator.store.sqlite.connection import connect, explained
+from orchestrator.store.sqlite.connection import connect, damaged, explained
 from orchestrator.store.sqlite.files import Shelf
 from orchestrator.store.sqlite.lock import is_locked, locked
 from orchestrator.store.sqlite.schema import VERSION, prepare, version_of
@@ -184,7 +184,7 @@ def vacuum(path: Path) -> tuple[int, int]:
     path = _existing(path)
     before = path.stat().st_size
     with locked(path), explained(path), closing(connect(path)) as db:
-        prepare(db, path)
+        prepare(db, path, new=False)
         db.execute("VACUUM")
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     return before, path.stat().st_size
@@ -194,6 +194,9 @@ def _existing(path: Path) -> Path:
     path = path.resolve()
     if not path.is_file():
         raise InvalidInput([("store", f"there is no file {path}")])
+    if path.stat().st_size == 0:
+        # SQLite would remove the log beside it, which may hold the latest commits.
+        raise damaged(path, "it is empty")
     return path
 
 
@@ -203,7 +206,7 @@ def _reading(path: Path, *, transaction: bool = True) -> Iterator[apsw.Connectio
     with explained(path):
         flags = apsw.SQLITE_OPEN_READONLY
         with closing(apsw.Connection(str(path), flags=flags)) as db:
-            version = version_of(db, path)
+            version = version_of(db, path, new=False)
             if version != VERSION:
                 raise StoreDamaged(
                     f"{path} has tables of version {version}; open it once with this version of"

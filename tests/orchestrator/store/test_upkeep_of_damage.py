@@ -13,12 +13,13 @@ import trio
 from click.testing import CliRunner
 
 from api.cli import main
-from orchestrator import back_up_store, check_store
+from orchestrator import back_up_store, check_store, vacuum_store
 from orchestrator.errors import StoreDamaged
 from orchestrator.model import RunId, RunStatus
 from orchestrator.store import Discard, SaveArtifact, SqliteStore, open_store
 from orchestrator.store.artifacts import LARGE
 from orchestrator.store.sqlite import upkeep
+from orchestrator.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tests.orchestrator.store.samples import append, save
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def file_of(path: Path, name: str) -> Path:
 
 def cut_short(file: Path) -> None:
     os.truncate(file, 3)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
 # Check
@@ -189,3 +194,50 @@ async def test_what_is_appended_during_the_copy_is_not_in_it_and_no_damage(
     async with open_store(f"sqlite:///{target}") as store:
         assert await store.artifact("r", "a") == b"a" * SIZE
     assert await sqlite.artifact("r", "a") == b"a" * (SIZE + 5)
+
+
+# An empty file
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+    # The log of a process that was killed: it may hold what was in the file.
+    path.with_name(f"{path.name}-wal").write_bytes(b"the latest commits")
+
+
+def without_tables(path: Path) -> None:
+    """It is a database, and the latest that was done to it is in the log beside it."""
+    live = path.with_name("live.db")
+    with closing(apsw.Connection(str(live))) as db:
+        db.pragma("journal_mode", "wal")
+        db.execute("CREATE TABLE t(x); DROP TABLE t")
+        for end in ("", "-wal"):
+            log = live.with_name(live.name + end)
+            path.with_name(path.name + end).write_bytes(log.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [emptied, without_tables])
+@pytest.mark.parametrize("command", ["check", "backup", "vacuum"])
+async def test_an_empty_file_is_no_store_to_anybody_and_left_as_it_is(
+    filled: Path, tmp_path: Path, damage: Callable[[Path], None], command: str
+) -> None:
+    damage(filled)
+    before = contents(filled.parent)
+    more = [str(tmp_path / "copy.db")] if command == "backup" else []
+    # Twice, since the first one must not make a store of it.
+    for _ in range(2):
+        result = CliRunner().invoke(main, ["store", command, str(filled), *more])
+        assert result.exit_code == 2
+        assert f"{filled} is damaged or no database (it is empty); restore it" in result.output
+        after = contents(filled.parent)
+        assert {each: after[each] for each in before} == before
+        assert not (tmp_path / "copy.db").exists()
+
+
+async def test_a_store_of_an_earlier_version_is_made_smaller_and_brought_up(path: Path) -> None:
+    with closing(apsw.Connection(str(path))) as db:
+        db.execute(MIGRATIONS[0])
+        db.pragma("application_id", APPLICATION_ID)
+        db.pragma("user_version", 1)
+    vacuum_store(str(path))
+    assert check_store(str(path)).wrong == ()
