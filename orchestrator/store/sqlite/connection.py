@@ -74,10 +74,11 @@ def decoding(path: Path) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"it holds what cannot be read: {type(error).__name__}: {error}"
-        raise _damaged(path, what) from error
+        raise damaged(path, what) from error
 
 
-def _damaged(path: Path, why: object) -> StoreDamaged:
+def damaged(path: Path, why: object) -> StoreDamaged:
+    """Return the error that names the file, the cause and the remedy."""
     return StoreDamaged(
         f"{path} is damaged or no database ({why});"
         " restore it from a backup, or move it away to begin a new one"
@@ -95,6 +96,6 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     except tuple(_CAUSES) as error:
         raise StoreUnavailable(f"{path}: {_CAUSES[type(error)]} ({error})") from error

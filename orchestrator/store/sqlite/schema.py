@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from orchestrator.errors import StoreDamaged, StoreUnavailable
-from orchestrator.store.sqlite.connection import Transaction
+from orchestrator.store.sqlite.connection import Transaction, damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,8 +142,11 @@ MIGRATIONS = (_RUNS_AND_EVENTS, _STEPS_AND_DATA, _DOCUMENTS, _LIFETIMES, _FILES,
 VERSION = len(MIGRATIONS)
 
 
-def prepare(db: apsw.Connection, path: Path) -> None:
+def prepare(db: apsw.Connection, path: Path, *, new: bool = True) -> None:
     """Bring an empty file, or that of an earlier version, to the tables of this version.
+
+    Args:
+        new: whether an empty file is a new store, or one that has lost all.
 
     Raises:
         StoreDamaged: the file is something else, or newer; nothing in it was changed.
@@ -151,7 +154,7 @@ def prepare(db: apsw.Connection, path: Path) -> None:
     """
     # Until the file is known to be ours, closing it must not move its log into it.
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    version = version_of(db, path)
+    version = version_of(db, path, new=new)
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     if (mode := db.pragma("journal_mode", "wal")) != "wal":
         raise StoreUnavailable(
@@ -166,11 +169,13 @@ def prepare(db: apsw.Connection, path: Path) -> None:
             db.pragma("user_version", VERSION)
 
 
-def version_of(db: apsw.Connection, path: Path) -> int:
-    """Return the version of the tables in the file, 0 if it is empty. Only reads."""
+def version_of(db: apsw.Connection, path: Path, *, new: bool = True) -> int:
+    """Return the version of the tables in the file, 0 if it is empty and may be. Only reads."""
     tables = db.execute("SELECT COUNT(*) FROM sqlite_schema").get
     version, owner = db.pragma("user_version"), db.pragma("application_id")
     if tables == 0 and owner == 0:
+        if not new:
+            raise damaged(path, "it is empty")
         return 0
     if owner != APPLICATION_ID:
         raise StoreDamaged(f"{path} is a database of another program; choose another file")

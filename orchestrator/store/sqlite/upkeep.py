@@ -15,7 +15,7 @@ import apsw
 
 from orchestrator.errors import InvalidInput, StoreDamaged, StoreUnavailable
 from orchestrator.store.check import faults, unfinished
-from orchestrator.store.sqlite.connection import connect, explained
+from orchestrator.store.sqlite.connection import connect, damaged, explained
 from orchestrator.store.sqlite.files import Shelf
 from orchestrator.store.sqlite.lock import is_locked, locked
 from orchestrator.store.sqlite.schema import VERSION, prepare, version_of
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NAMED = "SELECT run_id, name, file, size FROM artifacts WHERE file IS NOT NULL"
 # A file may be gone when it is copied, since its row went after the database was copied.
 _TRIES = 5
+# An error is one line, and a whole folder may be lost.
+_NAMED_AT_ONCE = 3
 
 
 def check(path: Path) -> tuple[list[str], list[str]]:
@@ -43,20 +45,33 @@ def check(path: Path) -> tuple[list[str], list[str]]:
         wrong = [f"the file is damaged: {row[0]}" for row in db.execute("PRAGMA integrity_check")]
         wrong = [] if wrong == ["the file is damaged: ok"] else wrong
         wrong += faults(db.execute)
-        wrong += _missing_files(db, Shelf(path))
         notes = _notes(db, Shelf(path), in_use=in_use)
-    return wrong, notes
+    return wrong + list(_damaged_files(path).values()), notes
 
 
-def _missing_files(db: apsw.Connection, shelf: Shelf) -> Iterator[str]:
+def _damaged_files(path: Path) -> dict[str, str]:
+    """Return the files that are not all there, each with that in words."""
+    with _reading(path) as db:
+        found = dict(_missing_files(db, Shelf(path)))
+    if found:
+        # What is removed loses its row first, so that only what still has one is damaged.
+        with _reading(path) as db:
+            named = {row[2] for row in db.execute(_NAMED)}
+        found = {file: words for file, words in found.items() if file in named}
+    return found
+
+
+def _missing_files(db: apsw.Connection, shelf: Shelf) -> Iterator[tuple[str, str]]:
     for run_id, name, file, size in db.execute(_NAMED):
         try:
             found = (shelf.folder / file).stat().st_size
         except FileNotFoundError:
-            yield f"artifact {name} of run {run_id} has lost its file {shelf.folder / file}"
+            why = f"has lost its file {shelf.folder / file}"
+            yield file, f"artifact {name} of run {run_id} {why}"
         else:
             if found < size:
-                yield f"artifact {name} of run {run_id} has {found} bytes instead of {size}"
+                why = f"has {found} bytes instead of {size}"
+                yield file, f"artifact {name} of run {run_id} {why}"
 
 
 def _notes(db: apsw.Connection, shelf: Shelf, *, in_use: bool) -> list[str]:
@@ -76,7 +91,8 @@ def backup(path: Path, target: Path) -> None:
 
     Raises:
         InvalidInput: there is no such file, or the target is there already.
-        StoreDamaged, StoreUnavailable: as for ``check``, or the target cannot be written.
+        StoreDamaged: as for ``check``; or artifacts are not whole, and what is there was copied.
+        StoreUnavailable: as for ``check``, or the target cannot be written.
     """
     path = _existing(path)
     shelf = Shelf(target)
@@ -87,7 +103,7 @@ def backup(path: Path, target: Path) -> None:
         raise InvalidInput([("target", f"there is no folder {target.parent}; make it first")])
     unfinished = target.with_name(target.name + ".new")
     try:
-        _copy(path, unfinished, shelf.folder)
+        wrong = _copy(path, unfinished, shelf.folder)
         unfinished.rename(target)
         _sync(target.parent)
     except OSError as error:
@@ -97,38 +113,64 @@ def backup(path: Path, target: Path) -> None:
         if not target.exists():
             unfinished.unlink(missing_ok=True)
             shutil.rmtree(shelf.folder, ignore_errors=True)
+    if wrong:
+        kept = f"what is there is copied to {target}"
+        raise StoreDamaged(f"{path} is damaged: {_briefly(wrong)}; {kept}")
 
 
-def _copy(path: Path, copy: Path, folder: Path) -> None:
+def _copy(path: Path, copy: Path, folder: Path) -> list[str]:
+    """Copy what is there at one moment; return which artifacts are not whole, in words."""
     for _ in range(_TRIES):
         copy.unlink(missing_ok=True)
         with _reading(path, transaction=False) as db:
             db.execute("VACUUM INTO ?", (str(copy),))
         _sync(copy)
-        if _copy_files(copy, Shelf(path).folder, folder):
-            return
+        if (wrong := _copy_files(copy, path, folder)) is not None:
+            return wrong
     raise StoreUnavailable(f"{path}: artifacts change faster than they can be copied; try again")
 
 
-def _copy_files(copy: Path, source: Path, folder: Path) -> bool:
-    """Copy the files that a copied database names; whether all of them were still there."""
+def _copy_files(copy: Path, path: Path, folder: Path) -> list[str] | None:
+    """Copy the files that a copied database names, as far as they are there.
+
+    Return which of them are not whole, in words, or None as soon as one was removed meanwhile.
+    """
     with closing(apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)) as db:
         named = {file: size for _, _, file, size in db.execute(_NAMED)}
     folder.mkdir(exist_ok=True)
     for extra in {each.name for each in folder.iterdir()} - named.keys():
         (folder / extra).unlink()
+    source, damaged, wrong = Shelf(path).folder, None, []
     for file, size in named.items():
-        try:
-            data = (source / file).read_bytes()[:size]
-        except FileNotFoundError:
-            return False
-        (folder / file).write_bytes(data)
-        _sync(folder / file)
+        if _copy_file(source / file, folder / file, size):
+            continue
+        damaged = _damaged_files(path) if damaged is None else damaged
+        if file not in damaged:
+            return None
+        wrong.append(damaged[file])
     if not named:
         folder.rmdir()
     else:
         _sync(folder)
-    return True
+    return wrong
+
+
+def _copy_file(source: Path, target: Path, size: int) -> bool:
+    """Copy so many bytes, or those that there are; whether that is all of them."""
+    try:
+        data = source.read_bytes()[:size]
+    except FileNotFoundError:
+        return False
+    target.write_bytes(data)
+    _sync(target)
+    return len(data) == size
+
+
+def _briefly(wrong: list[str]) -> str:
+    told = wrong[:_NAMED_AT_ONCE]
+    if more := len(wrong) - len(told):
+        told.append(f"and {more} more, which a check names")
+    return "; ".join(told)
 
 
 def vacuum(path: Path) -> tuple[int, int]:
@@ -142,7 +184,7 @@ def vacuum(path: Path) -> tuple[int, int]:
     path = _existing(path)
     before = path.stat().st_size
     with locked(path), explained(path), closing(connect(path)) as db:
-        prepare(db, path)
+        prepare(db, path, new=False)
         db.execute("VACUUM")
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     return before, path.stat().st_size
@@ -152,6 +194,9 @@ def _existing(path: Path) -> Path:
     path = path.resolve()
     if not path.is_file():
         raise InvalidInput([("store", f"there is no file {path}")])
+    if path.stat().st_size == 0:
+        # SQLite would remove the log beside it, which may hold the latest commits.
+        raise damaged(path, "it is empty")
     return path
 
 
@@ -161,7 +206,7 @@ def _reading(path: Path, *, transaction: bool = True) -> Iterator[apsw.Connectio
     with explained(path):
         flags = apsw.SQLITE_OPEN_READONLY
         with closing(apsw.Connection(str(path), flags=flags)) as db:
-            version = version_of(db, path)
+            version = version_of(db, path, new=False)
             if version != VERSION:
                 raise StoreDamaged(
                     f"{path} has tables of version {version}; open it once with this version of"

@@ -183,7 +183,7 @@ async def test_a_file_that_goes_during_the_copy_makes_it_begin_again(
     await fill(sqlite)
     copy_files = upkeep._copy_files
 
-    def late(copy: Path, source: Path, folder: Path) -> bool:
+    def late(copy: Path, source: Path, folder: Path) -> list[str] | None:
         trio.from_thread.run(sqlite.write, [Discard(RunId("r"))])
         return copy_files(copy, source, folder)
 
@@ -197,8 +197,8 @@ async def test_a_file_that_goes_during_the_copy_makes_it_begin_again(
 async def test_a_copy_that_fails_leaves_nothing(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: object) -> bool:
-        return False
+    def never(*_: object) -> None:
+        pass
 
     monkeypatch.setattr(upkeep, "_copy_files", never)
     with pytest.raises(StoreUnavailable, match="change faster than they can be copied"):
