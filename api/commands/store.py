@@ -35,7 +35,10 @@ def check(ctx: click.Context, store_: str) -> None:
 @click.argument("store_", metavar="STORE")
 @click.argument("target", type=click.Path(path_type=Path))
 def backup(store_: str, target: Path) -> None:
-    """Copy a store as it is at this moment. A server may run meanwhile."""
+    """Copy a store as it is at this moment. A server may run meanwhile.
+
+    The exit code is 2 if artifacts are not whole; the rest is copied then.
+    """
     back_up_store(store_, target)
     click.echo(f"copied to {target}")
 

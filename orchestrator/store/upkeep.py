@@ -41,7 +41,9 @@ def back_up_store(store: str, target: Path) -> None:
 
     Raises:
         InvalidInput: it is no SQLite file, there is none, or the target is there already.
-        StoreDamaged, StoreUnavailable: as for ``check_store``.
+        StoreDamaged: as for ``check_store``; or artifacts are not whole, and what is there was
+            copied.
+        StoreUnavailable: as for ``check_store``, or the target cannot be written.
     """
     sqlite.backup(_file(store, "pg_dump"), target.resolve())
 

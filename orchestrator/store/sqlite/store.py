@@ -165,6 +165,25 @@ async def open_sqlite(path: Path) -> AsyncIterator[SqliteStore]:
             await trio.to_thread.run_sync(closing_stack.close, abandon_on_cancel=True)
 
 
+def _check_alone(path: Path, shelf: Shelf) -> None:
+    """Refuse to begin a new store in the place of one that is gone: what it has left, which its
+    file is needed for, would be removed.
+
+    Raises:
+        StoreDamaged: files of a store are there without it.
+    """
+    if path.exists() and path.stat().st_size:
+        return
+    log = path.with_name(path.name + "-wal")
+    left = [log] if log.exists() and log.stat().st_size else []
+    left += [shelf.folder] if shelf.names() else []
+    if left:
+        raise StoreDamaged(
+            f"{path} is {'empty' if path.exists() else 'not there'}, but what belongs to it is:"
+            f" {' and '.join(map(str, left))}; put the store's file back, or move these away too"
+        )
+
+
 def _open(path: Path) -> tuple[SqliteStore, ExitStack]:
     # Two names of one file are one store, and have one lock.
     path = path.resolve()
@@ -174,11 +193,12 @@ def _open(path: Path) -> tuple[SqliteStore, ExitStack]:
         raise InvalidInput([("store", f"{path} is a folder; name a file in it")])
     with ExitStack() as stack:
         stack.enter_context(locked(path))
+        shelf = Shelf(path)
+        _check_alone(path, shelf)
         with explained(path):
             writer = stack.enter_context(closing(connect(path)))
             prepare(writer, path)
             writer.wal_autocheckpoint(LOG_PAGES)
-            shelf = Shelf(path)
             shelf.remove_all_but([name for (name,) in writer.execute(_NAMED)])
             # It writes what it was given before what it writes with is closed.
             writing = WorkThread(f"quiesce writes {path.name}")

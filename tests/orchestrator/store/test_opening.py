@@ -267,3 +267,24 @@ async def test_after_damage_what_is_new_is_read_although_the_error_is_kept(path:
             await store.tree(record.root_id)
         await store.write([SaveRun(replace(record, id=RunId("new")))])
         assert await store.get("new") is not None, kept
+
+
+@pytest.mark.parametrize("what", ["gone", "empty"])
+@pytest.mark.parametrize("left", ["its log", "its files"])
+async def test_no_new_store_begins_among_what_another_has_left(
+    tmp_path: Path, what: str, left: str
+) -> None:
+    path = tmp_path / "runs.db"
+    beside = path.with_name("runs.db-wal") if left == "its log" else tmp_path / "runs.db.files/one"
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_bytes(b"what is needed still")
+    if what == "empty":
+        path.touch()
+    named = beside if left == "its log" else beside.parent
+    with pytest.raises(StoreDamaged, match=f"{named}; put the store's file back"):
+        async with open_store(f"sqlite:///{path}"):
+            pytest.fail("it began")
+    assert beside.read_bytes() == b"what is needed still"
+    beside.rename(tmp_path / "elsewhere")
+    async with open_store(f"sqlite:///{path}") as store:
+        assert await store.unfinished() == []
