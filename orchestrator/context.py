@@ -264,12 +264,13 @@ class Context(Telling):
 
     @property
     def should_stop(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was asked for, or the run has ended."""
         return self._run.gate.closed
 
     @property
     def stopping(self) -> trio.Event:
-        """Set once a stop was asked for: what waits within an operation may end sooner then."""
+        """Set once a stop was asked for: what waits within an operation may end sooner then. Set
+        at the end of the run, too."""
         return self._run.gate.closing
 
     @property

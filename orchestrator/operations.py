@@ -54,7 +54,7 @@ class Gate(Part["GateOwner"]):
     """One run's gate: what may start, and what is in flight.
 
     Attributes:
-        closed: a stop was asked for. Never opens again.
+        closed: a stop was asked for, or the run has ended. Never opens again.
         held: a pause was asked for; never true together with ``closed``.
         allowance: what may pass nevertheless, by a debug step.
         left: the agent's code is over, so a pause finds nobody to park.
@@ -132,7 +132,7 @@ class Gate(Part["GateOwner"]):
 
     @property
     def closing(self) -> trio.Event:
-        """Set once a stop was asked for: what waits within an operation need not wait longer."""
+        """Set once the gate is closed: what waits within an operation need not wait longer."""
         if self._closing is None:
             self._closing = trio.Event()
             if self.closed:
@@ -191,7 +191,7 @@ class Gate(Part["GateOwner"]):
 
     @property
     def may_send(self) -> bool:
-        """Whether the code at hand may cause effects: no stop, or inside a section still open."""
+        """Whether the code at hand may cause effects: the gate is open, or a section around it."""
         return not self.closed or current_section() is not None
 
     async def admit(self, kind: str, label: str) -> None:

@@ -138,8 +138,12 @@ def stop(
     The exit code is 0 if every run has stopped or had ended (with ``--no-wait``: or is stopping),
     1 if one was abandoned, 2 if one is unknown.
     """
-    order: dict[str, Any] = {"mode": mode, "grace_s": grace_s, "reason": reason}
-    order["discard"] = discard
+    order: dict[str, Any] = {
+        "mode": mode,
+        "grace_s": grace_s,
+        "reason": reason,
+        "discard": discard,
+    }
     console, codes = open_console(), []
     with server.client() as client:
         # All are asked first, so that they stop side by side.

@@ -134,6 +134,8 @@ async def test_a_context_that_is_kept_says_what_it_was_and_starts_nothing_after_
         del run
         (ctx,) = kept
         assert ctx.run_id == run_id
+        assert ctx.should_stop
+        assert ctx.stopping.is_set()
         events = [event.type async for event in await orchestrator.events(run_id)]
         await ctx.log("too late")
         with pytest.raises(OperationRefused, match="or has ended"):
