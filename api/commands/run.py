@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     Watch = Callable[[Target, Presses], Awaitable[int]]
 
 _HINTS = {
-    StopMode.GRACEFUL: "stopping… press Ctrl-C again to stop now",
-    StopMode.NOW: "stopping now… press Ctrl-C again to kill",
-    StopMode.KILL: "killing… press Ctrl-C again to leave",
+    StopMode.GRACEFUL: "stopping… press {key} to stop now",
+    StopMode.NOW: "stopping now… press {key} to kill",
+    StopMode.KILL: "killing… press {key} to leave",
 }
 _EXIT_CODES = {RunStatus.SUCCEEDED: 0, RunStatus.STOPPED: 130}
 
@@ -182,5 +182,5 @@ async def climb(target: Target, presses: Presses, screen: Screen) -> None:
         async for mode, by in presses:
             if mode is None:
                 raise KeyboardInterrupt
-            screen.say(_HINTS[mode] if by == "Ctrl-C" else _HINTS[mode].replace(" again", ""))
+            screen.say(_HINTS[mode].format(key="Ctrl-C again" if by == "Ctrl-C" else "Ctrl-C"))
             nursery.start_soon(ask, mode, by)

@@ -245,14 +245,18 @@ def test_closing_does_not_wait_for_a_reader_for_ever(monkeypatch: pytest.MonkeyP
 
 
 def test_a_reader_that_is_gone_ends_nothing() -> None:
+    tried: list[str] = []
+
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
+            tried.append(text.splitlines()[-1])
             raise BrokenPipeError
 
     writer = Writer(Gone())
-    for _ in range(3):
-        writer.handle(logging.makeLogRecord({"msg": "x"}))
+    for number in range(3):
+        writer.handle(logging.makeLogRecord({"msg": str(number)}))
     writer.close()
+    assert tried == ["0", "1", "2"]
 
 
 # What becomes of runs
