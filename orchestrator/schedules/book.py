@@ -25,8 +25,8 @@ from orchestrator.errors import (
     OrchestratorError,
     ScheduleExists,
     UnknownSchedule,
-    check_text,
 )
+from orchestrator.options import check_name
 from orchestrator.schedules.cron import check_cron, next_after
 from orchestrator.schedules.schedule import (
     SCHEDULE,
@@ -134,7 +134,7 @@ class Schedules:
             zone=zone,
             missed=missed,  # type: ignore[arg-type]  # checked below
             overlap=overlap,  # type: ignore[arg-type]
-            owner=check_text("owner", owner),
+            owner=check_name("owner", owner),
             created_at=now,
             dealt_until=now,
         )

@@ -449,6 +449,7 @@ async def test_what_is_not_durable_is_not_shown(
         ({"options": {"grace": 1}}, "options.grace"),
         ({"options": {"tags": "abc"}}, "options.tags"),
         ({"owner": "\ud800"}, "owner"),
+        ({"owner": "x" * 256}, "owner"),
     ],
 )
 async def test_a_schedule_that_makes_no_sense_is_refused(
