@@ -60,6 +60,17 @@ async def counter(ctx: Context) -> Any:
 
 
 @agent
+async def drafter(ctx: Context, seconds: float | None = None) -> None:
+    """Write drafts, each when somebody has asked for it or after so many seconds."""
+    for draft in range(1, 1000):
+        await ctx.partial({"draft": draft})
+        if seconds is None:
+            await ctx.ask(f"Draft {draft}?", Literal["again"])
+        else:
+            await ctx.sleep(seconds)
+
+
+@agent
 async def failing(ctx: Context) -> None:
     """Raise."""
     await ctx.progress(30, "so far so good")

@@ -137,3 +137,40 @@ def test_what_was_shown_too_early_is_taken_back_of_all(pages: Pages, server: Ser
         expect(chip(row(page, run))).to_have_text("running")
     expect(page.get_by_role("region", name="Stop of many runs")).to_be_hidden()
     assert {server.get(run)["status"] for run in chosen} == {"running"}
+
+
+def test_only_what_is_seen_is_selected(pages: Pages, server: Server) -> None:
+    """A search leaves out runs that are loaded, and those must not be stopped unseen."""
+    seen, unseen = [server.start("waiter", {"tags": [tag]}) for tag in ("sought", "other")]
+    page = pages.runs("?q=sought")
+    expect(row(page, seen)).to_be_visible()
+    expect(row(page, unseen)).to_be_hidden()
+    everything = page.get_by_label("Select all", exact=True)
+    everything.check()
+    bar = page.get_by_role("region", name="Selected runs")
+    expect(bar).to_contain_text("1 run selected")
+    bar.get_by_role("button", name="Clear").click()
+    expect(everything).not_to_be_checked()
+    everything.check()
+    bar.get_by_role("button", name="Stop").click()
+    panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
+    expect(chip(row(page, seen))).to_have_text("stopped")
+    assert server.get(unseen)["status"] == "running"
+
+
+def test_runs_that_cannot_be_counted_are_not_passed_over_in_silence(
+    pages: Pages, server: Server
+) -> None:
+    run = server.start("waiter", {"tags": ["uncounted"]})
+    page = pages.runs("?tag=uncounted", caught=True)
+    row(page, run).get_by_role("checkbox").check()
+    page.route("**/runs?*", lambda route: route.abort())
+    failed = page.locator(".toast.error")
+    for name in ("Select all that match", "Stop all"):
+        page.get_by_role("button", name=name).click()
+        expect(failed).to_contain_text("could not be counted: the server does not answer")
+        failed.get_by_role("button", name="Close this notice").click()
+    page.get_by_role("button", name="Stop all").click()
+    page.unroute("**/runs?*")
+    failed.get_by_role("button", name="Try again").click()
+    expect(panel(page)).to_contain_text("Stop 1 run")

@@ -13,12 +13,12 @@ from orchestrator import RunId, RunRecord, RunStatus
 from orchestrator.model import Progress, RunOptions
 from orchestrator.store import open_store
 from orchestrator.store.writes import SaveRun
-from tests.browser.looking import Pages, Server, chip, live, row
+from tests.browser.looking import Pages, Server, chip, live, row, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 MANY = 5_000
 
@@ -44,6 +44,23 @@ def test_runs_come_and_change_while_one_looks(pages: Pages, server: Server) -> N
     expect(page).to_have_url(re.compile("tag=weekly"))
     live(page)
     assert shown(page) == [run]
+
+
+def test_a_run_that_could_not_be_read_when_it_came_comes_later(
+    pages: Pages, server: Server
+) -> None:
+    page = pages.runs(caught=True)
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route.request.url)
+        route.fulfill(status=503)
+
+    page.route("**/runs/run_*", refuse)
+    run = server.start("waiter")
+    until(page, lambda: refused)
+    page.unroute("**/runs/run_*")
+    expect(chip(row(page, run))).to_have_text("running")
 
 
 def test_new_runs_wait_while_somebody_reads_further_down(pages: Pages, server: Server) -> None:

@@ -128,3 +128,11 @@ def test_one_logs_out(doors: Pages) -> None:
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(re.compile("/dashboard/login"))
     assert page.context.cookies() == []
+
+
+def test_who_could_not_be_logged_out_is_told(doors: Pages) -> None:
+    page = enter(doors, "olga")
+    page.route("**/session", lambda route: route.abort())
+    page.get_by_label("Settings").click()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator(".toast.error")).to_contain_text("You are still logged in")

@@ -325,3 +325,14 @@ def test_a_run_that_has_ended_is_deleted_once_that_is_meant(pages: Pages, server
     other = pages.run(live)
     expect(other.get_by_role("button", name="Pause")).to_be_visible()
     expect(other.get_by_role("button", name="Delete")).to_have_count(0)
+
+
+def test_the_latest_partial_result_is_shown(pages: Pages, server: Server) -> None:
+    """Also when it is as long as the one before."""
+    run = server.start("drafter")
+    page = pages.run(run)
+    for draft in range(1, 4):
+        expect(page.locator("#results")).to_contain_text(f'"draft": {draft}')
+        question = page.locator(".question")
+        question.get_by_role("button", name="again").click()
+        expect(question).to_contain_text(f"Draft {draft + 1}?")

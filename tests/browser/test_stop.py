@@ -291,6 +291,21 @@ def test_B4_what_was_shown_too_early_is_taken_back_if_the_request_fails(
     expect(chip(page)).to_have_text("stopped")
 
 
+def test_B4_what_is_read_meanwhile_does_not_make_it_stay(pages: Pages, server: Server) -> None:
+    page = pages.run(server.start("drafter", seconds=0.2), caught=True)
+    held: list[Route] = []
+    page.route("**/stop", lambda route: held.append(route))
+    page.keyboard.press("s")
+    page.keyboard.press("Enter")
+    expect(chip(page)).to_have_text("stopping…")
+    until(page, lambda: held)
+    with page.expect_response("**/partial"):
+        pass
+    refuse(held[0], None)
+    expect(page.locator(".toast.error")).to_contain_text("could not be stopped")
+    expect(chip(page)).to_have_text("running")
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [(409, "run-ended"), (404, "unknown-run")], ids=["over", "gone"]
 )

@@ -41,7 +41,7 @@ class BulkBar extends HTMLElement {
   }
 
   selectAll(chosen) {
-    const may = this.list.ids.filter((id) => this.page.runs.get(id).actions.includes('stop'));
+    const may = this.list.shown.filter((id) => this.page.runs.get(id).actions.includes('stop'));
     this.#selected = new Set(chosen ? may : []);
     this.#show();
   }
@@ -53,16 +53,28 @@ class BulkBar extends HTMLElement {
 
   /** Stop all that is live and matches the filter: it is counted first. */
   async stopAll() {
-    this.#stop(await this.#matching());
+    const ids = await this.#matching(() => this.stopAll());
+    if (ids) this.#stop(ids);
   }
 
   async #selectMatching() {
-    this.#selected = new Set(await this.#matching());
+    const ids = await this.#matching(() => this.#selectMatching());
+    if (!ids) return;
+    this.#selected = new Set(ids);
     this.#show();
   }
 
   // Exactly the runs that are counted are stopped: not what matches by the time of the click.
-  async #matching() {
+  async #matching(again) {
+    try {
+      return await this.#readMatching();
+    } catch (problem) {
+      toast(`The runs could not be counted: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: again } });
+      return null;
+    }
+  }
+
+  async #readMatching() {
     const { query } = this.list;
     const moment = this.page.runs.moment;
     const wanted = query.status ? query.status.split(',').filter((status) => LIVE.includes(status)) : LIVE;
@@ -116,7 +128,7 @@ class BulkBar extends HTMLElement {
     text(this.said, `${count(this.#selected.size, 'run')} selected`);
     show(this.chosen, this.#selected.size > 0);
     document.body.classList.toggle('choosing', this.#selected.size > 0);
-    this.list.list.refresh();
+    this.list.mark(this.#selected);
   }
 
   #count() {

@@ -3,7 +3,7 @@
 import { send } from './api.js';
 import { h, icon, show, text } from './dom.js';
 import { mayAct, whoAmI } from './session.js';
-import { announce } from './toasts.js';
+import { announce, toast } from './toasts.js';
 import { clock } from './words.js';
 
 const STATES = {
@@ -90,8 +90,12 @@ export function greeter({ runs }, known = () => {}) {
 }
 
 async function leave() {
-  await send('DELETE', '/session');
-  location.assign('/dashboard/login');
+  try {
+    await send('DELETE', '/session');
+    location.assign('/dashboard/login');
+  } catch (problem) {
+    toast(`You are still logged in: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: leave } });
+  }
 }
 
 function remember(name, value) {

@@ -8,6 +8,7 @@ import { VirtualRows } from './virtual.js';
 
 const PAGE = 100;
 const MOST = 500;
+const AGAIN_MS = 2_000;
 const COLUMNS = ['Status', 'Agent', 'Progress', 'Owner', 'Begun', 'Took', 'Cost', 'Actions'];
 
 class RunList extends HTMLElement {
@@ -19,8 +20,7 @@ class RunList extends HTMLElement {
   #known = new Set();
   #arrivals = [];
   #waiting = [];
-  // What cannot be read now is read with all the rest, when the connection is back.
-  #meet = throttled(200, () => this.#greet().catch(() => {}));
+  #meet = throttled(200, () => this.#greet());
   #loading = null;
   #problem = null;
   #asked = 0;
@@ -75,6 +75,17 @@ class RunList extends HTMLElement {
     return this.#known.has(id);
   }
 
+  /** The ids of those that a search leaves. */
+  get shown() {
+    return this.#shown;
+  }
+
+  /** Draw anew which of them are selected. */
+  mark(selected) {
+    this.all.checked = selected.size > 0 && this.#shown.every((id) => selected.has(id) || !this.page.runs.get(id).actions.includes('stop'));
+    this.list.refresh();
+  }
+
   /** A run was queued: it goes on top, unless somebody reads further down. */
   arrived(event) {
     if (event.data.parent_id && this.query.parent === 'none') return;
@@ -82,15 +93,25 @@ class RunList extends HTMLElement {
     this.#meet();
   }
 
-  // One of them is asked for by name, a crowd as a page.
   async #greet() {
     const arrivals = this.#arrivals.splice(0);
+    try {
+      await this.#learnOf(arrivals);
+      arrivals.forEach((id) => this.#consider(id));
+      this.#showWaiting();
+    } catch {
+      this.#arrivals.push(...arrivals);
+      setTimeout(this.#meet, AGAIN_MS);
+    }
+  }
+
+  // One of them is asked for by name, a crowd as a page.
+  async #learnOf(arrivals) {
     if (arrivals.length > MOST) return this.reload();
     const moment = this.page.runs.moment;
-    if (arrivals.length <= 4) await Promise.all(arrivals.map((id) => this.page.actions.refresh(id)));
-    else (await read(this.#path(arrivals.length, null))).runs.forEach((run) => this.page.runs.put(run, moment));
-    arrivals.forEach((id) => this.#consider(id));
-    return this.#showWaiting();
+    if (arrivals.length <= 4) return Promise.all(arrivals.map((id) => this.page.actions.refresh(id)));
+    const { runs } = await read(this.#path(arrivals.length, null));
+    return runs.forEach((run) => this.page.runs.put(run, moment));
   }
 
   #consider(id) {

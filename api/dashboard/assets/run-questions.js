@@ -1,7 +1,7 @@
 // What a run, or something below it, asks a person.
 
 import { fill, h, icon, show } from './dom.js';
-import { fieldFor } from './schema-form.js';
+import { fieldFor, plain } from './schema-form.js';
 import { clock } from './words.js';
 
 class RunQuestions extends HTMLElement {
@@ -21,7 +21,7 @@ function card(node, question, answer) {
 }
 
 function form(question, answer) {
-  const few = choices(question.schema);
+  const few = choices(plain(question.schema, question.schema));
   const refused = h('p', { class: 'refused', role: 'alert', hidden: true });
   const give = async (value) => {
     try {
@@ -51,8 +51,9 @@ function send(wanted, give) {
 }
 
 function choices(schema) {
-  if (schema?.type === 'boolean') return [{ says: 'Yes', value: true }, { says: 'No', value: false }];
-  if (schema?.enum && schema.enum.length <= 5) return schema.enum.map((value) => ({ says: String(value), value }));
+  if (schema.nullable) return null;
+  if (schema.type === 'boolean') return [{ says: 'Yes', value: true }, { says: 'No', value: false }];
+  if (schema.enum?.length <= 5) return schema.enum.map((value) => ({ says: String(value), value }));
   return null;
 }
 

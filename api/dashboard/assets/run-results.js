@@ -32,7 +32,7 @@ class RunResults extends HTMLElement {
     this.#showPicture(picture);
     const [title, value] = found(run);
     text(this.heading, title);
-    fill(this.body, `${title} ${JSON.stringify(value)?.length} ${value?.length} ${run.error?.message} ${partials}`, () => this.#body(run, value));
+    fill(this.body, `${title} ${JSON.stringify(value)} ${run.error?.message}`, () => this.#body(run, value));
     show(this.body.parentElement, value != null || !isLive(run.status));
   }
 
@@ -42,11 +42,9 @@ class RunResults extends HTMLElement {
   }
 
   async #readPartial() {
-    const moment = this.page.runs.moment;
     const { id, runs } = this.page;
     const partial = await read(`/runs/${id}/partial`).catch(() => null);
-    const run = runs.get(id);
-    if (partial != null && isLive(run.status)) runs.put({ ...run, partial, available_actions: run.available_actions }, moment);
+    if (partial != null && isLive(runs.get(id).status)) runs.amend(id, { partial });
   }
 
   // That of a sub-agent too: what a playbook does is seen in its browser.

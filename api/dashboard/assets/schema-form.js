@@ -4,12 +4,13 @@ import { h, show } from './dom.js';
 
 const REAL = { string: 'text', integer: 'number', number: 'number' };
 
-/** What a schema comes to: `$ref` followed, and "or null" taken away. */
-function plain(schema, root) {
+/** What a schema comes to: `$ref` followed, "or null" taken away, and a constant as a choice of one. */
+export function plain(schema, root) {
   let found = schema ?? {};
   while (found.$ref) found = { ...found.$ref.replace('#/', '').split('/').reduce((at, key) => at?.[key], root), ...found, $ref: undefined };
   const real = (found.anyOf ?? []).filter((each) => each.type !== 'null');
-  return found.anyOf && real.length === 1 ? { ...plain(real[0], root), ...found, anyOf: undefined, nullable: true } : found;
+  if (found.anyOf && real.length === 1) return { ...plain(real[0], root), ...found, anyOf: undefined, nullable: true };
+  return 'const' in found ? { ...found, enum: [found.const] } : found;
 }
 
 /**

@@ -81,6 +81,12 @@ export class Runs {
     const decided = this.#decided(entry);
     const change = reduce(decided, event);
     if (!change || (change.status && rank(change.status) < rank(decided.status ?? 'queued'))) return;
+    this.amend(event.run_id, change);
+  }
+
+  /** Take something of a run's that was asked for by itself. */
+  amend(id, change) {
+    const entry = this.#entry(id);
     entry.touched = ++this.#clock;
     entry.since = { ...entry.since, ...change };
     this.#dirty(entry);
