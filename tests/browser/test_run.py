@@ -336,3 +336,20 @@ def test_the_latest_partial_result_is_shown(pages: Pages, server: Server) -> Non
         question = page.locator(".question")
         question.get_by_role("button", name="again").click()
         expect(question).to_contain_text(f"Draft {draft + 1}?")
+
+
+def test_files_that_could_not_be_read_are_read_again(pages: Pages, server: Server) -> None:
+    run = server.start("painter")
+    assert server.wait(run) == "succeeded"
+    page = pages.window(caught=True)
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route.request.url)
+        route.abort()
+
+    page.route("**/artifacts", refuse)
+    page.goto(f"{server.url}/dashboard/runs/{run}")
+    until(page, lambda: refused)
+    page.unroute("**/artifacts")
+    expect(page.get_by_role("region", name="Files")).to_contain_text("notes.txt")

@@ -5,9 +5,12 @@ import { fill, h, icon, show, text, throttled } from './dom.js';
 import { jsonView } from './json-view.js';
 import { bytes, isLive } from './words.js';
 
+const AGAIN_MS = 2_000;
+
 class RunResults extends HTMLElement {
   #partials = 0;
   #files = 0;
+  #asks = false;
   #picture = 0;
 
   open(page) {
@@ -58,10 +61,16 @@ class RunResults extends HTMLElement {
 
   // Asked for only when an event has said that there are some.
   async #showFiles(run, kept) {
-    if (kept === this.#files || !this.page.caughtUp) return;
+    if (kept === this.#files || this.#asks || !this.page.caughtUp) return;
+    this.#asks = true;
+    const answer = await read(`/runs/${run.id}/artifacts`).catch(() => null);
+    this.#asks = false;
+    if (!answer) {
+      setTimeout(() => this.#showFiles(run, kept), AGAIN_MS);
+      return;
+    }
     this.#files = kept;
-    const { artifacts } = await read(`/runs/${run.id}/artifacts`).catch(() => ({ artifacts: [] }));
-    const others = artifacts.filter(({ name }) => name !== 'view');
+    const others = answer.artifacts.filter(({ name }) => name !== 'view');
     show(this.filed, others.length > 0);
     this.files.replaceChildren(...others.map(({ name, size, media_type }) => h('li', {}, icon('file'),
       h('a', { href: `/runs/${run.id}/artifacts/${encodeURIComponent(name)}`, target: '_blank', rel: 'noopener' }, name), h('span', { class: 'hint' }, `${bytes(size)}, ${media_type}`))));

@@ -37,6 +37,6 @@ const feed = new Feed({
 
 find('halt-switch').open();
 list.open(() => read('/schedules'));
-find('#add').addEventListener('click', () => openStartForm(null, () => list.reload()));
+find('#add').addEventListener('click', () => openStartForm(null, again));
 feed.open();
 setInterval(() => document.hidden || again(), AGAIN_MS);
