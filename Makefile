@@ -18,6 +18,9 @@ PINNED := --constraint constraints.txt --editable '.[dev]'
 # Processes that share the tests. A debugger needs JOBS=0.
 JOBS ?= 2
 
+# The tests start hundreds of processes, and each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test check bench soak docs format
 
 run: $(READY)
