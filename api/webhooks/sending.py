@@ -60,7 +60,7 @@ async def post(
                 return outcome_of(response)
         except AddressRefused as error:
             return Outcome(str(error), for_good=True)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
             return Outcome(f"{type(error).__name__}: {error}"[:500])
     return Outcome(f"no answer within {ATTEMPT_S:g} s")
 

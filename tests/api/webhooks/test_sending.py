@@ -120,3 +120,8 @@ async def test_nobody_there_is_an_error_that_passes() -> None:
         outcome = await post(delivery(url), SECRET, LOOPBACK, 0)
     assert "ConnectError" in outcome.error
     assert not outcome.for_good
+
+
+async def test_a_host_that_could_not_exist_is_an_error_and_no_mistake_of_ours() -> None:
+    outcome = await post(delivery("http://a..b/"), SECRET, LOOPBACK, 0)
+    assert "UnicodeError" in outcome.error
