@@ -84,9 +84,25 @@ class Commands(click.Group):
 @click.version_option(package_name="quiesce", prog_name="quiesce")
 def main() -> None:
     """Start long-running work, watch it, and stop it for certain."""
+    _stand_in_for_closed()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a symbol shows another one, and the run goes on.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
+
+
+def _stand_in_for_closed() -> None:
+    """Open what a caller has closed of the standard streams, such as a daemon's.
+
+    Python has None in its place then, and the next file or socket would get its number: whatever
+    prints, in a process of a run for instance, would print into that.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest free number is this one, since those before it are open by now.
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _drop_unwritten() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 NAME_BYTES = 255
 # Of one run.
 MAX_TAGS = 100
+# In small letters; also of hosts that no public name could have, such as ``my_host``.
+HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 _DEFAULTS = RunOptions()
 
@@ -55,7 +58,7 @@ class _Options(pydantic.BaseModel):
     @classmethod
     def _is_url(cls, text: str | None) -> str | None:
         if text is not None and not _is_web_url(text):
-            raise ValueError("must be an http or https URL, without a user in it")
+            raise ValueError("must be an http or https URL of a host, without a user in it")
         return text
 
 
@@ -104,14 +107,17 @@ def problems_of(
 
 
 def _is_web_url(text: str) -> bool:
-    """Return whether it is an http or https URL that names a host, and no user.
+    """Return whether it is an http or https URL of a host that could exist, and names no user.
 
     Raises:
-        ValueError: it has the form of a URL, but not of a host.
+        ValueError: it has the form of a URL, but not of a host or a port.
     """
     parts = urlsplit(text)
-    names_host = parts.scheme in ("http", "https") and bool(parts.hostname)
-    return names_host and parts.username is None and text.isascii() and text.isprintable()
+    host = parts.hostname or ""
+    # What has a colon is an address of IPv6, as urlsplit has seen.
+    could_exist = (":" in host or bool(HOST_NAME.fullmatch(host))) and parts.port != 0
+    is_web = parts.scheme in ("http", "https") and parts.username is None
+    return is_web and could_exist and text.isascii() and text.isprintable()
 
 
 def check_name(field: str, value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from api import orders, schema
@@ -185,16 +185,29 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
 }
 
+# Of a call that is in no table: those of the dialects, whose answers are their own.
+FOREIGN = Operation(
+    gives={200: (FILE,), 201: (FILE,), 202: (FILE,), 404: (FILE,), 409: (FILE,)},
+    refusals=tuple(f"{_STARTS} {_ACTS} too-late-to-stop stop-not-durable".split()),
+)
+_CRAWL_PROGRESS = Operation(
+    gives={200: (FILE,), 304: (NOTHING,)}, headers=("If-None-Match",), refusals=FOREIGN.refusals
+)
+_CONTROL = replace(FOREIGN, refusals=(*FOREIGN.refusals, "parent-is-paused"))
 _SOCKETIO = _gives(
     TEXT, refusals="bad-handshake unknown-session malformed-packet too-many-sessions"
 )
 OPERATIONS_OF_DIALECTS: Mapping[str, Operation] = {
     "GET /socket.io/": _SOCKETIO,
     "POST /socket.io/": _SOCKETIO,
+    "GET /api/crawl-progress/<run_id>": _CRAWL_PROGRESS,
+    "GET /api/progress/<run_id>": _CRAWL_PROGRESS,
+    "GET /api/knowledge-items": replace(FOREIGN, refusals=(*FOREIGN.refusals, "invalid-input")),
+    "POST /api/knowledge-items/stop/<run_id>": replace(
+        FOREIGN, gives={**FOREIGN.gives, 500: (FILE,)}
+    ),
+    "GET /api/executions/<run_id>/view": replace(FOREIGN, gives={302: (NOTHING,)}),
+    "POST /api/executions/<run_id>/pause": _CONTROL,
+    "POST /api/executions/<run_id>/resume": _CONTROL,
+    "POST /api/executions/<run_id>/step": _CONTROL,
 }
-
-# Of a call that is in no table: those of the dialects, whose answers are their own.
-FOREIGN = Operation(
-    gives={200: (FILE,), 201: (FILE,), 202: (FILE,), 404: (FILE,), 409: (FILE,)},
-    refusals=tuple(f"{_STARTS} {_ACTS} too-late-to-stop stop-not-durable".split()),
-)

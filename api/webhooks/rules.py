@@ -54,7 +54,8 @@ def _target(text: str) -> str:
             raise ValueError("must be mailto: and addresses, with commas between them")
         return text
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    is_web = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not is_web or parts.username is not None:
         raise ValueError("must be an http, https or mailto URL, without a user in it")
     return text
 

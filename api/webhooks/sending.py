@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -57,10 +58,10 @@ async def post(
                     "POST", delivery.to, content=delivery.body.encode(), headers=request_headers
                 ) as response,
             ):
-                return outcome_of(response)
+                return outcome_of(response, timestamp)
         except AddressRefused as error:
             return Outcome(str(error), for_good=True)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
             return Outcome(f"{type(error).__name__}: {error}"[:500])
     return Outcome(f"no answer within {ATTEMPT_S:g} s")
 
@@ -79,16 +80,31 @@ def headers_of(delivery: Delivery, secret: str | None, timestamp: int) -> dict[s
     return headers
 
 
-def outcome_of(response: httpx.Response) -> Outcome:
-    """Return what an answer means; its body says nothing to us."""
+def outcome_of(response: httpx.Response, timestamp: int) -> Outcome:
+    """Return what an answer to a message of that time means; its body says nothing to us."""
     status = response.status_code
     if response.is_success:
         return Outcome()
     if response.is_redirect:
         return Outcome(f"answered {status}; redirects are not followed")
-    wait_s = response.headers.get("retry-after", "")
-    retry_after_s = min(float(wait_s), MOST_RETRY_AFTER_S) if wait_s.isdecimal() else 0.0
-    return Outcome(f"answered {status}", for_good=status == GONE, retry_after_s=retry_after_s)
+    return Outcome(
+        f"answered {status}",
+        for_good=status == GONE,
+        retry_after_s=_retry_after_s(response.headers.get("retry-after", ""), timestamp),
+    )
+
+
+def _retry_after_s(said: str, timestamp: int) -> float:
+    """Return how long a ``Retry-After`` asks to wait; 0 if it is neither seconds nor a date."""
+    if said.isdecimal():
+        return min(float(said), MOST_RETRY_AFTER_S)
+    try:
+        until = parsedate_to_datetime(said)
+    except ValueError:
+        return 0.0
+    # Without a zone it is in UTC; that of this machine says nothing of the other side.
+    wait_s = until.replace(tzinfo=until.tzinfo or UTC).timestamp() - timestamp
+    return min(max(0.0, wait_s), MOST_RETRY_AFTER_S)
 
 
 class _Transport(httpx.AsyncHTTPTransport):

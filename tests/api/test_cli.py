@@ -272,6 +272,16 @@ def test_a_full_disk_is_said_in_one_line(folder: Path, arguments: list[str]) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(folder: Path, closed: str) -> None:
+    command = [QUIESCE, "run", "greet", "name=Ada", "--agents", "mine.py"]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
+    done = subprocess.run(shell, cwd=folder, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"hello Ada" in done.stdout) == (">&-" not in closed.split())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3])
 def test_an_interrupt_while_all_is_being_imported_prints_no_traceback(after_s: float) -> None:
     command = [sys.executable, "-c", "import api.cli; print('here', flush=True); api.cli.main()"]

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 from openapi_spec_validator import validate
 
 from api.app import create_app
@@ -15,17 +16,30 @@ from api.openapi.document import document
 from api.openapi.examples import EXAMPLES
 from api.openapi.operations import OPERATIONS
 from api.openapi.refusals import KINDS, PLAIN_KINDS
-from orchestrator import RunOptions, options_schema
+from orchestrator import Context, RunOptions, agent, open_orchestrator, options_schema
 from tests.docs.pages import ROOT
+from tests.orchestrator.test_journal import store as store  # a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
     from quart_trio import QuartTrio
+    from trio.testing import MockClock
 
     from api.schema import Order
-    from orchestrator import Orchestrator
+    from orchestrator import Agent, Orchestrator
+    from tests.orchestrator.test_journal import FailingStore
+
+
+@agent
+async def crawl(ctx: Context) -> None:
+    await trio.sleep_forever()
+
+
+@agent
+async def playbook(ctx: Context) -> None:
+    await trio.sleep_forever()
 
 
 @pytest.fixture
@@ -74,6 +88,45 @@ async def test_with_dialects_it_has_their_calls_too(orchestrator: Orchestrator) 
     validate(described)
     assert {name for name, _ in calls_in(described)} == routes_of(app)
     assert len(routes_of(app)) > len(CALLS)
+
+
+@pytest.mark.parametrize(
+    ("agent", "asked", "headers", "answered"),
+    [
+        (crawl, "GET /api/crawl-progress/{id}", {}, 200),
+        (crawl, "GET /api/crawl-progress/{id}", {"If-None-Match": "*"}, 304),
+        (crawl, "GET /api/knowledge-items?page=0", {}, 422),
+        (crawl, "POST /api/knowledge-items/stop/{id}", {}, 200),
+        (playbook, "GET /api/executions/{id}/view", {}, 302),
+        (playbook, "POST /api/executions/{id}/resume", {}, 409),
+    ],
+)
+async def test_dialects_answer_as_it_says(
+    agent: Agent, asked: str, headers: dict[str, str], answered: int
+) -> None:
+    # That they do is looked at for each test here: this one has only to ask.
+    async with open_orchestrator(agents=[crawl, playbook]) as orchestrator:
+        app = create_app(orchestrator, dialects=list(DIALECTS))
+        run = await orchestrator.start(agent)
+        method, path = asked.format(id=run.id).split()
+        sent = {"Host": "localhost", **headers}
+        client: Any = app.test_client()
+        answer = await client.open(path, method=method, headers=sent)
+        assert answer.status_code == answered
+
+
+async def test_a_stop_of_archon_that_is_not_durable_is_answered_as_it_says(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    async with open_orchestrator(agents=[crawl]) as orchestrator:
+        client = create_app(orchestrator, dialects=["archon"]).test_client()
+        run = await orchestrator.start(crawl)
+        store.failing = True
+        answer = await client.post(
+            f"/api/knowledge-items/stop/{run.id}", headers={"Host": "localhost"}
+        )
+        assert answer.status_code == 500
+        store.failing = False
 
 
 def test_every_kind_of_problem_is_one_of_the_code() -> None:

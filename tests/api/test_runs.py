@@ -231,6 +231,28 @@ async def test_what_does_not_fit_is_said_in_words_of_json(
     assert error == {"field": field, "message": message}
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["a..b", "a b", "127.0.0.1:0", "127.0.0.1:99999", "127.0.0.1:x", "x" * 64, "%00", "[::1"],
+)
+async def test_a_webhook_at_a_host_that_could_not_exist_is_a_422(
+    client: httpx.AsyncClient, address: str
+) -> None:
+    options = {"webhook": f"http://{address}/told"}
+    response = await client.post("/runs", json={"agent": "sleeper", "options": options})
+    assert response.status_code == 422
+    assert [each["field"] for each in response.json()["errors"]] == ["options.webhook"]
+
+
+@pytest.mark.parametrize("address", ["example.org", "my_host.", "EXAMPLE.org:1", "[::1]:80", "1"])
+async def test_a_webhook_at_any_other_is_taken(client: httpx.AsyncClient, address: str) -> None:
+    options = {"webhook": f"http://{address}/told"}
+    order = {"agent": "echo", "input": {"text": "x"}, "options": options}
+    response = await client.post("/runs", json=order)
+    assert response.status_code == 201
+    assert response.json()["options"]["webhook"] == options["webhook"]
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"agent": "\xff"}', b"[" * 100_000])
 async def test_a_body_that_is_not_json_is_a_400(client: httpx.AsyncClient, body: bytes) -> None:
     response = await client.post("/runs", content=body)

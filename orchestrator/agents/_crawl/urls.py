@@ -9,6 +9,8 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import httpx
 
+from orchestrator.options import HOST_NAME
+
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
@@ -20,7 +22,6 @@ _SPACE_AND_CONTROL = "".join(map(chr, range(0x21)))
 _BROKEN_TRIPLET = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _TRIPLET = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
-_HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 # What httpx takes for an IPv4 address, and refuses if it is none.
 _LIKE_IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
 _PATH_SAFE = "/:@!$&'()*+,;=%"
@@ -118,7 +119,7 @@ def _host(host: str) -> str:
         return f"[{ipaddress.IPv6Address(host).compressed}]"
     if not host.isascii():
         host = httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
-    if not _HOST.fullmatch(host):
+    if not HOST_NAME.fullmatch(host):
         raise ValueError("not a host name")
     return str(ipaddress.IPv4Address(host)) if _LIKE_IPV4.fullmatch(host) else host
 

@@ -66,6 +66,8 @@ def test_a_rule_may_have_a_secret_of_its_own() -> None:
         ("[[rule]]", "rule.1.url: Field required"),
         ('[[rule]]\nurl = "ftp://x"', "rule.1.url: must be an http, https or mailto URL"),
         ('[[rule]]\nurl = "https://u:p@x/"', "rule.1.url: must be an http"),
+        ('[[rule]]\nurl = "https://x:0/"', "rule.1.url: must be an http"),
+        ('[[rule]]\nurl = "https://x:99999/"', "rule.1.url: Port out of range"),
         ('[[rule]]\nurl = "https://x"', "rule 1 has no secret"),
         ('secret = "hello"', "secret: must be whsec_"),
         ('secret = "whsec_c2hvcnQ="', "secret: must be whsec_"),

@@ -59,7 +59,19 @@ async def test_an_answer_means_what_its_status_says(
         assert (len(receiver.got), elsewhere.got) == (1, [])
 
 
-@pytest.mark.parametrize(("said", "wait_s"), [("7", 7.0), ("9999999", 3600.0), ("soon", 0.0)])
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [
+        ("7", 7.0),
+        ("9999999", 3600.0),
+        ("soon", 0.0),
+        ("Thu, 01 Jan 1970 00:02:03 GMT", 123.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("Wed, 31 Dec 1969 23:59:59 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:02:03 -0000", 123.0),
+        ("Thu, 99 Jan 1970 00:02:03 GMT", 0.0),
+    ],
+)
 async def test_it_may_ask_to_be_left_alone(said: str, wait_s: float) -> None:
     with trio.fail_after(20), receiving() as receiver:
         receiver.answers = [503]
@@ -120,3 +132,8 @@ async def test_nobody_there_is_an_error_that_passes() -> None:
         outcome = await post(delivery(url), SECRET, LOOPBACK, 0)
     assert "ConnectError" in outcome.error
     assert not outcome.for_good
+
+
+async def test_a_host_that_could_not_exist_is_an_error_and_no_mistake_of_ours() -> None:
+    outcome = await post(delivery("http://a..b/"), SECRET, LOOPBACK, 0)
+    assert "UnicodeError" in outcome.error
