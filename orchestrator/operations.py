@@ -27,6 +27,7 @@ from orchestrator.events import (
     OperationStarted,
     OperationWasRefused,
 )
+from orchestrator.faults import check_seconds
 from orchestrator.part import Part
 from orchestrator.sections import (
     Section,
@@ -258,7 +259,7 @@ class Gate(Part["GateOwner"]):
         """
         check_text("kind", kind)
         forbid_inside_operation(f"{kind} {check_text('label', label)}".rstrip())
-        section = await self.enter(kind, label, effect)
+        section = await self.enter(kind, label, check_text("effect", effect))
         cut, words = False, None
         try:
             with inside(section), section.scope:
@@ -282,7 +283,7 @@ class Gate(Part["GateOwner"]):
             self._refuse(CRITICAL, label)
             raise OperationRefused(CRITICAL, label)
         parks = self.held and ((outer := current_section()) is None or outer.parks)
-        section = self.begin(CRITICAL, label, max_seconds)
+        section = self.begin(CRITICAL, label, check_seconds("max_seconds", max_seconds))
         section.parks = parks
         try:
             with inside(section), section.scope:
