@@ -64,7 +64,7 @@ class Context(Telling):
         The first that fails or is stopped ends the others, and its error is raised.
 
         Args:
-            limit: how many may run at once; None for all.
+            limit: how many may run at once, 1 or more; None for all.
         """
         return await self._run.subagents.map(agent, inputs, limit)
 

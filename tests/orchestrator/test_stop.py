@@ -503,6 +503,30 @@ async def test_a_stop_of_a_run_that_has_ended_is_an_error(
         run.request_stop()
 
 
+async def test_who_stops_a_run_that_a_stop_has_ended_gets_the_same_receipt(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """A second click must not depend on how fast the first one was."""
+
+    @agent
+    async def parent(ctx: Context) -> bool:
+        child = await ctx.start(sleeper)
+        return await child.stop() == await child.stop()
+
+    run = await orchestrator.start(sleeper)
+    receipt = await run.stop(reason="enough")
+    assert await run.stop(mode="now") == receipt
+    assert await orchestrator.stop(run.id) == receipt
+    assert (await (await orchestrator.start(parent)).wait()).result is True
+
+    ended = await orchestrator.start(parent)
+    await ended.wait()
+    with pytest.raises(RunEnded, match="succeeded"):
+        await ended.stop()
+    with pytest.raises(RunEnded, match="succeeded"):
+        await orchestrator.stop(ended.id)
+
+
 async def test_a_child_stopped_alone_leaves_its_parent_going(
     orchestrator: Orchestrator, autojump_clock: MockClock
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from orchestrator import Context, InvalidInput, Orchestrator, agent, open_orchestrator
 
@@ -140,3 +141,88 @@ async def test_a_file_may_be_any_kind_of_bytes(orchestrator: Orchestrator) -> No
         "letters": 3,
         "numbers": 4,
     }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "limit", "why"),
+    [
+        ([{}, {}], 0, "limit: must be 1 or more, not 0"),
+        ([{}, {}], -1, "limit: must be 1 or more, not -1"),
+        ([{}, {}], 1.5, "limit: must be a whole number, not 1.5"),
+        ([{}, "url"], None, "inputs.1: must be an object of named values"),
+    ],
+)
+async def test_a_map_that_is_called_amiss_says_so(
+    orchestrator: Orchestrator, autojump_clock: MockClock, inputs: Any, limit: Any, why: str
+) -> None:
+    """With a limit of -1 it returned a list of None, and nothing had been called."""
+
+    @agent
+    async def nothing(ctx: Context) -> None:
+        await ctx.sleep(1)
+
+    @agent
+    async def mapper(ctx: Context) -> None:
+        await ctx.map(nothing, inputs, limit)
+
+    record = await (await orchestrator.start(mapper)).wait()
+    assert record.error is not None
+    assert (record.error.type, record.error.message) == ("InvalidInput", why)
+
+
+async def test_an_input_that_is_no_object_starts_nothing(orchestrator: Orchestrator) -> None:
+    for given in (["a"], "text", 5):
+        with pytest.raises(InvalidInput, match="input: must be an object of named values"):
+            await orchestrator.start(idle, given)  # type: ignore[arg-type]
+    assert (await orchestrator.runs()).runs == ()
+
+
+async def test_a_function_that_is_no_agent_is_named_with_the_remedy(
+    orchestrator: Orchestrator,
+) -> None:
+    async def bare(ctx: Context) -> None:
+        pass
+
+    with pytest.raises(TypeError, match=r"bare.* is no agent; put @agent above the function"):
+        await orchestrator.start(bare)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="put @agent above the function"):
+        async with open_orchestrator(agents=[bare]):  # type: ignore[list-item]
+            pass
+
+
+@pytest.mark.parametrize("limits", [{"max_workers": 0}, {"retention_s": -1}, {"watchdog_s": "1"}])
+async def test_an_orchestrator_does_not_open_with_a_limit_that_is_none(
+    limits: dict[str, Any],
+) -> None:
+    """With no worker at all, runs that need one would wait for ever."""
+    with pytest.raises(InvalidInput, match=f"{next(iter(limits))}: must be "):
+        async with open_orchestrator(**limits):
+            pass
+
+
+async def test_an_agent_without_any_request_at_once_and_an_empty_page_are_refused(
+    orchestrator: Orchestrator,
+) -> None:
+    with pytest.raises(InvalidInput, match="http_concurrency: must be 1 or more, not 0"):
+        agent(http_concurrency=0)(idle.function)
+    for limit in (0, -1):
+        with pytest.raises(InvalidInput, match="limit: must be 1 or more"):
+            await orchestrator.runs(limit=limit)
+
+
+async def test_a_detached_start_that_is_refused_names_the_agent(
+    orchestrator: Orchestrator,
+) -> None:
+    @agent
+    async def late(ctx: Context) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            await ctx.start_detached(idle)
+
+    run = await orchestrator.start(late)
+    await trio.testing.wait_all_tasks_blocked()
+    await run.stop()
+    events = [event async for event in await orchestrator.events(run.id)]
+    [refused] = [event.data for event in events if event.type == "operation.refused"]
+    assert refused == {"kind": "agent", "label": "idle"}
