@@ -183,6 +183,8 @@ class Ladder(Part["Run"]):
             # The step's own bound comes first; this is for a step that swallows it.
             self._kill.set(now + step_s + KILL_S)
         elif self.stop.mode is StopMode.KILL:
+            # It rings now; the agent's code may have its turn before that, and clean up.
+            self._rang = now
             self._kill.set(now)
         elif self._run.children:
             self._kill.unset()

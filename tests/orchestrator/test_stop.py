@@ -235,6 +235,31 @@ async def test_a_kill_does_not_wait_for_the_cleanup_time(
     assert receipt.seconds == pytest.approx(0.5, abs=0.05)
 
 
+async def test_a_kill_leaves_the_cleanup_its_half_second(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """Interleaving: the agent's code has its turn before the alarm of the kill rings."""
+    tidied: list[float] = []
+
+    @agent
+    async def tidy(ctx: Context) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with ctx.cleanup():
+                await trio.sleep(0.1)
+                tidied.append(trio.current_time())
+
+    for _ in range(20):
+        run = await orchestrator.start(tidy)
+        await trio.testing.wait_all_tasks_blocked()
+        asked = trio.current_time()
+        run.request_stop(mode="kill")
+        assert 0.4 < run.cleanup_left_s <= 0.5
+        await run.wait()
+        assert tidied.pop() == pytest.approx(asked + 0.1)
+
+
 async def test_a_busy_loop_does_not_make_a_killed_run_seem_stuck(
     orchestrator: Orchestrator, mock_clock: MockClock
 ) -> None:
