@@ -235,6 +235,20 @@ async def test_a_kill_does_not_wait_for_the_cleanup_time(
     assert receipt.seconds == pytest.approx(0.5, abs=0.05)
 
 
+async def test_a_run_may_end_before_the_letting_go_of_it_has_its_first_turn(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """Interleaving: the alarm rings, the run ends and nobody holds it, the task begins."""
+    run = await orchestrator.start(sleeper)
+    await run.stop()
+    # What the journal writes now lets it forget the run.
+    other = await orchestrator.start(sleeper)
+    run.ladder.last.begin(patience_s=0.5)
+    del run
+    await trio.testing.wait_all_tasks_blocked()
+    assert other.status is RunStatus.RUNNING
+
+
 async def test_a_kill_leaves_the_cleanup_its_half_second(
     orchestrator: Orchestrator, autojump_clock: MockClock
 ) -> None:
