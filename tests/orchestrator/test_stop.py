@@ -13,6 +13,7 @@ from orchestrator import (
     AgentStopped,
     Context,
     InvalidInput,
+    OperationCut,
     Orchestrator,
     Run,
     RunEnded,
@@ -247,6 +248,39 @@ async def test_a_run_may_end_before_the_letting_go_of_it_has_its_first_turn(
     del run
     await trio.testing.wait_all_tasks_blocked()
     assert other.status is RunStatus.RUNNING
+
+
+async def test_an_operation_of_a_task_outside_the_run_is_cut_at_its_end_and_counted(
+    orchestrator: Orchestrator, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such a task is none of the run's, so it cannot be waited for; but it has no alarm either."""
+    ends: list[type[BaseException]] = []
+
+    async def stray(ctx: Context) -> None:
+        try:
+            async with ctx.operation("send"):
+                await trio.sleep(50)
+        except OperationCut as error:
+            ends.append(type(error))
+
+    async with trio.open_nursery() as outside:
+
+        @agent
+        async def starter(ctx: Context) -> None:
+            outside.start_soon(stray, ctx)
+            await trio.sleep_forever()
+
+        run = await orchestrator.start(starter)
+        await trio.testing.wait_all_tasks_blocked()
+        receipt = await run.stop()
+    assert ends == [OperationCut]
+    assert (receipt.reached, receipt.operations.cut) == (StopMode.NOW, 1)
+    types = await event_types(orchestrator, run.id)
+    assert types.index("operation.cut") < types.index("run.stopped") == len(types) - 1
+    del run
+    await orchestrator.start(sleeper)
+    await trio.sleep(60)
+    assert "an alarm failed" not in caplog.text
 
 
 async def test_a_kill_leaves_the_cleanup_its_half_second(
