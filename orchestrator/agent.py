@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,12 +12,12 @@ import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from orchestrator.apart import ProcessLimits, parse_limits, runtime_of, why_apart
-from orchestrator.errors import InvalidInput, check_count
+from orchestrator.errors import InvalidInput, check_count, check_text
 from orchestrator.model import RunOptions
 from orchestrator.options import parse_options, problems_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from orchestrator.apart import Runtime
     from orchestrator.catalog import Catalog
@@ -68,8 +69,9 @@ class Agent:
         self.limits = parse_limits({key: own.pop(key) for key in _LIMITS if key in own})
         self.why_apart = why_apart(self.runtime, self.limits)
         self.function = function
-        self.name = name or function.__name__
+        self.name = check_text("name", name or function.__name__)
         self.description = inspect.getdoc(function) or ""
+        check_count("http_concurrency", http_concurrency, least=1)
         self.http_concurrency = http_concurrency
         self.max_running = check_count("max_running", max_running, least=1)
         self.calls = calls
@@ -100,10 +102,8 @@ class Agent:
         Raises:
             InvalidInput: names each field that does not fit, as ``input.<field>``.
         """
-        if not isinstance(given, dict):
-            raise InvalidInput([("input", "must be an object of named values")])
         try:
-            model = self._model.model_validate(given, context=agents)
+            model = self._model.model_validate(named_values(given, "input"), context=agents)
         except pydantic.ValidationError as error:
             raise InvalidInput(problems_of("input", error, self._model)) from None
         arguments = {name: getattr(model, name) for name in self._model.model_fields}
@@ -192,6 +192,17 @@ def agent(
         )
 
     return register if function is None else register(function)
+
+
+def named_values(given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return an input as the object that it must be.
+
+    Raises:
+        InvalidInput: it is none; ``what`` names it.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidInput([(what, "must be an object of named values")])
+    return dict(given)
 
 
 def as_json(value: Any, what: str) -> Json:

@@ -23,8 +23,11 @@ class Catalog:
         """Register an agent. Adding the same one again does nothing.
 
         Raises:
+            TypeError: it is no agent.
             ValueError: another agent has the name.
         """
+        if not isinstance(agent, Agent):
+            raise TypeError(f"{agent!r} is no agent; put @agent above the function")
         if self._agents.setdefault(agent.name, agent) is not agent:
             raise ValueError(f"two agents are named {agent.name!r}; give one `@agent(name=...)`")
 
@@ -33,8 +36,9 @@ class Catalog:
 
         Raises:
             UnknownAgent: nobody has that name.
+            TypeError, ValueError: as for ``add``.
         """
-        if isinstance(agent, Agent):
+        if not isinstance(agent, str):
             self.add(agent)
             return agent
         if agent not in self._agents:

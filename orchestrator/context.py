@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import Child, RunPort
 
 _current: ContextVar[Context | None] = ContextVar("quiesce_context", default=None)
+# In a process that a run has to itself, for plain threads of its code: these inherit no variables.
+_of_process: Context | None = None
 
 
 class Context(Telling):
@@ -54,17 +56,14 @@ class Context(Telling):
         return await self._run.subagents.call(agent, input)
 
     async def map(
-        self,
-        agent: Agent | str,
-        inputs: Sequence[Mapping[str, Any]],
-        limit: int | None = None,
+        self, agent: Agent | str, inputs: Sequence[Mapping[str, Any]], limit: int | None = None
     ) -> list[Any]:
         """Run a sub-agent once for each input and return the results in the same order.
 
         The first that fails or is stopped ends the others, and its error is raised.
 
         Args:
-            limit: how many may run at once; None for all.
+            limit: how many may run at once, 1 or more; None for all.
         """
         return await self._run.subagents.map(agent, inputs, limit)
 
@@ -275,8 +274,7 @@ class Context(Telling):
 
     @property
     def cleanup_left_s(self) -> float:
-        """How many seconds the run's own cleanup may still take; its ``cleanup_s`` before a stop,
-        and less once the run is killed."""
+        """How many seconds the run's own cleanup may still take; less once the run is killed."""
         return self._run.cleanup_left_s
 
     @property
@@ -291,7 +289,7 @@ def current_context() -> Context:
     Raises:
         LookupError: the code does not run in an agent.
     """
-    context = _current.get()
+    context = _current.get() or _of_process
     if context is None:
         raise LookupError("this code does not run in an agent, so it has no context")
     return context
@@ -308,7 +306,9 @@ def within(context: Context) -> Iterator[None]:
 
 
 def make_current(context: Context) -> None:
-    """Make the context the current one for good, in the context variables at hand."""
+    """Make the context the current one for good: here, and in this process's plain threads."""
+    global _of_process
+    _of_process = context
     _current.set(context)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +43,23 @@ def faults_of(
         (fault["loc"], _why(fault["type"], fault["msg"], fault.get("ctx", {}), known))
         for fault in error.errors(include_url=False, include_input=False)
     ]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number that JSON has too."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_seconds(field: str, value: object) -> float:
+    """Return a duration that is given from outside: 0 or more seconds.
+
+    Raises:
+        InvalidInput: it is no such number; the store could not read it back.
+    """
+    if not is_number(value) or not 0 <= value < inf:
+        why = f"must be 0 or more seconds, not {value!r}; for no bound give a large number"
+        raise InvalidInput([(field, why)])
+    return value
 
 
 def _why(kind: str, said: str, limits: Mapping[str, Any], known: Iterable[str] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypedDict
 
 import trio
@@ -231,12 +232,18 @@ class Handle:
     async def stop(self, **asked: Unpack[StopArguments]) -> Receipt:
         """Stop the run and return its receipt once it is torn down, or honestly abandoned.
 
-        Arguments and errors as in ``request_stop``. The wait is bounded by the grace and the
-        cleanup time of the tree, and by the store.
+        Arguments as in ``request_stop``. The wait is bounded by the grace and the cleanup time of
+        the tree, and by the store. Whoever comes after the end of a stop gets its receipt too.
+
+        Raises:
+            RunEnded: the run has ended without a stop.
+            TooLateToStop, InvalidInput: as in ``request_stop``.
         """
-        self.request_stop(**asked)
+        with suppress(RunEnded):
+            self.request_stop(**asked)
         await self.ended.wait()
-        assert self.record.stop is not None
+        if self.record.stop is None:
+            raise RunEnded(self.id, self.record.status)
         return self.record.stop
 
     async def wait(self) -> RunRecord:

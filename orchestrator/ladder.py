@@ -156,9 +156,9 @@ class Ladder(Part["Run"]):
 
     def _go_on(self) -> None:
         """Something has ended: say anew when the cleanup has run out, or that it never will."""
-        if self.stop is None or self.last.reached:
-            return
         run = self._run
+        if self.stop is None or self.last.reached or run.record.status.is_terminal:
+            return
         stuck = any(each.parent is run for each in run.services.stuck)
         if stuck and not run.children and not run.gate.sections:
             # The child's code stands in our nursery, so ours can never exit either.
@@ -183,6 +183,8 @@ class Ladder(Part["Run"]):
             # The step's own bound comes first; this is for a step that swallows it.
             self._kill.set(now + step_s + KILL_S)
         elif self.stop.mode is StopMode.KILL:
+            # It rings now; the agent's code may have its turn before that, and clean up.
+            self._rang = now
             self._kill.set(now)
         elif self._run.children:
             self._kill.unset()

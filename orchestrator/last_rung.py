@@ -79,11 +79,12 @@ class LastRung(Part["Run"]):
         self._run.hang_up()
         if self._run.worker is not None:
             self._run.worker.terminate()
-        self._run.services.spawn(self._let_go, patience_s, self._steps)
+        self._run.services.spawn(self._let_go, self._run, patience_s, self._steps)
 
-    async def _let_go(self, patience_s: float, step: int) -> None:
+    async def _let_go(self, run: Run, patience_s: float, step: int) -> None:
+        # Given the run: it may end before the first turn of this task, and nobody else hold it.
         # Of a process that goes meanwhile, the run may have yet to hear.
-        run, worker = self._run, self._run.worker
+        worker = run.worker
         # Shielded: it must come to its end when the whole orchestrator is being cancelled.
         with bounded(inf):
             await patience(run.exited, patience_s)

@@ -27,6 +27,7 @@ from orchestrator.events import (
     OperationStarted,
     OperationWasRefused,
 )
+from orchestrator.faults import check_seconds
 from orchestrator.part import Part
 from orchestrator.sections import (
     Section,
@@ -221,11 +222,13 @@ class Gate(Part["GateOwner"]):
         return section
 
     def leave(self, section: Section, *, cut: bool, error: str | None) -> None:
-        """End an operation. Not a checkpoint.
+        """End an operation; the end of its run may have done so before. Not a checkpoint.
 
         Args:
             error: what it raised, in words, if it was not cut.
         """
+        if section not in self.sections:
+            return
         seconds = round(trio.current_time() - section.started, 6)
         told = (section.number, section.kind, section.label, seconds)
         self.sections.discard(section)
@@ -251,14 +254,10 @@ class Gate(Part["GateOwner"]):
 
     @asynccontextmanager
     async def operation(self, kind: str, label: str, effect: str = "") -> AsyncIterator[None]:
-        """Guard the awaits in the body as one operation; see ``Context.operation``.
-
-        Args:
-            effect: what it does to the other side when this is cut, in words.
-        """
+        """Guard the awaits in the body as one operation; see ``Context.operation``."""
         check_text("kind", kind)
         forbid_inside_operation(f"{kind} {check_text('label', label)}".rstrip())
-        section = await self.enter(kind, label, effect)
+        section = await self.enter(kind, label, check_text("effect", effect))
         cut, words = False, None
         try:
             with inside(section), section.scope:
@@ -282,7 +281,7 @@ class Gate(Part["GateOwner"]):
             self._refuse(CRITICAL, label)
             raise OperationRefused(CRITICAL, label)
         parks = self.held and ((outer := current_section()) is None or outer.parks)
-        section = self.begin(CRITICAL, label, max_seconds)
+        section = self.begin(CRITICAL, label, check_seconds("max_seconds", max_seconds))
         section.parks = parks
         try:
             with inside(section), section.scope:

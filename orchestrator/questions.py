@@ -18,7 +18,7 @@ from orchestrator.errors import InvalidInput, NobodyAsks, NotAnswered, check_tex
 from orchestrator.events import RunAnswered, RunAsked, RunWithdrawn
 from orchestrator.model import Question
 from orchestrator.part import Part
-from orchestrator.sections import forbid_inside_operation
+from orchestrator.sections import current_section, forbid_inside_operation
 from orchestrator.shapes import Shape
 from orchestrator.steps import step_around
 
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 class _Open:
     """A question that waits."""
 
-    __slots__ = ("answered", "question", "shape", "value")
+    __slots__ = ("answered", "question", "section", "shape", "value")
 
     def __init__(self, question: Question, shape: Shape) -> None:
         self.question = question
         self.shape = shape
+        # That it is asked in, which may hold a stop back.
+        self.section = current_section()
         self.answered = trio.Event()
         self.value: Any = None
 
@@ -67,7 +69,8 @@ class Questions(Part["RunPort"]):
     def answer(self, question_id: str, answer: Json, answered_by: str) -> None:
         """Take an answer; see ``Run.answer``. Not a checkpoint."""
         asked = self._open.get(question_id)
-        if asked is None:
+        # A stop withdraws it at once, and not only when the code that asks has its turn.
+        if asked is None or (self._run.gate.closed and not (asked.section and asked.section.open)):
             raise NobodyAsks(self._run.id, question_id)
         asked.value = asked.shape.read(answer, "answer")
         del self._open[question_id]

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from orchestrator.broadcast import Broadcast, Listener
-from orchestrator.errors import UnknownRun
+from orchestrator.errors import UnknownRun, check_count
 from orchestrator.feed import Subscription
 from orchestrator.model import RunId
 from orchestrator.store.protocol import RunFilter
@@ -50,6 +50,7 @@ class RunReader:
         self, where: RunFilter | None = None, *, after: str | None = None, limit: int = 50
     ) -> RunPage:
         """Return a page of runs, newest first. Arguments and errors as for ``Store.page``."""
+        check_count("limit", limit, least=1)
         return await self.store.page(where or RunFilter(), after=after, limit=limit)
 
     async def tree(self, run_id: str) -> list[RunRecord]:

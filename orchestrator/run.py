@@ -220,14 +220,19 @@ class Run(Handle):
         """
         if self.record.status.is_terminal:
             return
+        # Whoever has kept the context, a thread for instance, starts nothing with it any more, and
+        # what it has in flight is cut. Abandoned code is told of as it stands.
+        self.gate.close(-inf)
+        left = [] if move is Move.ABANDON else [*self.gate.sections]
+        for section in left:
+            if section.own_bound is None:
+                self.gate.leave(section, cut=True, error=None)
         status, at = advance(self.record.status, move), self.services.now(0)
         stop, receipt = self.ladder.stop, None
         if stop is not None:
             receipt = stop.receipt(
                 outcome_of(status), settled_at=at, error=error, still_running=still_running
             )
-        # Whoever has kept the context, a thread for instance, starts nothing with it any more.
-        self.gate.close(-inf)
         self.ladder.disarm()
         self.limits.disarm()
         gone = receipt is not None and discards(receipt) and move is not Move.SUCCEED

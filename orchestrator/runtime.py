@@ -18,6 +18,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.cleanup import bounded
 from orchestrator.clock import utc_now
 from orchestrator.errors import RunEnded, StoreUnavailable, check_count
+from orchestrator.faults import check_seconds
 from orchestrator.halting import FLUSH_S, Halter
 from orchestrator.inprocess import MAX_QUEUED, InProcessEngine
 from orchestrator.journal import Journal
@@ -154,10 +155,8 @@ class Orchestrator(Halter, Keeping):
             RunEnded: it had ended without a stop.
         """
         run = self.live(run_id)
-        if run is not None and not run.record.status.is_terminal:
-            return await run.stop(**asked)
         if run is not None:
-            await run.ended.wait()
+            return await run.stop(**asked)
         record = await self.get(run_id)
         if record.stop is None:
             raise RunEnded(record.id, record.status)
@@ -291,14 +290,18 @@ async def open_orchestrator(
         InvalidInput, StoreInUse, StoreDamaged, StoreUnavailable: the store cannot be opened.
         StoreInUse: also from the block, if another process has taken its PostgreSQL database.
     """
+    check_count("max_workers", max_workers, least=1)
     check_count("max_running", max_running, least=1)
     check_count("max_queued", max_queued, least=0)
+    for name, seconds in (("retention_s", retention_s), ("watchdog_s", watchdog_s)):
+        check_seconds(name, seconds or 0)
+    catalog = Catalog(agents)
     failure: BaseException | None = None
     async with open_store(url) as store, trio.open_nursery() as nursery:
         orchestrator = Orchestrator(
             store,
             nursery,
-            agents,
+            catalog,
             now or utc_now,
             transport,
             max_workers=max_workers,

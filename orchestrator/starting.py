@@ -115,7 +115,7 @@ class Starter(RunReader):
         """
         self._check_welcome()
         agent = self.agents.get(agent)
-        arguments, given = agent.parse({} if input is None else dict(input), self.agents)
+        arguments, given = agent.parse({} if input is None else input, self.agents)
         run_id = new_run_id()
         check_name("owner", owner)
         record = RunRecord(

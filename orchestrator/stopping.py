@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import islice
-from math import inf
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import trio
 from pydantic_core import to_jsonable_python
 
 from orchestrator.errors import InvalidInput, check_text
 from orchestrator.events import RunEnded
+from orchestrator.faults import check_seconds
 from orchestrator.model import (
     OperationCounts,
     Receipt,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 KILL_S = 0.5
 # So many killed processes a receipt names; a fork bomb has thousands.
 PIDS = 100
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 class StopArguments(TypedDict, total=False):
@@ -58,29 +61,30 @@ def stop_request(asked: StopArguments, own_grace_s: float, now: str) -> StopRequ
     """Return the request that these arguments mean, made now.
 
     Raises:
-        InvalidInput: there is no such mode, or the grace is not a duration.
+        InvalidInput: there is no such argument, mode or source, or the grace is not a duration.
     """
-    given = asked.get("mode", StopMode.GRACEFUL)
-    if given not in list(StopMode):
-        raise InvalidInput([("mode", f"{given!r} is not one of {', '.join(StopMode)}")])
-    mode = StopMode(given)
+    known = StopArguments.__annotations__
+    if unknown := [name for name in asked if name not in known]:
+        why = f"is not known; known are: {', '.join(known)}"
+        raise InvalidInput([(name, why) for name in unknown])
+    mode = _one_of(StopMode, "mode", asked.get("mode", StopMode.GRACEFUL))
     grace_s = asked.get("grace_s")
-    if mode is not StopMode.GRACEFUL:
-        grace_s = 0
-    elif grace_s is None:
-        grace_s = own_grace_s
-    if not 0 <= grace_s < inf:
-        why = f"must be 0 or more seconds, not {grace_s!r}; for no bound give a large number"
-        raise InvalidInput([("grace_s", why)])
+    grace_s = own_grace_s if grace_s is None else check_seconds("grace_s", grace_s)
     return StopRequest(
         mode=mode,
-        grace_s=grace_s,
-        source=asked.get("source", StopSource.USER),
+        grace_s=grace_s if mode is StopMode.GRACEFUL else 0,
+        source=_one_of(StopSource, "source", asked.get("source", StopSource.USER)),
         requested_by=check_text("requested_by", asked.get("requested_by", "")),
         requested_at=now,
         reason=check_text("reason", asked.get("reason", "")),
-        discard=asked.get("discard", False),
+        discard=bool(asked.get("discard", False)),
     )
+
+
+def _one_of(kind: type[_Word], field: str, given: str) -> _Word:
+    if given not in list(kind):
+        raise InvalidInput([(field, f"{given!r} is not one of {', '.join(kind)}")])
+    return kind(given)
 
 
 @dataclass(slots=True, kw_only=True)

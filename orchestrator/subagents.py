@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.errors import AgentFailed, AgentStopped, OrchestratorError
+from orchestrator.agent import named_values
+from orchestrator.errors import AgentFailed, AgentStopped, OrchestratorError, check_count
 from orchestrator.model import RunRecord, RunStatus, StopSource
 from orchestrator.part import Part
 from orchestrator.sections import forbid_inside_operation, outside_sections
@@ -78,7 +79,8 @@ class SubAgents(Part["Run"]):
     async def start_detached(self, agent: Agent | str, given: dict[str, Any]) -> RunId:
         """Start a root run that a stop of this tree does not touch."""
         forbid_inside_operation("a detached run")
-        await self._run.gate.admit("agent", str(agent))
+        agent = self._run.services.catalog.get(agent)
+        await self._run.gate.admit("agent", agent.name)
         services = self._run.services
         with called_from(self._run.traceparent()):
             run = services.admit(agent, given, owner=self._run.record.owner)
@@ -95,7 +97,12 @@ async def map_calls(
     inputs: Sequence[Mapping[str, Any]],
     limit: int | None,
 ) -> list[Any]:
-    """Call a sub-agent for each input, at most so many at once; see ``Context.map``."""
+    """Call a sub-agent for each input, at most so many at once; see ``Context.map``.
+
+    Raises:
+        InvalidInput: the limit is no number of sub-agents, or an input is no object.
+    """
+    check_count("limit", limit, least=1)
     results: list[Any] = [None] * len(inputs)
     failures: list[Exception] = []
     waiting = iter(enumerate(inputs))
@@ -103,7 +110,7 @@ async def map_calls(
     async def work() -> None:
         for index, given in waiting:
             try:
-                results[index] = await call(agent, dict(given))
+                results[index] = await call(agent, named_values(given, f"inputs.{index}"))
             except Exception as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
@@ -140,7 +147,7 @@ class StartedChild:
         """Stop it, and return the receipt once it is torn down.
 
         Raises:
-            RunEnded: it has ended already.
+            RunEnded: it has ended without a stop.
         """
         return await self._run.stop(grace_s=grace_s, reason=reason, source=StopSource.PARENT)
 

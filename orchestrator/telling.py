@@ -7,8 +7,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.agent import as_json
-from orchestrator.errors import InvalidInput, check_text
+from orchestrator.errors import InvalidInput, check_count, check_text
 from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent, is_agents_own
+from orchestrator.faults import is_number
 from orchestrator.llm.spending import price_of
 from orchestrator.llm.stream import Deltas
 from orchestrator.model import Progress, Usage
@@ -112,12 +113,19 @@ class Telling:
 
         Args:
             append: add to the end of what is there, at a cost that does not grow with it.
+
+        Raises:
+            InvalidInput: the name is no plain file name, or the data are no bytes.
         """
         check_file(name, media_type)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            why = f"must be bytes, not {type(data).__name__}; encode a text"
+            raise InvalidInput([("data", why)])
         await self._turn()
+        kept = bytes(data)
         self._run.tell(
-            RunArtifact(name, len(data)),
-            SaveArtifact(self.run_id, name, media_type, bytes(data), append),
+            RunArtifact(name, len(kept)),
+            SaveArtifact(self.run_id, name, media_type, kept, bool(append)),
         )
 
     async def view(self, image: bytes) -> None:
@@ -164,21 +172,20 @@ class Telling:
             cost: in US dollars.
 
         Raises:
-            InvalidInput: a number is negative, or the prices cannot be read.
+            InvalidInput: a number is negative, or none, or the prices cannot be read.
         """
         counts = {
             "requests": requests,
             "input_tokens": input_tokens,
             "output_tokens": output_tokens,
         }
-        problems = [(n, f"{v!r} is less than 0") for n, v in counts.items() if v < 0]
+        for name, count in counts.items():
+            check_count(name, count, least=0)
         if cost is None:
-            price = price_of(model)
+            price = price_of(check_text("model", model))
             cost = 0.0 if price is None else price.of(input_tokens, output_tokens)
-        if not 0 <= cost < inf:
-            problems.append(("cost", f"{cost!r} is no sum of dollars"))
-        if problems:
-            raise InvalidInput(problems)
+        if not is_number(cost) or not 0 <= cost < inf:
+            raise InvalidInput([("cost", f"{cost!r} is no sum of dollars")])
         self._run.spend(Usage(**counts, cost=cost))
 
     def _tell_deltas(self) -> None:

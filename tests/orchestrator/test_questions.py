@@ -144,12 +144,33 @@ async def test_a_stop_withdraws_the_question_at_once(
     run = await orchestrator.start(asker)
     question_id = await asked(run)
     began = trio.current_time()
+    run.request_stop(mode=mode)
+    with pytest.raises(NobodyAsks):
+        run.answer(question_id, "yes")
     receipt = await run.stop(mode=mode)
     assert trio.current_time() - began < 0.1
     assert receipt.outcome is StopOutcome.STOPPED
     assert run.record.waiting_for is None
     with pytest.raises(NobodyAsks):
         run.answer(question_id, "yes")
+
+
+async def test_a_critical_section_that_asks_has_its_answer_after_the_stop(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    answers: list[Any] = []
+
+    @agent
+    async def careful(ctx: Context) -> None:
+        with ctx.critical("commit", 10):
+            answers.append(await ctx.ask("really?"))
+
+    run = await orchestrator.start(careful)
+    question_id = await asked(run)
+    run.request_stop(mode="now")
+    run.answer(question_id, "yes")
+    await run.wait()
+    assert answers == ["yes"]
 
 
 async def test_questions_that_are_open_at_once_are_shown_in_turn(

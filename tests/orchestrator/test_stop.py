@@ -13,6 +13,7 @@ from orchestrator import (
     AgentStopped,
     Context,
     InvalidInput,
+    OperationCut,
     Orchestrator,
     Run,
     RunEnded,
@@ -233,6 +234,78 @@ async def test_a_kill_does_not_wait_for_the_cleanup_time(
 
     assert receipt.outcome is StopOutcome.ABANDONED
     assert receipt.seconds == pytest.approx(0.5, abs=0.05)
+
+
+async def test_a_run_may_end_before_the_letting_go_of_it_has_its_first_turn(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """Interleaving: the alarm rings, the run ends and nobody holds it, the task begins."""
+    run = await orchestrator.start(sleeper)
+    await run.stop()
+    # What the journal writes now lets it forget the run.
+    other = await orchestrator.start(sleeper)
+    run.ladder.last.begin(patience_s=0.5)
+    del run
+    await trio.testing.wait_all_tasks_blocked()
+    assert other.status is RunStatus.RUNNING
+
+
+async def test_an_operation_of_a_task_outside_the_run_is_cut_at_its_end_and_counted(
+    orchestrator: Orchestrator, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such a task is none of the run's, so it cannot be waited for; but it has no alarm either."""
+    ends: list[type[BaseException]] = []
+
+    async def stray(ctx: Context) -> None:
+        try:
+            async with ctx.operation("send"):
+                await trio.sleep(50)
+        except OperationCut as error:
+            ends.append(type(error))
+
+    async with trio.open_nursery() as outside:
+
+        @agent
+        async def starter(ctx: Context) -> None:
+            outside.start_soon(stray, ctx)
+            await trio.sleep_forever()
+
+        run = await orchestrator.start(starter)
+        await trio.testing.wait_all_tasks_blocked()
+        receipt = await run.stop()
+    assert ends == [OperationCut]
+    assert (receipt.reached, receipt.operations.cut) == (StopMode.NOW, 1)
+    types = await event_types(orchestrator, run.id)
+    assert types.index("operation.cut") < types.index("run.stopped") == len(types) - 1
+    del run
+    await orchestrator.start(sleeper)
+    await trio.sleep(60)
+    assert "an alarm failed" not in caplog.text
+
+
+async def test_a_kill_leaves_the_cleanup_its_half_second(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """Interleaving: the agent's code has its turn before the alarm of the kill rings."""
+    tidied: list[float] = []
+
+    @agent
+    async def tidy(ctx: Context) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with ctx.cleanup():
+                await trio.sleep(0.1)
+                tidied.append(trio.current_time())
+
+    for _ in range(20):
+        run = await orchestrator.start(tidy)
+        await trio.testing.wait_all_tasks_blocked()
+        asked = trio.current_time()
+        run.request_stop(mode="kill")
+        assert 0.4 < run.cleanup_left_s <= 0.5
+        await run.wait()
+        assert tidied.pop() == pytest.approx(asked + 0.1)
 
 
 async def test_a_busy_loop_does_not_make_a_killed_run_seem_stuck(
@@ -501,6 +574,30 @@ async def test_a_stop_of_a_run_that_has_ended_is_an_error(
 
     with pytest.raises(RunEnded, match="succeeded"):
         run.request_stop()
+
+
+async def test_who_stops_a_run_that_a_stop_has_ended_gets_the_same_receipt(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """A second click must not depend on how fast the first one was."""
+
+    @agent
+    async def parent(ctx: Context) -> bool:
+        child = await ctx.start(sleeper)
+        return await child.stop() == await child.stop()
+
+    run = await orchestrator.start(sleeper)
+    receipt = await run.stop(reason="enough")
+    assert await run.stop(mode="now") == receipt
+    assert await orchestrator.stop(run.id) == receipt
+    assert (await (await orchestrator.start(parent)).wait()).result is True
+
+    ended = await orchestrator.start(parent)
+    await ended.wait()
+    with pytest.raises(RunEnded, match="succeeded"):
+        await ended.stop()
+    with pytest.raises(RunEnded, match="succeeded"):
+        await orchestrator.stop(ended.id)
 
 
 async def test_a_child_stopped_alone_leaves_its_parent_going(

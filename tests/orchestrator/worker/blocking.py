@@ -250,6 +250,23 @@ def threading_(ctx: SyncContext, seconds: float) -> None:
 
 
 @agent
+def delegating(ctx: SyncContext) -> list[Any]:
+    """Let plain threads, which inherit no context variables, find the context for themselves."""
+    found: list[Any] = []
+
+    def work() -> None:
+        with current_context().operation("op", "in a thread"):  # type: ignore[attr-defined]
+            found.append(is_current(ctx))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with ThreadPoolExecutor() as pool:
+        found.append(pool.submit(is_current, ctx).result())
+    return found
+
+
+@agent
 def committing(ctx: SyncContext, seconds: float, max_seconds: float) -> None:
     """Take that long for a critical section."""
     try:

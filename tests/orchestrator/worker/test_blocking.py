@@ -265,6 +265,12 @@ async def test_threads_and_forks_of_its_own(orchestrator: Orchestrator) -> None:
         assert (await forked.wait()).result == [True, True]
 
 
+async def test_plain_threads_find_the_context(orchestrator: Orchestrator) -> None:
+    with trio.fail_after(BOUND_S):
+        record = await (await orchestrator.start(blocking.delegating)).wait()
+        assert (record.error, record.result) == (None, [True, True])
+
+
 def _yields(ctx: SyncContext) -> Any:
     yield 1
 

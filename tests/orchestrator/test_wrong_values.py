@@ -1,0 +1,228 @@
+"""Values of the wrong kind: each is refused where it comes in, and none gets as far as the store.
+
+One of them there would keep everybody's runs from being read, or written.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from orchestrator import Context, InvalidInput, Orchestrator, agent, open_orchestrator
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+
+@agent
+async def idle(ctx: Context) -> None:
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"source": "somebody"}, "source: 'somebody' is not one of user, admin, "),
+        ({"grace_s": "5"}, "grace_s: must be 0 or more seconds, not '5'"),
+        ({"grace_s": Decimal(5)}, "grace_s: must be 0 or more seconds"),
+        ({"mode": "now", "grace_s": "5"}, "grace_s: must be 0 or more seconds"),
+        ({"grace": 5}, "grace: is not known; known are: mode, grace_s, "),
+        ({"mode": ["now"]}, "mode: "),
+    ],
+)
+async def test_a_stop_with_an_argument_that_is_none_stops_nothing(
+    orchestrator: Orchestrator, asked: dict[str, Any], why: str
+) -> None:
+    run = await orchestrator.start(idle)
+    with pytest.raises(InvalidInput) as refused:
+        run.request_stop(**asked)
+    assert str(refused.value).startswith(why)
+    assert (run.record.status, run.receipt) == ("running", None)
+
+
+async def test_a_halt_with_a_grace_that_is_none_halts_nothing(orchestrator: Orchestrator) -> None:
+    """It would be on record, and no later process could read it."""
+    with pytest.raises(InvalidInput, match="grace_s: must be 0 or more seconds"):
+        orchestrator.request_halt(mode="now", grace_s="5")  # type: ignore[arg-type]
+    assert orchestrator.halted is None
+
+
+async def _spend_a_fraction(ctx: Context) -> None:
+    ctx.spend(input_tokens=1.5)  # type: ignore[arg-type]
+
+
+async def _spend_on_no_model(ctx: Context) -> None:
+    ctx.spend(model=5)  # type: ignore[arg-type]
+
+
+async def _spend_a_decimal(ctx: Context) -> None:
+    ctx.spend(cost=Decimal("1.5"))  # type: ignore[arg-type]
+
+
+async def _cut_an_effect_that_is_no_text(ctx: Context) -> None:
+    with trio.move_on_after(0):
+        async with ctx.operation("send", "a letter", effect=object()):  # type: ignore[arg-type]
+            await trio.sleep_forever()
+
+
+async def _keep_a_text_as_a_file(ctx: Context) -> None:
+    await ctx.artifact("letter.txt", "Dear reader")  # type: ignore[arg-type]
+
+
+async def _keep_a_number_as_a_file(ctx: Context) -> None:
+    await ctx.artifact("letter.txt", [68, 101])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("deed", "why"),
+    [
+        (_spend_a_fraction, "input_tokens: must be a whole number, not 1.5"),
+        (_spend_on_no_model, "model: must be a string, not int"),
+        (_spend_a_decimal, "cost: Decimal('1.5') is no sum of dollars"),
+        (_cut_an_effect_that_is_no_text, "effect: must be a string, not object"),
+        (_keep_a_text_as_a_file, "data: must be bytes, not str; encode a text"),
+        (_keep_a_number_as_a_file, "data: must be bytes, not list; encode a text"),
+    ],
+)
+async def test_what_an_agent_tells_amiss_fails_it_alone(
+    deed: Callable[[Context], Awaitable[None]], why: str, tmp_path: Path
+) -> None:
+    @agent
+    async def clumsy(ctx: Context) -> None:
+        await deed(ctx)
+
+    url = f"sqlite:///{tmp_path}/runs.db"
+    async with open_orchestrator(url) as orchestrator:
+        record = await (await orchestrator.start(clumsy)).wait()
+        assert record.error is not None
+        assert (record.status, record.error.message) == ("failed", why)
+    async with open_orchestrator(url) as orchestrator:
+        assert (await orchestrator.runs()).runs == (record,)
+
+
+@pytest.mark.parametrize("max_seconds", [math.nan, math.inf, -1, "1", Decimal(1)])
+async def test_a_critical_section_without_a_bound_is_refused(
+    orchestrator: Orchestrator, autojump_clock: MockClock, max_seconds: Any
+) -> None:
+    """It would hold a stop back for ever."""
+
+    @agent
+    async def greedy(ctx: Context) -> None:
+        with ctx.critical("commit", max_seconds):
+            await trio.sleep_forever()
+
+    record = await (await orchestrator.start(greedy)).wait()
+    assert record.error is not None
+    assert record.error.message.startswith("max_seconds: must be 0 or more seconds, not ")
+
+
+async def test_a_file_may_be_any_kind_of_bytes(orchestrator: Orchestrator) -> None:
+    kinds: dict[str, Any] = {
+        "numbers": memoryview(b"\1\0\2\0").cast("H"),
+        "letters": bytearray(b"abc"),
+    }
+
+    @agent
+    async def keeper(ctx: Context) -> None:
+        for name, data in kinds.items():
+            await ctx.artifact(name, data)
+
+    run = await orchestrator.start(keeper)
+    await run.wait()
+    assert {each.name: each.size for each in await orchestrator.artifacts(run.id)} == {
+        "letters": 3,
+        "numbers": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "limit", "why"),
+    [
+        ([{}, {}], 0, "limit: must be 1 or more, not 0"),
+        ([{}, {}], -1, "limit: must be 1 or more, not -1"),
+        ([{}, {}], 1.5, "limit: must be a whole number, not 1.5"),
+        ([{}, "url"], None, "inputs.1: must be an object of named values"),
+    ],
+)
+async def test_a_map_that_is_called_amiss_says_so(
+    orchestrator: Orchestrator, autojump_clock: MockClock, inputs: Any, limit: Any, why: str
+) -> None:
+    """With a limit of -1 it returned a list of None, and nothing had been called."""
+
+    @agent
+    async def nothing(ctx: Context) -> None:
+        await ctx.sleep(1)
+
+    @agent
+    async def mapper(ctx: Context) -> None:
+        await ctx.map(nothing, inputs, limit)
+
+    record = await (await orchestrator.start(mapper)).wait()
+    assert record.error is not None
+    assert (record.error.type, record.error.message) == ("InvalidInput", why)
+
+
+async def test_an_input_that_is_no_object_starts_nothing(orchestrator: Orchestrator) -> None:
+    for given in (["a"], "text", 5):
+        with pytest.raises(InvalidInput, match="input: must be an object of named values"):
+            await orchestrator.start(idle, given)  # type: ignore[arg-type]
+    assert (await orchestrator.runs()).runs == ()
+
+
+async def test_a_function_that_is_no_agent_is_named_with_the_remedy(
+    orchestrator: Orchestrator,
+) -> None:
+    async def bare(ctx: Context) -> None:
+        pass
+
+    with pytest.raises(TypeError, match=r"bare.* is no agent; put @agent above the function"):
+        await orchestrator.start(bare)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="put @agent above the function"):
+        async with open_orchestrator(agents=[bare]):  # type: ignore[list-item]
+            pass
+
+
+@pytest.mark.parametrize("limits", [{"max_workers": 0}, {"retention_s": -1}, {"watchdog_s": "1"}])
+async def test_an_orchestrator_does_not_open_with_a_limit_that_is_none(
+    limits: dict[str, Any],
+) -> None:
+    """With no worker at all, runs that need one would wait for ever."""
+    with pytest.raises(InvalidInput, match=f"{next(iter(limits))}: must be "):
+        async with open_orchestrator(**limits):
+            pass
+
+
+async def test_an_agent_without_any_request_at_once_and_an_empty_page_are_refused(
+    orchestrator: Orchestrator,
+) -> None:
+    with pytest.raises(InvalidInput, match="http_concurrency: must be 1 or more, not 0"):
+        agent(http_concurrency=0)(idle.function)
+    for limit in (0, -1):
+        with pytest.raises(InvalidInput, match="limit: must be 1 or more"):
+            await orchestrator.runs(limit=limit)
+
+
+async def test_a_detached_start_that_is_refused_names_the_agent(
+    orchestrator: Orchestrator,
+) -> None:
+    @agent
+    async def late(ctx: Context) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            await ctx.start_detached(idle)
+
+    run = await orchestrator.start(late)
+    await trio.testing.wait_all_tasks_blocked()
+    await run.stop()
+    events = [event async for event in await orchestrator.events(run.id)]
+    [refused] = [event.data for event in events if event.type == "operation.refused"]
+    assert refused == {"kind": "agent", "label": "idle"}
