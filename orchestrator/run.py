@@ -227,6 +227,9 @@ class Run(Handle):
         for section in left:
             if section.own_bound is None:
                 self.gate.leave(section, cut=True, error=None)
+        if move is Move.ABANDON and self._client is not None:
+            # It was closed from outside.
+            self.client_closed()
         status, at = advance(self.record.status, move), self.services.now(0)
         stop, receipt = self.ladder.stop, None
         if stop is not None:
@@ -282,6 +285,11 @@ class Run(Handle):
             run.ladder.account.cleanup_errors.append(
                 what if run is self else f"{self.agent.name} {self.id}: {what}"
             )
+
+    def client_closed(self) -> None:
+        """The HTTP client of the run's code was closed: it stands on the receipts."""
+        for run in self.stopping_lineage():
+            run.ladder.account.clients_closed += 1
 
     def processes_killed(self, pids: Collection[int]) -> None:
         """Processes that the run's code had started were killed: it stands on the receipts."""

@@ -232,8 +232,7 @@ async def _close_client(run: Run) -> None:
             await client.aclose()
     except Exception as error:
         run.cleanup_failed(f"HTTP client: {type(error).__name__}: {in_words(error)}")
-    for each in run.stopping_lineage():
-        each.ladder.account.clients_closed += 1
+    run.client_closed()
 
 
 def split_cancelled(

@@ -135,8 +135,7 @@ class Desk:
         self._run.processes_killed(message["pids"])
 
     def _do_client_closed(self, message: Message) -> None:
-        for each in self._run.stopping_lineage():
-            each.ladder.account.clients_closed += 1
+        self._run.client_closed()
 
     def _write(self, packed: Message) -> Write:
         run = self._run
