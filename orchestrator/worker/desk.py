@@ -115,11 +115,15 @@ class Desk:
         self._run.gate.leave(section, cut=message["cut"], error=message["error"])
 
     def _do_begin(self, message: Message) -> None:
-        if message["kind"] == CRITICAL and self._is_late(message):
-            # The worker had not heard of the stop. It is not cut where it is, as it may have begun
-            # in earnest; but it holds nothing back, and nothing starts in it.
+        gate, around = self._run.gate, self._holding.get(message["inside"] or 0)
+        is_within = around is not None or in_holding_section()
+        if gate.closed and not is_within and message["kind"] == CRITICAL:
+            # The worker had not heard of the stop. It is not cut where it is, as it may have
+            # begun in earnest; but it holds nothing back, and nothing starts in it.
             return
-        section = self._run.gate.begin(message["kind"], message["label"], message["holds_s"])
+        section = gate.begin(message["kind"], message["label"], message["holds_s"])
+        # Nor, perhaps, had it heard of the pause.
+        section.parks = gate.held and (around is None or around.parks)
         self._holding[message["number"]] = section
         self._run.ladder.rearm()
 
@@ -131,10 +135,6 @@ class Desk:
             return
         self._run.gate.end(section, cut=message["cut"])
         self._run.ladder.rearm()
-
-    def _is_late(self, message: Message) -> bool:
-        around = self._holding.get(message["inside"] or 0)
-        return self._run.gate.closed and around is None and not in_holding_section()
 
     def _do_refused(self, message: Message) -> None:
         self._run.operation_refused()

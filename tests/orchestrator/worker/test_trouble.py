@@ -195,3 +195,24 @@ async def test_a_critical_section_that_begins_after_the_stop_holds_nothing_back(
         assert receipt.operations.refused == effect
         assert receipt.critical_s == 0
         assert receipt.reached is (StopMode.GRACEFUL if effect else StopMode.NOW)
+
+
+async def test_a_critical_section_that_begins_after_the_pause_waits_with_it(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await begun(orchestrator, busy, {"folder": str(tmp_path), "effect": True})
+        run.request_pause()
+        await orchestrator.durable(run.ticket)
+        assert run.status is RunStatus.PAUSED
+        (tmp_path / "acknowledged").touch()
+
+        # Its place at the gate is the end of what it does while it is paused.
+        while not run.gate.has_parked and not exists(tmp_path / "effect"):
+            await trio.sleep(0.01)
+        assert not exists(tmp_path / "effect")
+
+        run.request_resume()
+        while not exists(tmp_path / "effect"):
+            await trio.sleep(0.01)
+        await run.stop(mode="kill")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from orchestrator import SyncContext
 
 LONG_S = 1000
+# How long a critical section may hold a stop back: longer than any bound of its run.
+HOLD_S = 20
 
 
 @agent
@@ -88,11 +90,11 @@ def vanishing(ctx: SyncContext, how: str) -> None:
 
 @agent(isolation="process")
 async def busy(ctx: Context, folder: str, effect: bool) -> None:
-    """Hear of nothing until the stop is acknowledged, and then begin a critical section."""
+    """Hear of nothing until a stop or pause is acknowledged; then begin a critical section."""
     print("ready", flush=True)
     while not Path(folder, "acknowledged").exists():  # noqa: ASYNC240
         time.sleep(0.01)  # noqa: ASYNC251  # it blocks its loop
-    with ctx.critical("commit", LONG_S):
+    with ctx.critical("commit", HOLD_S):
         if effect:
             async with ctx.operation("effect"):
                 Path(folder, "effect").touch()  # noqa: ASYNC240
