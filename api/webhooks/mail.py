@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from api.logs.fields import clean_text
-from api.webhooks.rules import recipients
+from api.webhooks.rules import MAILTO, recipients
 from api.webhooks.sending import Outcome
 
 if TYPE_CHECKING:
@@ -77,18 +77,45 @@ def _send(settings: Mail, message: EmailMessage) -> Outcome:
     connect = smtplib.SMTP
     if settings.tls == "tls":
         connect = partial(smtplib.SMTP_SSL, context=ssl.create_default_context())  # type: ignore[assignment]  # a kind of it
+    outcome = None
     try:
         with connect(settings.host, settings.port, timeout=EXCHANGE_S) as server:
             if settings.tls == "starttls":
                 server.starttls(context=ssl.create_default_context())
             if settings.user:
                 server.login(settings.user, settings.password)
-            server.send_message(message)
-    except smtplib.SMTPResponseException as error:
-        # 5xx: the server will not have it, now or ever.
-        said = error.smtp_error
-        words = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        return Outcome(f"answered {error.smtp_code} {words}"[:500], for_good=error.smtp_code >= 500)
+            outcome = _refused(server.send_message(message), arrived=True)
     except (smtplib.SMTPException, OSError) as error:
-        return Outcome(f"{type(error).__name__}: {error}"[:500])
-    return Outcome()
+        # Once it was taken, it means nothing how the server takes its leave.
+        outcome = outcome or _failure(error)
+    return outcome
+
+
+def _failure(error: smtplib.SMTPException | OSError) -> Outcome:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return _refused(error.recipients, arrived=False)
+    if isinstance(error, smtplib.SMTPResponseException):
+        # 5xx: the server will not have it, now or ever.
+        said = f"{error.smtp_code} {_words(error.smtp_error)}"
+        return Outcome(f"answered {said}"[:500], for_good=error.smtp_code >= 500)
+    return Outcome(f"{type(error).__name__}: {error}"[:500])
+
+
+def _refused(refused: dict[str, tuple[int, bytes]], *, arrived: bool) -> Outcome:
+    """Return what comes of addresses that were refused, if any were.
+
+    Args:
+        arrived: all others have got the message.
+    """
+    if not refused:
+        return Outcome()
+    said = [f"{code} {_words(text)} ({to})" for to, (code, text) in refused.items()]
+    return Outcome(
+        f"answered {', '.join(said)}"[:500],
+        for_good=all(code >= 500 for code, _ in refused.values()),
+        left_to=MAILTO + ",".join(refused) if arrived else "",
+    )
+
+
+def _words(said: bytes | str) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else said

@@ -238,7 +238,7 @@ class Outbox(Observer):
         return Delivery(
             id=delivery.id,
             run_id=delivery.run_id,
-            to=delivery.to,
+            to=outcome.left_to or delivery.to,
             body=delivery.body,
             created_at=delivery.created_at,
             next_at=None if given_up else self._after(wait_s),

@@ -36,11 +36,13 @@ class Outcome:
         error: why it failed; empty if the message has arrived.
         for_good: trying again makes no sense.
         retry_after_s: how long the other side wants to be left alone.
+        left_to: the target without whom it has reached; empty if it has reached nobody.
     """
 
     error: str = ""
     for_good: bool = False
     retry_after_s: float = 0.0
+    left_to: str = ""
 
 
 async def post(

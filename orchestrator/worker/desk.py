@@ -10,8 +10,9 @@ from pydantic_core import to_jsonable_python
 
 from orchestrator.events import RunProgress, UserEvent
 from orchestrator.model import Progress, Usage
+from orchestrator.operations import CRITICAL
 from orchestrator.references import load_reference
-from orchestrator.sections import standing_in
+from orchestrator.sections import in_holding_section, standing_in
 from orchestrator.store.writes import DropData, SaveArtifact, SaveData, SavePartial, SaveStep
 from orchestrator.worker.wire import pack_bytes, pack_error, unpack_bytes
 
@@ -114,12 +115,25 @@ class Desk:
         self._run.gate.leave(section, cut=message["cut"], error=message["error"])
 
     def _do_begin(self, message: Message) -> None:
-        section = self._run.gate.begin(message["kind"], message["label"], message["holds_s"])
+        gate, around = self._run.gate, self._holding.get(message["inside"] or 0)
+        is_within = around is not None or in_holding_section()
+        if gate.closed and not is_within and message["kind"] == CRITICAL:
+            # The worker had not heard of the stop. It is not cut where it is, as it may have
+            # begun in earnest; but it holds nothing back, and nothing starts in it.
+            return
+        section = gate.begin(message["kind"], message["label"], message["holds_s"])
+        # Nor, perhaps, had it heard of the pause.
+        section.parks = gate.held and (around is None or around.parks)
         self._holding[message["number"]] = section
         self._run.ladder.rearm()
 
     def _do_end(self, message: Message) -> None:
-        self._run.gate.end(self._holding.pop(message["number"]), cut=message["cut"])
+        section = self._holding.pop(message["number"], None)
+        if section is None:  # it was late
+            for each in self._run.stopping_lineage():
+                each.ladder.account.critical_cut |= message["cut"]
+            return
+        self._run.gate.end(section, cut=message["cut"])
         self._run.ladder.rearm()
 
     def _do_refused(self, message: Message) -> None:

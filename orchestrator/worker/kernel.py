@@ -113,6 +113,15 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def go_on_without_parent() -> None:
+    """Have the kernel continue this process, should it be stopped, when its parent dies.
+
+    The kernel does so by itself only where nobody of our session is left who could do it. It does
+    so too when only the thread has exited that launched us, which does no harm.
+    """
+    _prctl(_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def stand_back() -> None:
     """Let others have the processor before this process and everything that it will start."""
     os.nice(NICENESS)

@@ -205,8 +205,7 @@ class Lifeline:
                 stdout=subprocess.DEVNULL,
                 pass_fds=fds,
                 env={name: os.environ[name] for name in _NEEDED if name in os.environ},
-                # Out of reach of the terminal's Ctrl-C. In our session all the same: so a
-                # warden that somebody has stopped is continued when we die.
+                # Out of reach of the terminal's Ctrl-C.
                 process_group=0,
             )
         finally:

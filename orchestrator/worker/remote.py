@@ -29,6 +29,7 @@ from orchestrator.worker.proxies import (
     RemoteSubAgents,
     pack_write,
 )
+from orchestrator.worker.wire import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -74,8 +75,10 @@ class RemoteGate(Gate):
 
     def begin(self, kind: str, label: str, holds_s: float | None = None) -> Section:
         """Begin a section that holds a stop back, here and there."""
+        around = inside()
         section = super().begin(kind, label, holds_s)
-        self._link.tell("begin", number=section.number, kind=kind, label=label, holds_s=holds_s)
+        told = {"number": section.number, "kind": kind, "label": label, "holds_s": holds_s}
+        self._link.tell("begin", inside=around, **told)
         return section
 
     def end(self, section: Section, *, cut: bool) -> None:

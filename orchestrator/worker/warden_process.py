@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NoReturn
 from orchestrator.worker import birth
 from orchestrator.worker.kernel import (
     become_subreaper,
+    go_on_without_parent,
     mark_for,
     stand_back_as_session,
     take_mark,
@@ -65,6 +66,8 @@ def main(setup_fd: int, wire_fd: int) -> NoReturn:
     gc.disable()
     setup = read_file(setup_fd)
     become_subreaper()
+    # Any code in a worker can stop us, and nobody is to outlive the orchestrator by that.
+    go_on_without_parent()
     take_mark(mark_for(setup["token"]))
     with _ending_with(wire_fd):
         notes = _preload(setup["preload"])

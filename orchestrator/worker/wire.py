@@ -159,7 +159,7 @@ class Link:
         await trio.lowlevel.checkpoint_if_cancelled()
         number, call = next(self._ids), _Call()
         self._calls[number] = call
-        self.channel.send({"do": do, "id": number, "inside": _holding(), **fields})
+        self.channel.send({"do": do, "id": number, "inside": inside(), **fields})
         try:
             await call.done.wait()
         except trio.Cancelled:
@@ -189,7 +189,7 @@ class Link:
         self._calls.clear()
 
 
-def _holding() -> int | None:
+def inside() -> int | None:
     """Return the number of the section at hand, if operations may start in it after a stop."""
     section = current_section()
     return section.number if section is not None and section.holds else None

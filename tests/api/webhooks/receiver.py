@@ -101,11 +101,17 @@ class Mailbox:
 
     Attributes:
         refusals: what it says to the next messages, instead of taking them. None hangs.
+        unknown: what it says to the next message for an address, instead of taking it.
+        farewell: what it says when a client takes its leave.
+        to: the addresses of each message in ``got``.
     """
 
     port: int = 0
     refusals: list[bytes | None] = field(default_factory=list)
+    unknown: dict[bytes, list[bytes]] = field(default_factory=dict)
+    farewell: bytes = b"221 bye"
     got: list[str] = field(default_factory=list)
+    to: list[list[bytes]] = field(default_factory=list)
     let: threading.Event = field(default_factory=threading.Event)
 
 
@@ -120,15 +126,25 @@ def mailbox() -> Iterator[Mailbox]:
 
         def handle(self) -> None:
             self.say(b"220 test")
+            self.to: list[bytes] = []
             while line := self.rfile.readline():
                 verb = line.split()[0].upper() if line.split() else b""
                 if verb == b"DATA":
                     self.take()
+                elif verb == b"RCPT":
+                    self.accept(line.partition(b"<")[2].partition(b">")[0])
                 elif verb == b"QUIT":
-                    self.say(b"221 bye")
+                    self.say(box.farewell)
                     return
                 else:
                     self.say(b"250 ok")
+
+        def accept(self, address: bytes) -> None:
+            if refusals := box.unknown.get(address):
+                self.say(refusals.pop(0))
+            else:
+                self.to.append(address)
+                self.say(b"250 ok")
 
         def take(self) -> None:
             refusal = box.refusals.pop(0) if box.refusals else b""
@@ -143,6 +159,7 @@ def mailbox() -> Iterator[Mailbox]:
             while (line := self.rfile.readline()) not in (b".\r\n", b""):
                 lines.append(line)
             box.got.append(b"".join(lines).decode())
+            box.to.append(self.to)
             self.say(b"250 taken")
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:

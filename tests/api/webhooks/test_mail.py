@@ -69,6 +69,45 @@ async def test_a_server_that_will_not_have_it_is_not(box: Mailbox) -> None:
     assert dead["attempts"] == 1
 
 
+async def test_who_is_refused_is_told_later_and_nobody_else_twice(box: Mailbox) -> None:
+    box.unknown = {b"boss@example.org": [b"450 later"]}
+    async with sending(outbox_for(box)) as orchestrator:
+        await (await orchestrator.start(sleeper)).stop()
+        await until_empty(orchestrator)
+    assert box.to == [[b"ops@example.org"], [b"boss@example.org"]]
+    first, second = map(message_from_string, box.got)
+    assert first["Message-ID"] == second["Message-ID"]
+
+
+async def test_whom_the_server_does_not_know_the_message_is_dead_for(box: Mailbox) -> None:
+    box.unknown = {b"boss@example.org": [b"550 who"]}
+    async with sending(outbox_for(box)) as orchestrator:
+        await (await orchestrator.start(sleeper)).stop()
+        dead = await until_kept(orchestrator, state="dead")
+    assert (dead["to"], dead["attempts"]) == ("mailto:boss@example.org", 1)
+    assert dead["error"] == "answered 550 who (boss@example.org)"
+    assert box.to == [[b"ops@example.org"]]
+
+
+async def test_a_server_that_knows_nobody_has_taken_nothing(box: Mailbox) -> None:
+    box.unknown = {b"boss@example.org": [b"550 who"], b"ops@example.org": [b"450 later"]}
+    async with sending(outbox_for(box)) as orchestrator:
+        await (await orchestrator.start(sleeper)).stop()
+        await until_empty(orchestrator)
+    assert box.to == [[b"ops@example.org", b"boss@example.org"]]
+
+
+@pytest.mark.parametrize("farewell", [b"421 too busy", b"500 what?"])
+async def test_what_was_taken_has_arrived_however_the_server_takes_its_leave(
+    box: Mailbox, farewell: bytes
+) -> None:
+    box.farewell = farewell
+    async with sending(outbox_for(box)) as orchestrator:
+        await (await orchestrator.start(sleeper)).stop()
+        await until_empty(orchestrator)
+    assert len(box.got) == 1
+
+
 async def test_a_server_that_hangs_is_given_up(
     box: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

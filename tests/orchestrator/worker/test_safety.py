@@ -15,7 +15,14 @@ import pytest
 import trio
 
 from orchestrator.worker import NotEnded, lifeline, open_warden, process, ward
-from orchestrator.worker.kernel import kill_marked, mark_for, mark_of, new_token, token_in
+from orchestrator.worker.kernel import (
+    kill_marked,
+    mark_for,
+    mark_of,
+    new_token,
+    subreaping,
+    token_in,
+)
 from orchestrator.worker.procfs import all_processes, below, look_at, signal_exactly
 from tests.orchestrator.worker.seen import all_gone, children, sleeping, start_animal, started
 from tests.orchestrator.worker.zoo import holders
@@ -162,6 +169,35 @@ async def test_a_fork_of_the_program_does_not_hold_the_lifeline(tmp_path: Path) 
                 await all_gone(witness)
             finally:
                 os.kill(fork, signal.SIGKILL)
+
+
+@pytest.mark.slow
+async def test_a_warden_that_was_stopped_ends_with_the_program(tmp_path: Path) -> None:
+    """Also where its session lives on, as in a container, and so nobody else continues it."""
+    program = (
+        "import os, signal, sys, trio\n"
+        "from pathlib import Path\n"
+        "from orchestrator.worker import open_warden\n"
+        "from tests.orchestrator.worker.seen import start_animal\n"
+        "async def main():\n"
+        "    async with open_warden() as warden:\n"
+        "        await start_animal(warden, 'has a daemon', Path(sys.argv[1]))\n"
+        "        os.kill(warden.pid, signal.SIGSTOP)\n"
+        "        os.waitid(os.P_PID, warden.pid, os.WSTOPPED)\n"
+        "        print(warden.pid, flush=True)\n"
+        "        await trio.sleep_forever()\n"
+        "trio.run(main)\n"
+    )
+    witness = tmp_path / "witness"
+    with trio.fail_after(10), subreaping():
+        async with started([sys.executable, "-c", program, str(witness)]) as (owner, said):
+            warden = int(await said.receive_some())
+            try:
+                owner.kill()
+                await all_gone(witness)
+            finally:
+                await owner.wait()
+                end_child(warden)
 
 
 @pytest.mark.slow

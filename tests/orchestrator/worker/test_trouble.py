@@ -14,9 +14,11 @@ from orchestrator.worker import process
 from orchestrator.worker.lifeline import Lifeline
 from tests.orchestrator.worker.running import BOUND_S, begun, messages, stopped
 from tests.orchestrator.worker.seen import exists
-from tests.orchestrator.worker.troubling import obedient, parent, stubborn, vanishing
+from tests.orchestrator.worker.troubling import busy, obedient, parent, stubborn, vanishing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator import Agent
 
 pytestmark = pytest.mark.slow
@@ -173,3 +175,44 @@ async def test_what_was_dead_when_its_warden_was_ended_was_killed_all_the_same(
         receipt = await stopped(run, mode="now")
 
         assert (receipt.reached, receipt.killed_pids) == (StopMode.KILL, (pid,))
+
+
+@pytest.mark.parametrize("effect", [True, False])
+async def test_a_critical_section_that_begins_after_the_stop_holds_nothing_back(
+    orchestrator: Orchestrator, tmp_path: Path, effect: bool
+) -> None:
+    """The worker is too busy to hear of the stop; it has been acknowledged all the same."""
+    with trio.fail_after(BOUND_S):
+        given = {"folder": str(tmp_path), "effect": effect}
+        run = await begun(orchestrator, busy, given, cleanup_s=1)
+        run.request_stop(mode="now")
+        await orchestrator.durable(run.ticket)
+        (tmp_path / "acknowledged").touch()
+
+        receipt = await stopped(run)
+
+        assert not exists(tmp_path / "effect")
+        assert receipt.operations.refused == effect
+        assert receipt.critical_s == 0
+        assert receipt.reached is (StopMode.GRACEFUL if effect else StopMode.NOW)
+
+
+async def test_a_critical_section_that_begins_after_the_pause_waits_with_it(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await begun(orchestrator, busy, {"folder": str(tmp_path), "effect": True})
+        run.request_pause()
+        await orchestrator.durable(run.ticket)
+        assert run.status is RunStatus.PAUSED
+        (tmp_path / "acknowledged").touch()
+
+        # Its place at the gate is the end of what it does while it is paused.
+        while not run.gate.has_parked and not exists(tmp_path / "effect"):
+            await trio.sleep(0.01)
+        assert not exists(tmp_path / "effect")
+
+        run.request_resume()
+        while not exists(tmp_path / "effect"):
+            await trio.sleep(0.01)
+        await run.stop(mode="kill")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import StopRequested, agent
+import trio
+
+from orchestrator import Context, StopRequested, agent
 
 if TYPE_CHECKING:
     from orchestrator import SyncContext
 
 LONG_S = 1000
+# How long a critical section may hold a stop back: longer than any bound of its run.
+HOLD_S = 20
 
 
 @agent
@@ -81,3 +86,16 @@ def vanishing(ctx: SyncContext, how: str) -> None:
             os._exit(7)
         if how == "crashes":
             os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@agent(isolation="process")
+async def busy(ctx: Context, folder: str, effect: bool) -> None:
+    """Hear of nothing until a stop or pause is acknowledged; then begin a critical section."""
+    print("ready", flush=True)
+    while not Path(folder, "acknowledged").exists():  # noqa: ASYNC240
+        time.sleep(0.01)  # noqa: ASYNC251  # it blocks its loop
+    with ctx.critical("commit", HOLD_S):
+        if effect:
+            async with ctx.operation("effect"):
+                Path(folder, "effect").touch()  # noqa: ASYNC240
+        await trio.sleep_forever()
