@@ -1,7 +1,8 @@
 """What becomes of the runs that the last process left over, settled before anything else.
 
-The store can be open in one process only, so whatever ran in-process is gone: that is the proof
-for a run whose stop was on record. Nothing that was asked to stop is ever started again.
+A run whose stop was on record is stopped if its process is proved to be gone, and lost otherwise:
+a process that was cut off from a database on another machine may be at work as ever. Nothing that
+was asked to stop is ever started again.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ async def recover(services: Services, halt: Halt | None = None) -> Counter[str]:
         run.ledger.save(urgent=True)
     if left:
         _log.warning("the last process left %d runs: %d start again", len(left), len(again))
+        if not services.store.last_is_gone:
+            _log.warning("it is not proved to have ended, so its runs may be at work as ever")
         await services.journal.durable(services.journal.append([], urgent=True))
     return became
 
@@ -94,21 +97,18 @@ def _may_restart(record: RunRecord) -> bool:
 def settle_left(
     record: RunRecord, stop: Receipt | None, feed: Feed, services: Services
 ) -> RunStatus:
-    """End a run whose process is gone, and return as what."""
+    """End a run that was left over, and return as what."""
     at = services.now(0)
-    if stop is None and record.status is RunStatus.QUEUED:
+    never_began = record.status is RunStatus.QUEUED
+    if stop is None and never_began:
         # A sub-agent whose code had not begun, and whose parent is gone: not even lost.
         why = "the process of its parent ended before it began"
         stop = _stop_of(record, at, StopSource.PARENT, why)
-    if stop is not None:
-        took = datetime.fromisoformat(at) - datetime.fromisoformat(stop.requested_at)
-        stop = replace(
-            stop,
-            outcome=StopOutcome.STOPPED,
-            settled_at=at,
-            seconds=max(0.0, took.total_seconds()),
-        )
-    status = RunStatus.STOPPED if stop is not None else advance(record.status, Move.LOSE)
+    if stop is not None and (never_began or services.store.last_is_gone):
+        status, stop = RunStatus.STOPPED, _settled(stop, at)
+    else:
+        status = advance(record.status, Move.LOSE)
+        stop = stop and replace(stop, outcome=StopOutcome.LOST)
     ended = replace(
         record,
         status=status,
@@ -122,6 +122,12 @@ def settle_left(
     gone = stop is not None and discards(stop)
     services.engine.close_out(ended, event, *([Discard(record.id)] if gone else []))
     return status
+
+
+def _settled(stop: Receipt, at: str) -> Receipt:
+    took = datetime.fromisoformat(at) - datetime.fromisoformat(stop.requested_at)
+    seconds = max(0.0, took.total_seconds())
+    return replace(stop, outcome=StopOutcome.STOPPED, settled_at=at, seconds=seconds)
 
 
 def _again(record: RunRecord, feed: Feed, services: Services) -> Run | RunStatus:

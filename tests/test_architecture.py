@@ -15,7 +15,7 @@ WEB = sorted((ROOT / "api").rglob("*.py"))
 # A module may import what has its own rank or a lower one.
 RANKS = {
     0: "clock errors model events",
-    1: "lifecycle trace",
+    1: "lifecycle trace procfs",
     2: "cleanup faults timers observing store journal feed broadcast registry admission",
     3: "apart options agent catalog references allowance sections operations shapes http llm mcp"
     " data steps questions ports part partials stack",

@@ -62,6 +62,7 @@ class MemoryStore:
     """
 
     pulse_s = inf
+    last_is_gone = True
 
     def __init__(self) -> None:
         self._runs: dict[str, RunRecord] = {}

@@ -102,9 +102,12 @@ class Store(Protocol):
     Attributes:
         pulse_s: an empty batch is to be written when nothing was for so many seconds, so that a
             process from which the store was taken learns of it soon; ``inf`` where none can be.
+        last_is_gone: the process that had the store before is proved to have ended, and with it
+            whatever it had at work.
     """
 
     pulse_s: float
+    last_is_gone: bool
 
     async def write(self, batch: Sequence[Write], told: Told = NOBODY) -> None:
         """Make the whole batch durable. Cannot be cancelled half-way.

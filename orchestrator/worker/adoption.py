@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import trio
 
+from orchestrator.procfs import pids
 from orchestrator.worker.kernel import kill_marked, mark_of, reap_marked, token_in
-from orchestrator.worker.procfs import pids
 
 # How long the killing goes on before the survivors are named.
 KILL_S = 5.0

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.procfs import pids
 from orchestrator.worker.errors import WardenUnavailable
-from orchestrator.worker.procfs import pids
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

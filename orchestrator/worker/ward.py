@@ -8,13 +8,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestrator.procfs import all_processes, below, dies_of, reap, signal_exactly
 from orchestrator.worker.kernel import kill_marked, mark_of
-from orchestrator.worker.procfs import all_processes, below, dies_of, reap, signal_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.worker.procfs import Process
+    from orchestrator.procfs import Process
 
 # How long the killing goes on before the survivors are named.
 KILL_S = 5.0

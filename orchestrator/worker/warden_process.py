@@ -23,6 +23,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
+from orchestrator.procfs import all_processes
 from orchestrator.worker import birth
 from orchestrator.worker.kernel import (
     become_subreaper,
@@ -40,7 +41,6 @@ from orchestrator.worker.packets import (
     read_file,
     unpack,
 )
-from orchestrator.worker.procfs import all_processes
 from orchestrator.worker.ward import Ward, end_everything, sweep_all, tree_of
 
 if TYPE_CHECKING:

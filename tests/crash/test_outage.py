@@ -9,10 +9,19 @@ import pytest
 import trio
 
 from api.service import open_server
-from orchestrator import Context, RunStatus, StoreInUse, StoreUnavailable, agent, open_orchestrator
+from orchestrator import (
+    Context,
+    RunStatus,
+    StopOutcome,
+    StoreInUse,
+    StoreUnavailable,
+    agent,
+    open_orchestrator,
+)
 from orchestrator.store import open_store
 from orchestrator.store.postgresql.connection import connect
 from orchestrator.store.postgresql.tenure import Tenure
+from tests.orchestrator.store.relay import open_relay
 from tests.postgres import in_time
 
 if TYPE_CHECKING:
@@ -155,6 +164,46 @@ async def test_an_orchestrator_that_lost_its_database_to_another_ends_its_runs(
     assert caught.group_contains(StoreInUse, match="has lost it for good")
     # Whoever took it has settled what it found, and so is believed.
     assert found == [RunStatus.LOST]
+
+
+@pytest.mark.slow
+async def test_what_may_be_at_work_elsewhere_is_lost_and_not_called_stopped(
+    url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is cut off loses the lock and goes on, so that a free one proves nothing."""
+    monkeypatch.setattr("orchestrator.runtime.FLUSH_S", 0.1)
+    working, release = trio.Event(), trio.Event()
+
+    @agent
+    async def slow(ctx: Context) -> None:
+        async with ctx.operation("work"):
+            working.set()
+            await release.wait()
+
+    async with (
+        open_relay(postgres_server.port, "outage") as relay,
+        open_orchestrator(relay.url, agents=[slow]) as cut_off,
+    ):
+        run = await cut_off.start(slow)
+        await working.wait()
+        await cut_off.durable(run.request_stop(grace_s=600))
+        relay.end()
+        async with open_orchestrator(url, agents=[slow]) as other:
+            record = await other.get(run.id)
+            assert record.status is RunStatus.LOST
+            assert record.stop is not None
+            assert record.stop.outcome is StopOutcome.LOST
+            assert record.stop.settled_at is None
+        assert not run.exited.is_set()
+        release.set()
+        await run.exited.wait()
+
+
+async def test_who_leaves_a_database_leaves_nothing_to_doubt(url: str) -> None:
+    for _ in range(2):
+        async with open_orchestrator(url, agents=[talker]) as orchestrator:
+            await orchestrator.start(talker)
+            assert orchestrator.store.last_is_gone
 
 
 def patch_resume(monkeypatch: pytest.MonkeyPatch, taken: trio.Event) -> None:

@@ -13,8 +13,8 @@ import trio
 
 from orchestrator.cleanup import bounded
 from orchestrator.errors import InvalidInput
+from orchestrator.procfs import look_at, pids
 from orchestrator.worker.kernel import stand_back_as_session
-from orchestrator.worker.procfs import look_at, pids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -115,9 +115,15 @@ _SHORT_INPUTS = """
 ALTER TABLE runs ADD COLUMN input TEXT;        -- NULL for one that is long: a row of inputs
 """
 
+# Which process has taken it last; see ``holder``.
+_HOLDER = """
+ALTER TABLE tenure ADD COLUMN holder TEXT NOT NULL DEFAULT '';
+UPDATE tenure SET holder = 'null' WHERE epoch = 0;
+"""
+
 # What brings a database from version 0 (no tables) to 1, from 1 to 2, and so on. Those that were
 # released are never changed.
-MIGRATIONS = (_FIRST, _SHORT_INPUTS)
+MIGRATIONS = (_FIRST, _SHORT_INPUTS, _HOLDER)
 VERSION = len(MIGRATIONS)
 
 

@@ -55,6 +55,7 @@ class PostgresStore(SqlStore):
     def __init__(
         self, address: Address, tenure: Tenure, pool: ConnectionPool[psycopg.Connection]
     ) -> None:
+        self.last_is_gone = tenure.last_is_gone
         self._address = address
         self._tenure = tenure
         self._writing = trio.CapacityLimiter(1)
@@ -185,4 +186,4 @@ def _open_pool(address: Address) -> ConnectionPool[psycopg.Connection]:
 
 def _close(store: PostgresStore) -> None:
     store._pool.close()
-    store._tenure.end()
+    store._tenure.leave()

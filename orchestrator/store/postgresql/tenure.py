@@ -12,6 +12,7 @@ there was one.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -19,6 +20,7 @@ from psycopg import errors
 
 from orchestrator.errors import StoreInUse, StoreUnavailable
 from orchestrator.store.postgresql.connection import connect, our_name, spoken
+from orchestrator.store.postgresql.holder import NOBODY, is_gone, this_process
 from orchestrator.store.postgresql.schema import check_server, prepare
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ WHERE locktype = 'advisory' AND classid = 0 AND objid = %s AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 _STANDS = "SELECT epoch, batch FROM tenure"
-_BEGIN = "UPDATE tenure SET epoch = epoch + 1 RETURNING epoch, batch"
+_LAST = "SELECT holder FROM tenure"
+_BEGIN = "UPDATE tenure SET epoch = epoch + 1, holder = %s RETURNING epoch, batch"
+_LEAVE = "UPDATE tenure SET holder = %s WHERE epoch = %s"
 _TURN = "UPDATE tenure SET batch = batch + 1 WHERE epoch = %s AND batch = %s"
 
 
@@ -82,13 +86,21 @@ class Tenure:
 
     Attributes:
         session: holds the lock; None once it is lost, until the next write.
+        last_is_gone: the process that had the database before is proved to have ended.
     """
 
     def __init__(
-        self, address: Address, session: psycopg.Connection, epoch: int, batch: int
+        self,
+        address: Address,
+        session: psycopg.Connection,
+        epoch: int,
+        batch: int,
+        *,
+        last_is_gone: bool,
     ) -> None:
         self._address = address
         self.session: psycopg.Connection | None = session
+        self.last_is_gone = last_is_gone
         self._epoch = epoch
         # What was stored last: its number, and the batch itself if it was stored here.
         self._number = batch
@@ -111,11 +123,22 @@ class Tenure:
             _lock(session, address)
             with session.transaction():
                 prepare(session, address)
-                ((epoch, batch),) = session.execute(_BEGIN)
+                ((last,),) = session.execute(_LAST)
+                ((epoch, batch),) = session.execute(_BEGIN, [this_process()])
         except BaseException:
             session.close()
             raise
-        return cls(address, session, epoch, batch)
+        return cls(address, session, epoch, batch, last_is_gone=is_gone(last))
+
+    def leave(self) -> None:
+        """Let go of the database for good: nothing is at work any more of what was started here.
+
+        May be called twice. Whoever takes it next need not doubt that, if it can be said.
+        """
+        if self.session is not None:
+            with suppress(psycopg.Error):
+                self.session.execute(_LEAVE, [NOBODY, self._epoch])
+        self.end()
 
     def end(self) -> None:
         """Let go of the database. May be called twice."""

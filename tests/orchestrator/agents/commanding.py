@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from orchestrator.agents.command import command
-from orchestrator.worker.procfs import look_at, pids
+from orchestrator.procfs import look_at, pids
 
 if TYPE_CHECKING:
     from orchestrator import Orchestrator, Run, RunRecord

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -34,12 +33,24 @@ class Relay:
         self._server_port = port
         self.url = ""
         self.cut: Cut | None = None
+        self._scope = trio.CancelScope()
         self._muted: set[trio.SocketStream] = set()
         self._open: set[trio.SocketStream] = set()
 
     def mute(self) -> None:
         """Pass nothing on any more, of the connections that are there now."""
         self._muted |= self._open
+
+    def end(self) -> None:
+        """Hang up, and answer nobody any more."""
+        self._scope.cancel()
+
+    async def listen(
+        self, *, task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Relay whoever connects, until the end."""
+        with self._scope:
+            await trio.serve_tcp(self.serve, 0, host="127.0.0.1", task_status=task_status)
 
     async def serve(self, client: trio.SocketStream) -> None:
         """Relay one connection until either side, or a cut, ends it."""
@@ -68,8 +79,7 @@ async def open_relay(port: int, database: str) -> AsyncIterator[Relay]:
     """Relay to the server at a port of this machine while the body runs."""
     relay = Relay(port)
     async with trio.open_nursery() as nursery:
-        listen = partial(trio.serve_tcp, relay.serve, 0, host="127.0.0.1")
-        [listener] = await nursery.start(listen)
+        [listener] = await nursery.start(relay.listen)
         own = listener.socket.getsockname()[1]
         relay.url = f"postgresql://postgres@127.0.0.1:{own}/{database}"
         yield relay

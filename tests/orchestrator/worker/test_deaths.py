@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
+from orchestrator.procfs import look_at
 from orchestrator.worker import Death, WorkerSpec
-from orchestrator.worker.procfs import look_at
 from orchestrator.worker.values import in_words
 from tests.orchestrator.worker.seen import ZOO, exists, start_animal
 

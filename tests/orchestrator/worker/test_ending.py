@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from orchestrator.worker.procfs import look_at
+from orchestrator.procfs import look_at
 from tests.orchestrator.worker.seen import GONE_S, all_gone, children, exists, start_animal, started
 from tests.orchestrator.worker.zoo import KINDS, holders
 

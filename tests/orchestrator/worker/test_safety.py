@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from orchestrator.procfs import all_processes, below, look_at, signal_exactly
 from orchestrator.worker import NotEnded, lifeline, open_warden, process, ward
 from orchestrator.worker.kernel import (
     kill_marked,
@@ -23,7 +24,6 @@ from orchestrator.worker.kernel import (
     subreaping,
     token_in,
 )
-from orchestrator.worker.procfs import all_processes, below, look_at, signal_exactly
 from tests.orchestrator.worker.seen import all_gone, children, sleeping, start_animal, started
 from tests.orchestrator.worker.zoo import holders
 
