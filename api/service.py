@@ -91,6 +91,10 @@ async def open_server(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch_loop, metrics, closing)
             address = await nursery.start(partial(listen, app, closing=closing))
+            # Whoever has watched a run that started again has lost it in the crash.
+            for run in orchestrator.registry.roots():
+                if run.record.attempt > 1:
+                    streams.audience.expect(run)
             try:
                 yield base_url(address, secure=tls is not None)
             finally:

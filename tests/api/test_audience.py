@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -14,13 +15,18 @@ import trio
 from api import audience
 from api.auth import Access
 from api.service import open_server
-from orchestrator import Orchestrator, StopSource
+from orchestrator import Event, Orchestrator, RunOptions, RunStatus, StopSource, open_orchestrator
+from orchestrator.store import open_store
+from orchestrator.store.writes import AppendEvent, SaveRun
+from tests.api.agents import ALL
 from tests.api.peer import talking
 from tests.api.test_once import Door
 from tests.api.wire import settled
+from tests.orchestrator.store.samples import make_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import httpx
 
@@ -264,3 +270,29 @@ async def test_a_server_that_closes_stops_no_run(served: Orchestrator, how: How)
                 run, _ = await later.enter_async_context(watching(url, served, how))
             await trio.sleep(2 * GRACE_S)  # as long as any stop that was left behind would take
             assert run.ladder.stop is None
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_a_run_that_starts_again_has_lost_its_watchers_in_the_crash(
+    tmp_path: Path, *, back: bool
+) -> None:
+    url = f"sqlite:///{tmp_path}/runs.db"
+    options = RunOptions(on_crash="restart", on_disconnect="stop")
+    left = replace(
+        make_run("run_left", RunStatus.RUNNING, input={}), agent="sleeper", options=options
+    )
+    async with open_store(url) as store:
+        queued = Event(1, left.id, left.id, "run.queued", left.created_at, {"parent_id": None})
+        await store.write([SaveRun(left), AppendEvent(queued)])
+    with trio.fail_after(20):
+        async with open_orchestrator(url, agents=ALL) as served, open_server(served) as base:
+            run = served.live("run_left")
+            assert run is not None
+            if back:
+                async with await reader(base, run):
+                    await trio.sleep(2 * GRACE_S)  # as long as any stop would take
+                    assert run.ladder.stop is None
+            else:
+                record = await run.wait()
+                assert record.stop is not None
+                assert record.stop.source is StopSource.DISCONNECT
