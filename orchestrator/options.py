@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NAME_BYTES = 255
 # Of one run.
 MAX_TAGS = 100
+# What is to happen within some time happens in ten years at the latest.
+LONGEST_S = 10 * 365 * 86_400
 # In small letters; also of hosts that no public name could have, such as ``my_host``.
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
@@ -31,8 +33,8 @@ class _Options(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
-    deadline_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
-    idle_timeout_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    deadline_s: float | None = pydantic.Field(None, strict=True, gt=0, le=LONGEST_S)
+    idle_timeout_s: float | None = pydantic.Field(None, strict=True, gt=0, le=LONGEST_S)
     grace_s: float = pydantic.Field(
         _DEFAULTS.grace_s, strict=True, ge=0, le=86_400, allow_inf_nan=False
     )
@@ -44,8 +46,8 @@ class _Options(pydantic.BaseModel):
     max_attempts: int = pydantic.Field(_DEFAULTS.max_attempts, strict=True, ge=1, le=1_000)
     on_disconnect: Literal["continue", "stop"] = "continue"
     debug: bool = pydantic.Field(False, strict=True)
-    start_after_s: float = pydantic.Field(0, strict=True, ge=0, le=10 * 365 * 86_400)
-    start_by_s: float | None = pydantic.Field(None, strict=True, gt=0, le=10 * 365 * 86_400)
+    start_after_s: float = pydantic.Field(0, strict=True, ge=0, le=LONGEST_S)
+    start_by_s: float | None = pydantic.Field(None, strict=True, gt=0, le=LONGEST_S)
     priority: int = pydantic.Field(0, strict=True, ge=-100, le=100)
     key: str | None = pydantic.Field(None, min_length=1, max_length=200)
     on_conflict: Literal["allow", "reject", "enqueue", "stop_previous"] = "allow"
@@ -139,6 +141,8 @@ def check_tags(given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InvalidInput: one is no text, or too long; or they are too many.
     """
+    if isinstance(given, str):
+        raise InvalidInput([("tags", f"must be several texts, not {given!r}; put it into a list")])
     tags = tuple(dict.fromkeys(check_name("tags", tag) for tag in given))
     if len(tags) > MAX_TAGS:
         raise InvalidInput([("tags", f"are {len(tags)}, and may be {MAX_TAGS} at most")])

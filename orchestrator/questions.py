@@ -16,7 +16,9 @@ import trio
 
 from orchestrator.errors import InvalidInput, NobodyAsks, NotAnswered, check_text
 from orchestrator.events import RunAnswered, RunAsked, RunWithdrawn
+from orchestrator.faults import is_number
 from orchestrator.model import Question
+from orchestrator.options import LONGEST_S
 from orchestrator.part import Part
 from orchestrator.sections import current_section, forbid_inside_operation
 from orchestrator.shapes import Shape
@@ -54,8 +56,9 @@ class Questions(Part["RunPort"]):
     async def ask(self, question: str, wanted: Any, within_s: float | None) -> Any:
         """Ask and wait for the answer; see ``Context.ask``."""
         check_text("question", question)
-        if within_s is not None and not 0 < within_s < inf:
-            raise InvalidInput([("within_s", f"{within_s!r} is not a positive number of seconds")])
+        if within_s is not None and not (is_number(within_s) and 0 < within_s <= LONGEST_S):
+            why = f"{within_s!r} is not a positive number of seconds, ten years at most"
+            raise InvalidInput([("within_s", why)])
         shape = Shape(wanted)
         forbid_inside_operation("a question")
         await self._run.gate.admit("ask", question)

@@ -6,7 +6,7 @@ import re
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.agent import as_json
+from orchestrator.agent import as_json, named_values
 from orchestrator.errors import InvalidInput, check_count, check_text
 from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent, is_agents_own
 from orchestrator.faults import is_number
@@ -56,7 +56,7 @@ class Telling:
         Raises:
             InvalidInput: ``percent`` is not within 0 and 100.
         """
-        if not 0 <= percent <= 100:
+        if not is_number(percent) or not 0 <= percent <= 100:
             raise InvalidInput([("percent", f"{percent!r} is not within 0 and 100")])
         check_text("message", message)
         await self._turn()
@@ -86,7 +86,7 @@ class Telling:
             raise InvalidInput(
                 [("type", f"{type!r} is not dotted lower case like `order.paid`, or is taken")]
             )
-        value = as_json(dict(data or {}), "data")
+        value = as_json({} if data is None else named_values(data, "data"), "data")
         await self._turn()
         self._run.tell(UserEvent(type, value))
 

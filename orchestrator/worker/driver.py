@@ -248,7 +248,8 @@ class Worker:
                 run.cleanup_failed(f"its process ended before its code did: {death.words}")
             if lost := run.remote_compensations:
                 how = "was killed" if killed else "ended"
-                run.cleanup_failed(f"{lost} compensations were not done: their process {how}")
+                what = "1 compensation was" if lost == 1 else f"{lost} compensations were"
+                run.cleanup_failed(f"{what} not done: the process {how}")
         for each in run.stopping_lineage():
             each.ladder.account.note_killed(self._killed)
 

@@ -342,13 +342,14 @@ async def test_a_run_is_found_by_the_tags_that_it_has_now(client: httpx.AsyncCli
 
 
 async def test_a_deadline_that_is_refused_leaves_the_tags(client: httpx.AsyncClient) -> None:
-    path = await start(client, "busy", {"tags": ["old"]}, seconds=0.3)
+    path = await start(client, "busy", {"tags": ["old"]}, seconds=60)
     await until(client, path, status="running")
     await client.post(f"{path}/stop")
     change = {"deadline_s": 9, "tags": ["new"]}
     refused(await client.patch(path, json=change), 409, "illegal-transition")
     assert (await client.get(path)).json()["tags"] == ["old"]
     assert (await client.patch(path, json={"tags": ["new"]})).json()["tags"] == ["new"]
+    await client.post(f"{path}/stop", json={"mode": "now"})
     assert (await ended(client, path))["tags"] == ["new"]
 
 

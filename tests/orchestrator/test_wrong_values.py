@@ -77,6 +77,14 @@ async def _keep_a_text_as_a_file(ctx: Context) -> None:
     await ctx.artifact("letter.txt", "Dear reader")  # type: ignore[arg-type]
 
 
+async def _come_as_far_as_a_text(ctx: Context) -> None:
+    await ctx.progress("50")  # type: ignore[arg-type]
+
+
+async def _emit_a_list(ctx: Context) -> None:
+    await ctx.emit("order.paid", [1])  # type: ignore[arg-type]
+
+
 async def _keep_a_number_as_a_file(ctx: Context) -> None:
     await ctx.artifact("letter.txt", [68, 101])  # type: ignore[arg-type]
 
@@ -89,6 +97,8 @@ async def _keep_a_number_as_a_file(ctx: Context) -> None:
         (_spend_a_decimal, "cost: Decimal('1.5') is no sum of dollars"),
         (_cut_an_effect_that_is_no_text, "effect: must be a string, not object"),
         (_keep_a_text_as_a_file, "data: must be bytes, not str; encode a text"),
+        (_come_as_far_as_a_text, "percent: '50' is not within 0 and 100"),
+        (_emit_a_list, "data: must be an object of named values"),
         (_keep_a_number_as_a_file, "data: must be bytes, not list; encode a text"),
     ],
 )
@@ -106,6 +116,13 @@ async def test_what_an_agent_tells_amiss_fails_it_alone(
         assert (record.status, record.error.message) == ("failed", why)
     async with open_orchestrator(url) as orchestrator:
         assert (await orchestrator.runs()).runs == (record,)
+
+
+async def test_one_text_is_no_list_of_tags(orchestrator: Orchestrator) -> None:
+    run = await orchestrator.start(idle, tags=["a"])
+    with pytest.raises(InvalidInput, match="tags: must be several texts, not 'abc'"):
+        run.retag("abc")
+    assert run.record.tags == ("a",)
 
 
 @pytest.mark.parametrize("max_seconds", [math.nan, math.inf, -1, "1", Decimal(1)])

@@ -233,7 +233,7 @@ async def test_a_kill_leaves_it_a_moment_only(orchestrator: Orchestrator) -> Non
             receipt = await stopped(run, mode="kill")
             assert (receipt.reached, receipt.processes_killed) == (StopMode.KILL, 1)
             assert receipt.cleanup_errors == (
-                "1 compensations were not done: their process was killed",
+                "1 compensation was not done: the process was killed",
             )
             said = await messages(orchestrator, run)
             assert said in (["ready"], ["ready", "cleaning up"])
