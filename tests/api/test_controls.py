@@ -158,7 +158,7 @@ async def test_a_step_lets_exactly_one_request_through(
 
 
 async def test_what_the_lifecycle_forbids_is_a_409(client: httpx.AsyncClient) -> None:
-    path = await start(client, "busy", seconds=0.5)
+    path = await start(client, "busy", seconds=60)
     run_id = path[6:]
     await until(client, path, status="running")
     for verb, move in (("resume", "resume"), ("step", "make a step"), ("rerun", "be rerun")):
@@ -170,6 +170,7 @@ async def test_what_the_lifecycle_forbids_is_a_409(client: httpx.AsyncClient) ->
     for verb in ("pause", "resume", "step"):
         problem = refused(await client.post(f"{path}/{verb}"), 409, "illegal-transition")
         assert problem["run_status"] == "stopping"
+    await client.post(f"{path}/stop", json={"mode": "now"})
     assert (await ended(client, path))["status"] == "stopped"
 
 
@@ -271,7 +272,7 @@ async def test_a_question_that_nobody_answers_in_time_is_withdrawn(
 
 
 async def test_a_deadline_can_be_moved_and_taken_away(client: httpx.AsyncClient) -> None:
-    path = await start(client, "sleeper", {"deadline_s": 0.4}, seconds=0.8)
+    path = await start(client, "sleeper", {"deadline_s": 1.5}, seconds=1.8)
     first = await until(client, path, status="running")
 
     moved = await client.patch(path, json={"deadline_s": 60})
@@ -302,11 +303,12 @@ async def test_a_deadline_fires_while_the_run_is_paused(
 async def test_a_run_that_is_being_stopped_gets_no_other_deadline(
     client: httpx.AsyncClient,
 ) -> None:
-    path = await start(client, "busy", seconds=0.3)
+    path = await start(client, "busy", seconds=60)
     await until(client, path, status="running")
     await client.post(f"{path}/stop")
     problem = refused(await client.patch(path, json={"deadline_s": 9}), 409, "illegal-transition")
     assert problem["run_status"] == "stopping"
+    await client.post(f"{path}/stop", json={"mode": "now"})
 
 
 # Tags
