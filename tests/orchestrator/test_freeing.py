@@ -17,6 +17,8 @@ from orchestrator.agents.command import command
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from trio.testing import MockClock
+
     from orchestrator.run import Run
 
 
@@ -184,7 +186,10 @@ async def _before_operation(ctx: Context, leave: trio.Event) -> None:
     ],
 )
 async def test_code_elsewhere_may_leave_what_it_began_when_nobody_holds_the_run(
-    work: Callable[[Context, trio.Event], Awaitable[None]], mode: str
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    work: Callable[[Context, trio.Event], Awaitable[None]],
+    mode: str,
 ) -> None:
     began: list[Context] = []
     leave, exit_now = trio.Event(), trio.Event()
@@ -209,6 +214,9 @@ async def test_code_elsewhere_may_leave_what_it_began_when_nobody_holds_the_run(
         await (await orchestrator.start(quick)).wait()
         await trio.testing.wait_all_tasks_blocked()
         leave.set()
+        # Long enough for any alarm of the stop.
+        await trio.sleep(120)
+    assert "an alarm failed" not in caplog.text
 
 
 async def _given(
