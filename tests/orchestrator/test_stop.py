@@ -284,6 +284,37 @@ async def test_an_operation_of_a_task_outside_the_run_is_cut_at_its_end_and_coun
     assert "an alarm failed" not in caplog.text
 
 
+async def test_an_operation_that_was_cut_at_the_end_counts_once_also_for_the_parent(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """The task outside leaves it while the parent, whose receipt it stands on too, cleans up."""
+
+    async def stray(ctx: Context) -> None:
+        with pytest.raises(OperationCut):
+            async with ctx.operation("send"):
+                await trio.sleep(50)
+
+    async with trio.open_nursery() as outside:
+
+        @agent
+        async def child(ctx: Context) -> None:
+            outside.start_soon(stray, ctx)
+            await trio.sleep_forever()
+
+        @agent
+        async def parent(ctx: Context) -> None:
+            try:
+                await ctx.call(child)
+            finally:
+                with ctx.cleanup():
+                    await trio.sleep(1)
+
+        run = await orchestrator.start(parent)
+        await trio.testing.wait_all_tasks_blocked()
+        receipt = await run.stop()
+    assert receipt.operations.cut == 1
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 async def test_nothing_starts_after_the_end_in_a_critical_section_of_a_task_outside(
     orchestrator: Orchestrator, autojump_clock: MockClock, stopped: bool
