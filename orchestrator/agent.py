@@ -74,13 +74,15 @@ class Agent:
         check_count("http_concurrency", http_concurrency, least=1)
         self.http_concurrency = http_concurrency
         self.max_running = check_count("max_running", max_running, least=1)
-        self.calls = calls
         self.maker = maker
         # What it is given where nobody says anything.
         self.options = _APART if self.why_apart else RunOptions()
         self.options = self.parse_options(own)
         self._model = _input_model(self.name, function)
         self.input_schema = self._model.model_json_schema()
+        if calls is not None and calls not in self._model.model_fields:
+            raise InvalidInput([("calls", f"{calls!r} is no field of the input of {self.name}")])
+        self.calls = calls
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -118,8 +120,9 @@ class Agent:
         """
         if self.calls is None:
             return ()
-        named: Iterable[str] = self.parse(given)[0][self.calls]
-        return tuple(named)
+        named: Iterable[str] | None = self.parse(given)[0][self.calls]
+        # The letters of a name are no agents that somebody may not start.
+        return (named,) if isinstance(named, str) else tuple(named or ())
 
     def parse_options(self, given: Mapping[str, Any]) -> RunOptions:
         """Check the options of a start of it, and lay them over its own.

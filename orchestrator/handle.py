@@ -200,11 +200,11 @@ class Handle:
         if "deadline_s" in changes:
             if self.ladder.stop is not None:
                 raise IllegalTransition(self.record.status, "get another deadline")
-            parse_options({"deadline_s": changes["deadline_s"]})
+            deadline_s = parse_options({"deadline_s": changes["deadline_s"]}).deadline_s
         tags = check_tags(changes["tags"]) if "tags" in changes else None
         check_text("requested_by", requested_by)
         if "deadline_s" in changes:
-            self.limits.move_deadline(changes["deadline_s"], requested_by)
+            self.limits.move_deadline(deadline_s, requested_by)
         if tags is not None:
             told = RunTagged(list(tags), requested_by)
             save = SaveTags(self.id, self.record.tags, tags)

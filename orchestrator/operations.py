@@ -19,14 +19,8 @@ import trio
 from orchestrator.allowance import Allowance
 from orchestrator.cleanup import is_cancelled
 from orchestrator.errors import OperationCut, OperationRefused, check_text, in_words
-from orchestrator.events import (
-    OperationCut as OperationWasCut,
-)
-from orchestrator.events import (
-    OperationFinished,
-    OperationStarted,
-    OperationWasRefused,
-)
+from orchestrator.events import OperationCut as OperationWasCut
+from orchestrator.events import OperationFinished, OperationStarted, OperationWasRefused
 from orchestrator.faults import check_seconds
 from orchestrator.part import Part
 from orchestrator.sections import (
@@ -40,6 +34,7 @@ from orchestrator.sections import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from orchestrator.ports import GateOwner
 
@@ -119,8 +114,7 @@ class Gate(Part["GateOwner"]):
     def bound(self) -> float:
         """Return when the last of what is in flight ends at the latest; now if nothing is."""
         bound = max((s.bound for s in self.sections), default=trio.current_time())
-        outer = self.outer
-        if outer is not None and outer.open and outer.own_bound is not None:
+        if (outer := self.outer) is not None and outer.open and outer.own_bound is not None:
             bound = max(bound, outer.own_bound)
         return bound
 
@@ -160,9 +154,8 @@ class Gate(Part["GateOwner"]):
     @property
     def quiet(self) -> bool:
         """Whether nothing is in flight, and nothing was let through to be."""
-        if self.allowance or self.left:
-            return False
-        return all(section.parks for section in self.sections)
+        busy = self.allowance or self.left
+        return not busy and all(section.parks for section in self.sections)
 
     @property
     def sheltered(self) -> bool:
@@ -252,9 +245,21 @@ class Gate(Part["GateOwner"]):
         if section.kind == CRITICAL:
             self._run.section_ended(section, cut=cut)
 
-    @asynccontextmanager
-    async def operation(self, kind: str, label: str, effect: str = "") -> AsyncIterator[None]:
+    # Both hold the run: code elsewhere that works for it may have nothing else of it.
+    def operation(
+        self, kind: str, label: str, effect: str = ""
+    ) -> AbstractAsyncContextManager[None]:
         """Guard the awaits in the body as one operation; see ``Context.operation``."""
+        return self._operation(self._run, kind, label, effect)
+
+    def critical(self, label: str, max_seconds: float) -> AbstractContextManager[None]:
+        """Hold a stop back for the body; see ``Context.critical``."""
+        return self._critical(self._run, label, max_seconds)
+
+    @asynccontextmanager
+    async def _operation(
+        self, run: GateOwner, kind: str, label: str, effect: str
+    ) -> AsyncIterator[None]:
         check_text("kind", kind)
         forbid_inside_operation(f"{kind} {check_text('label', label)}".rstrip())
         section = await self.enter(kind, label, check_text("effect", effect))
@@ -274,15 +279,13 @@ class Gate(Part["GateOwner"]):
             raise OperationCut(kind, label)
 
     @contextmanager
-    def critical(self, label: str, max_seconds: float) -> Iterator[None]:
-        """Hold a stop back for the body; see ``Context.critical``."""
+    def _critical(self, run: GateOwner, label: str, max_seconds: float) -> Iterator[None]:
         forbid_inside_operation(f"critical section {check_text('label', label)!r}")
         if self.closed and not in_holding_section():
             self._refuse(CRITICAL, label)
             raise OperationRefused(CRITICAL, label)
-        parks = self.held and ((outer := current_section()) is None or outer.parks)
         section = self.begin(CRITICAL, label, check_seconds("max_seconds", max_seconds))
-        section.parks = parks
+        section.parks = self.held and ((outer := current_section()) is None or outer.parks)
         try:
             with inside(section), section.scope:
                 yield
@@ -307,8 +310,7 @@ class Gate(Part["GateOwner"]):
             self.end(section, cut=section.scope.cancelled_caught)
 
     def _shut(self) -> None:
-        self.closed = True
-        self.held = False
+        self.closed, self.held = True, False
         self._wake()
         if self._closing is not None:
             self._closing.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -141,8 +142,8 @@ def check_tags(given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InvalidInput: one is no text, or too long; or they are too many.
     """
-    if isinstance(given, str):
-        raise InvalidInput([("tags", f"must be several texts, not {given!r}; put it into a list")])
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidInput([("tags", "must be a list")])
     tags = tuple(dict.fromkeys(check_name("tags", tag) for tag in given))
     if len(tags) > MAX_TAGS:
         raise InvalidInput([("tags", f"are {len(tags)}, and may be {MAX_TAGS} at most")])

@@ -220,13 +220,7 @@ class Run(Handle):
         """
         if self.record.status.is_terminal:
             return
-        # Whoever has kept the context, a thread for instance, starts nothing with it any more, and
-        # what it has in flight is cut. Abandoned code is told of as it stands.
-        self.gate.close(-inf)
-        left = [] if move is Move.ABANDON else [*self.gate.sections]
-        for section in left:
-            if section.own_bound is None:
-                self.gate.leave(section, cut=True, error=None)
+        self._close_gate(move)
         if move is Move.ABANDON and self._client is not None:
             # It was closed from outside.
             self.client_closed()
@@ -258,6 +252,18 @@ class Run(Handle):
             self.parent.children.discard(self)
             self.parent.ladder.child_ended()
             self.parent.brake.settle()
+
+    def _close_gate(self, move: Move) -> None:
+        """Let whoever has kept the context, a thread for instance, start nothing with it any more,
+        and cut what it has in flight; a critical section may only come to its end."""
+        self.gate.close(-inf)
+        # Abandoned code is told of as it stands.
+        left = [] if move is Move.ABANDON else [*self.gate.sections]
+        for section in left:
+            section.open = False
+            if not section.holds:
+                section.hold(-inf)
+                self.gate.leave(section, cut=True, error=None)
 
     def spend(self, usage: Usage) -> None:
         """Count what was spent on a model, for the run and those above it."""

@@ -27,8 +27,8 @@ class SubAgents(Part["Run"]):
 
     __slots__ = ()
 
-    async def adopt(self, agent: Agent | str, given: dict[str, Any]) -> Run:
-        """Pass the gate and make a sub-agent's run below this one. A checkpoint.
+    async def _make(self, agent: Agent | str, given: dict[str, Any]) -> Run:
+        """Pass the gate and make a sub-agent's run, to be enqueued in this step. A checkpoint.
 
         Raises:
             OperationRefused: a stop was asked for, where ``Cancelled`` cannot arrive.
@@ -52,13 +52,12 @@ class SubAgents(Part["Run"]):
             node=self._run.record.node,
             traceparent=self._run.record.traceparent,
         )
-        child = type(self._run)(self._run.services, agent, arguments, record, parent=self._run)
-        child.enqueue()
-        return child
+        return type(self._run)(self._run.services, agent, arguments, record, parent=self._run)
 
     async def call(self, agent: Agent | str, given: dict[str, Any]) -> Any:
         """Run a sub-agent in the calling task; see ``Context.call``."""
-        child = await self.adopt(agent, given)
+        child = await self._make(agent, given)
+        child.enqueue()
         await supervise(child)
         return outcome_of(child)
 
@@ -70,10 +69,17 @@ class SubAgents(Part["Run"]):
 
     async def start(self, agent: Agent | str, given: dict[str, Any]) -> StartedChild:
         """Start a sub-agent in a task of its own; see ``Context.start``."""
-        if self._run.nursery is None:
-            raise OrchestratorError("the agent's code has ended; use ctx.call in a compensation")
-        child = await self.adopt(agent, given)
-        outside_sections(self._run.nursery.start_soon, supervise, child)
+        ended = OrchestratorError("the agent's code has ended; use ctx.call in a compensation")
+        nursery = self._run.nursery
+        if nursery is None:
+            raise ended
+        child = await self._make(agent, given)
+        try:
+            outside_sections(nursery.start_soon, supervise, child)
+        except RuntimeError:
+            # The code has ended meanwhile; so the child is on record only after this.
+            raise ended from None
+        child.enqueue()
         return StartedChild(child)
 
     async def start_detached(self, agent: Agent | str, given: dict[str, Any]) -> RunId:

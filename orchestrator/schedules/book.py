@@ -42,6 +42,7 @@ from orchestrator.store.writes import DropDocument, SaveDocument
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from orchestrator.model import RunId
     from orchestrator.run import Run
     from orchestrator.services import Services
 
@@ -230,12 +231,12 @@ class Schedules:
         else:
             fired = replace(dealt, last_at=tick, last_run_id=run.id, last_skip="")
             self._put(fired, along=run.start_ticket)
-            run.ledger.on_withdrawal(partial(self._take_back, before, run))
+            run.ledger.on_withdrawal(partial(self._take_back, before, run.id))
 
-    def _take_back(self, before: Schedule, run: Run, ticket: int) -> int:
+    def _take_back(self, before: Schedule, run_id: RunId, ticket: int) -> int:
         """Let a tick be due again whose run was not stored."""
         known = self._decided.get(before.id)
-        if known is not None and known.last_run_id == run.id:
+        if known is not None and known.last_run_id == run_id:
             again = replace(
                 known,
                 dealt_until=before.dealt_until,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from orchestrator import (
     AgentFailed,
@@ -15,6 +16,7 @@ from orchestrator import (
     InvalidInput,
     OperationsAreLeaves,
     Orchestrator,
+    OrchestratorError,
     RunStatus,
     UnknownAgent,
     agent,
@@ -109,6 +111,36 @@ async def test_a_parent_waits_for_the_children_that_it_started(
     began = trio.current_time()
     assert await result_of(orchestrator, body) == "returned early"
     assert trio.current_time() - began == pytest.approx(7, abs=0.05)
+
+
+async def test_a_child_that_code_elsewhere_starts_as_its_parent_ends_is_none(
+    orchestrator: Orchestrator,
+) -> None:
+    """It was queued for ever. Who of the two goes on first is up to Trio; so there are many."""
+    end = trio.Event()
+
+    @agent
+    async def ending(ctx: Context) -> None:
+        await end.wait()
+
+    async def start(ctx: Context) -> None:
+        with pytest.raises(OrchestratorError, match="has ended"):
+            await ctx.start(double, n=7)
+
+    runs = [await orchestrator.start(ending) for _ in range(20)]
+    await wait_all_tasks_blocked()
+    async with trio.open_nursery() as elsewhere:
+        for run in runs:
+            run.request_pause()
+            elsewhere.start_soon(start, run.context)
+        # Both wait where the pause holds them: the one at the gate, the other at its end.
+        end.set()
+        await wait_all_tasks_blocked()
+        for run in runs:
+            run.request_resume()
+    for run in runs:
+        await run.wait()
+    assert list(orchestrator.registry) == []
 
 
 async def test_a_scope_around_a_call_ends_the_sub_agent(

@@ -15,7 +15,9 @@ from orchestrator import Agent, Context, OperationRefused, agent, open_orchestra
 from orchestrator.agents.command import command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from trio.testing import MockClock
 
     from orchestrator.run import Run
 
@@ -151,3 +153,75 @@ async def test_a_context_that_is_kept_says_what_it_was_and_starts_nothing_after_
             pytest.fail("it began")
         assert [event.type async for event in await orchestrator.events(run_id)] == events
         assert [each.agent for each in (await orchestrator.runs()).runs] == ["keeping"]
+
+
+async def _in_critical_section(ctx: Context, leave: trio.Event) -> None:
+    with ctx.critical("commit", max_seconds=60):
+        del ctx
+        await leave.wait()
+
+
+async def _in_operation_that_swallows(ctx: Context, leave: trio.Event) -> None:
+    async with ctx.operation("one"):
+        del ctx
+        with trio.CancelScope(shield=True):
+            await leave.wait()
+
+
+async def _before_operation(ctx: Context, leave: trio.Event) -> None:
+    operation = ctx.operation("late")
+    del ctx
+    await leave.wait()
+    with pytest.raises(OperationRefused):
+        async with operation:
+            pytest.fail("it began")
+
+
+@pytest.mark.parametrize(
+    ("work", "mode"),
+    [
+        (_in_critical_section, "now"),
+        (_in_operation_that_swallows, "kill"),
+        (_before_operation, "now"),
+    ],
+)
+async def test_code_elsewhere_may_leave_what_it_began_when_nobody_holds_the_run(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    work: Callable[[Context, trio.Event], Awaitable[None]],
+    mode: str,
+) -> None:
+    began: list[Context] = []
+    leave, exit_now = trio.Event(), trio.Event()
+
+    @agent
+    async def shielded(ctx: Context) -> None:
+        began.append(ctx)
+        del ctx
+        with trio.CancelScope(shield=mode == "kill"):
+            await exit_now.wait()
+
+    async with open_orchestrator() as orchestrator, trio.open_nursery() as elsewhere:
+        run = await orchestrator.start(shielded)
+        await trio.testing.wait_all_tasks_blocked()
+        # Popped in the argument, so that nothing holds the run but what the code has begun.
+        elsewhere.start_soon(_given, began, work, leave)
+        await trio.testing.wait_all_tasks_blocked()
+        await run.stop(mode=mode)
+        exit_now.set()
+        await run.exited.wait()
+        del run
+        await (await orchestrator.start(quick)).wait()
+        await trio.testing.wait_all_tasks_blocked()
+        leave.set()
+        # Long enough for any alarm of the stop.
+        await trio.sleep(120)
+    assert "an alarm failed" not in caplog.text
+
+
+async def _given(
+    contexts: list[Context],
+    work: Callable[[Context, trio.Event], Awaitable[None]],
+    leave: trio.Event,
+) -> None:
+    await work(contexts.pop(), leave)

@@ -394,6 +394,20 @@ async def test_a_closed_orchestrator_lets_nobody_wait(tmp_path: Path, store: str
             await call()
 
 
+async def test_who_waits_for_a_store_that_refuses_is_let_go_when_the_orchestrator_is_closed(
+    store: FailingStore, autojump_clock: MockClock
+) -> None:
+    async def wait(journal: Journal, ticket: int) -> None:
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            await journal.stored(ticket)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as outside, open_orchestrator() as orchestrator:
+            run = await orchestrator.start(sleeper)
+            store.failing = True
+            outside.start_soon(wait, run.journal, run.request_stop())
+
+
 def test_an_event_that_was_numbered_twice_is_a_bug_that_shows() -> None:
     async def main() -> None:
         async with open_orchestrator() as orchestrator:

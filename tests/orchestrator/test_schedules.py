@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 import trio
@@ -23,6 +24,7 @@ from orchestrator import (
 )
 from orchestrator.schedules.cron import next_after
 from tests.orchestrator.admission.lives import EPOCH, Machine, began, nap
+from tests.orchestrator.test_freeing import is_freed, no_collector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -514,3 +516,18 @@ def test_a_crash_neither_loses_nor_doubles_a_tick(crashes: list[tuple[float, int
                 assert orchestrator.schedules.get("minutely").last_run_id == ticks[0].id
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_a_run_of_a_schedule_that_never_began_is_freed(
+    open_one: Orchestrator, autojump_clock: MockClock
+) -> None:
+    minutely(open_one, options={"start_after_s": 600})
+    await trio.sleep_until(61)
+    with no_collector():
+        (run,) = open_one.registry
+        await run.stop()
+        weak = ref(run)
+        del run
+        open_one.schedules.pause("minutely")
+        await settle(open_one)
+        assert await is_freed(weak)

@@ -14,6 +14,7 @@ from orchestrator import (
     Context,
     InvalidInput,
     OperationCut,
+    OperationRefused,
     Orchestrator,
     Run,
     RunEnded,
@@ -281,6 +282,72 @@ async def test_an_operation_of_a_task_outside_the_run_is_cut_at_its_end_and_coun
     await orchestrator.start(sleeper)
     await trio.sleep(60)
     assert "an alarm failed" not in caplog.text
+
+
+async def test_an_operation_that_was_cut_at_the_end_counts_once_also_for_the_parent(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    """The task outside leaves it while the parent, whose receipt it stands on too, cleans up."""
+
+    async def stray(ctx: Context) -> None:
+        with pytest.raises(OperationCut):
+            async with ctx.operation("send"):
+                await trio.sleep(50)
+
+    async with trio.open_nursery() as outside:
+
+        @agent
+        async def child(ctx: Context) -> None:
+            outside.start_soon(stray, ctx)
+            await trio.sleep_forever()
+
+        @agent
+        async def parent(ctx: Context) -> None:
+            try:
+                await ctx.call(child)
+            finally:
+                with ctx.cleanup():
+                    await trio.sleep(1)
+
+        run = await orchestrator.start(parent)
+        await trio.testing.wait_all_tasks_blocked()
+        receipt = await run.stop()
+    assert receipt.operations.cut == 1
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_nothing_starts_after_the_end_in_a_critical_section_of_a_task_outside(
+    orchestrator: Orchestrator, autojump_clock: MockClock, stopped: bool
+) -> None:
+    done: list[str] = []
+
+    async def commit(ctx: Context) -> None:
+        with ctx.critical("commit", max_seconds=60):
+            with pytest.raises(OperationCut):
+                async with ctx.operation("send"):
+                    await trio.sleep(50)
+            with pytest.raises(OperationRefused):
+                async with ctx.operation("late"):
+                    pytest.fail("it began")
+            await trio.sleep(5)
+            done.append("committed")
+
+    async with trio.open_nursery() as outside:
+
+        @agent
+        async def starter(ctx: Context) -> None:
+            outside.start_soon(commit, ctx)
+            await trio.sleep(100 if stopped else 10)
+
+        run = await orchestrator.start(starter)
+        await trio.sleep(10)
+        if stopped:
+            await run.stop()
+        await run.wait()
+    assert done == ["committed"]
+    types = await event_types(orchestrator, run.id)
+    assert types.count("operation.started") == types.count("operation.cut") == 1
+    assert types.index("operation.cut") < len(types) - 1
 
 
 async def test_a_kill_leaves_the_cleanup_its_half_second(

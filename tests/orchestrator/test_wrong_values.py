@@ -118,13 +118,6 @@ async def test_what_an_agent_tells_amiss_fails_it_alone(
         assert (await orchestrator.runs()).runs == (record,)
 
 
-async def test_one_text_is_no_list_of_tags(orchestrator: Orchestrator) -> None:
-    run = await orchestrator.start(idle, tags=["a"])
-    with pytest.raises(InvalidInput, match="tags: must be several texts, not 'abc'"):
-        run.retag("abc")
-    assert run.record.tags == ("a",)
-
-
 @pytest.mark.parametrize("max_seconds", [math.nan, math.inf, -1, "1", Decimal(1)])
 async def test_a_critical_section_without_a_bound_is_refused(
     orchestrator: Orchestrator, autojump_clock: MockClock, max_seconds: Any
@@ -243,3 +236,34 @@ async def test_a_detached_start_that_is_refused_names_the_agent(
     events = [event async for event in await orchestrator.events(run.id)]
     [refused] = [event.data for event in events if event.type == "operation.refused"]
     assert refused == {"kind": "agent", "label": "idle"}
+
+
+@pytest.mark.parametrize("tags", ["abc", None, 5])
+async def test_tags_that_are_no_list_change_nothing(orchestrator: Orchestrator, tags: Any) -> None:
+    """A text would be a tag for each of its letters."""
+    run = await orchestrator.start(idle, tags=["kept"])
+    with pytest.raises(InvalidInput, match="tags: must be a list"):
+        run.change(tags=tags, deadline_s=60)
+    assert (run.record.tags, run.record.deadline_at) == (("kept",), None)
+
+
+async def test_a_deadline_may_be_moved_by_what_a_start_takes(
+    orchestrator: Orchestrator, autojump_clock: MockClock
+) -> None:
+    run = await orchestrator.start(idle, deadline_s=Decimal(60))
+    run.move_deadline(Decimal(120))  # type: ignore[arg-type]
+    assert run.deadline == trio.current_time() + 120
+
+
+async def test_the_agents_that_an_input_names_are_whole_names() -> None:
+    """Who may not start ``idle`` could else have it called, as ``i``, ``d``, ``l`` and ``e``."""
+
+    @agent(calls="tools")
+    async def calling(ctx: Context, tools: str | list[str] | None = None) -> None:
+        pass
+
+    assert calling.called_by({}) == ()
+    assert calling.called_by({"tools": "idle"}) == ("idle",)
+    assert calling.called_by({"tools": ["idle", "calling"]}) == ("idle", "calling")
+    with pytest.raises(InvalidInput, match="calls: 'tool' is no field of the input of calling"):
+        agent(calls="tool")(calling.function)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from selectolax.lexbor import LexborHTMLParser
@@ -45,10 +45,10 @@ HOSTILE = {
 def test_a_page_ends_where_it_becomes_too_much(html: str) -> None:
     easy = html[: end_of_easy(html)]
     assert len(easy) < len(html)
-    begun = perf_counter()
+    begun = thread_time()
     LexborHTMLParser(easy)
-    # Half a second is right.
-    assert perf_counter() - begun < 5
+    # Half a second is right. The time of the processor, as a busy machine has little for us.
+    assert thread_time() - begun < 5
 
 
 def test_ordinary_pages_are_not_too_much() -> None:
