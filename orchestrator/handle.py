@@ -12,6 +12,7 @@ from orchestrator.context import stacks_below
 from orchestrator.errors import (
     IllegalTransition,
     RunEnded,
+    StoreUnavailable,
     TooLateToStop,
     check_text,
 )
@@ -130,12 +131,24 @@ class Handle:
             RunEnded: the run has ended already.
             TooLateToStop: a user asks, and the run or one above it is too far for that.
             InvalidInput: an argument is out of its range.
+            StoreUnavailable: the orchestrator is closed, and leaves the run to the next one.
         """
+        self._check_not_left()
         request = stop_request(asked, self.record.options.grace_s, self.services.now(0))
         if request.source is StopSource.USER and self.ladder.stop is None:
             self._check_not_too_late()
         self.ladder.request(request)
         return self.ticket
+
+    def _check_not_left(self) -> None:
+        """Refuse to say anything of a run that has not ended, and that the next process may start.
+
+        Raises:
+            StoreUnavailable: it is one.
+        """
+        if self.ended.is_set() and not self.record.status.is_terminal:
+            why = f"the orchestrator is closed, and run {self.id} waits on record for the next one"
+            raise StoreUnavailable(why)
 
     def _check_not_too_late(self) -> None:
         for run in self.lineage():
@@ -237,7 +250,7 @@ class Handle:
 
         Raises:
             RunEnded: the run has ended without a stop.
-            TooLateToStop, InvalidInput: as in ``request_stop``.
+            TooLateToStop, InvalidInput, StoreUnavailable: as in ``request_stop``.
         """
         with suppress(RunEnded):
             self.request_stop(**asked)
@@ -247,8 +260,13 @@ class Handle:
         return self.record.stop
 
     async def wait(self) -> RunRecord:
-        """Wait until the run has ended, and return its final record. A checkpoint."""
+        """Wait until the run has ended, and return its final record. A checkpoint.
+
+        Raises:
+            StoreUnavailable: the orchestrator is closed, and leaves the run to the next one.
+        """
         await self.ended.wait()
+        self._check_not_left()
         return self.record
 
     def traceparent(self) -> str:

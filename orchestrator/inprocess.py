@@ -163,6 +163,7 @@ class InProcessEngine:
             if self._stop_waiting(run):
                 run.limits.disarm()
                 self._registry.remove(run)
+                run.ended.set()
 
     # The queue
 

@@ -54,7 +54,8 @@ class Run(Handle):
     Attributes:
         children: sub-agents that have not ended.
         exited: set when the run's task has left it, whatever became of the run.
-        ended: set once the final event is durable and the run has left the registry.
+        ended: set once the final event is durable and the run has left the registry; or once the
+            orchestrator is closed, and leaves a run that never began to the next one.
     """
 
     def __init__(

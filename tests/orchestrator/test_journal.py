@@ -394,6 +394,27 @@ async def test_a_closed_orchestrator_lets_nobody_wait(tmp_path: Path, store: str
             await call()
 
 
+async def test_a_run_that_is_left_to_the_next_orchestrator_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    """Nor is it called stopped, since that one will start it."""
+    url = f"sqlite:///{tmp_path}/runs.db"
+
+    async def refused(ask: Callable[[], Awaitable[object]]) -> None:
+        with trio.fail_after(5), pytest.raises(StoreUnavailable, match="waits on record for the n"):
+            await ask()
+
+    async with trio.open_nursery() as outside, open_orchestrator(url) as orchestrator:
+        run = await orchestrator.start(sleeper, start_after_s=60)
+        outside.start_soon(refused, run.wait)
+        await wait_all_tasks_blocked()
+    await refused(run.wait)
+    await refused(run.stop)
+    assert run.receipt is None
+    async with open_orchestrator(url, agents=[sleeper]) as orchestrator:
+        assert (await orchestrator.get(run.id)).status is RunStatus.QUEUED
+
+
 async def test_who_waits_for_a_store_that_refuses_is_let_go_when_the_orchestrator_is_closed(
     store: FailingStore, autojump_clock: MockClock
 ) -> None:
