@@ -133,6 +133,32 @@ async def awaits_in_a_context_manager(ctx: Context) -> None:
 
 
 @agent
+async def awaits_after_children(ctx: Context) -> None:
+    try:
+        await ctx.map(sub, [{}, {}])
+    finally:
+        await trio.sleep(0.1)  # fault
+
+
+@agent
+async def operates_after_children(ctx: Context) -> None:
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+    finally:
+        async with ctx.operation("goodbye"):  # fault
+            await trio.sleep(0.1)
+
+
+@agent
+async def swallows_what_children_raise(ctx: Context) -> None:
+    with suppress(BaseException):
+        async with trio.open_nursery() as nursery:  # fault
+            nursery.start_soon(trio.sleep, 1)
+    await ctx.sleep(1)
+
+
+@agent
 async def leaks_a_system_task(ctx: Context) -> None:
     trio.lowlevel.spawn_system_task(_background)  # fault
     await ctx.sleep(1)
