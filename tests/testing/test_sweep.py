@@ -34,6 +34,8 @@ PLANTED = [
     (planted.leaves_a_client_open, Fault.LEFT_OPEN),
     (planted.forgets_a_client, Fault.LEFT_OPEN),
     (planted.leaves_a_socket_open, Fault.LEFT_OPEN),
+    (planted.leaves_a_process, Fault.LEFT_OPEN),
+    (planted.leaves_a_process_of_trio, Fault.LEFT_OPEN),
     (planted.swallows_once, Fault.SWALLOWED),
     (planted.swallows_and_returns, Fault.SWALLOWED),
     (planted.operates_in_finally, Fault.LATE_OPERATION),
