@@ -319,5 +319,6 @@ def unschedule(schedule_id: str) -> Ask[None]:
     return Ask("DELETE", f"/schedules/{quote(schedule_id, safe='')}", _nothing)
 
 
-def _nothing(_: httpx.Response) -> None:
-    return None
+def _nothing(response: httpx.Response) -> None:
+    if response.status_code != 204:
+        raise ValueError("an answer of ours is empty, and says so")

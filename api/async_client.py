@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 import httpx
 
-from api import asks
+from api import asks, sse
 from api.sse import Following, FrameReader, Loss, events_in
 from api.transport import (
     DEFAULT_URL,
+    CallRefused,
     Retries,
     ServerGone,
     error_of,
     gone,
+    is_stream,
     meaning_of,
+    passing,
     request_of,
     settings,
     stream_of,
@@ -267,14 +270,16 @@ class AsyncClient:
                 # A stream that ends without that is one of a server that closes, or one that
                 # began behind the end. If the run was over before it began, it has said all.
                 place.over = (await self.get(place.run_id)).record.status.is_terminal
-            except (httpx.TransportError, ServerGone) as error:
-                await anyio.sleep(loss.bear(gone(self.url, error)))
+                if not place.over:
+                    await anyio.sleep(sse.RETRY_S)
+            except (httpx.RequestError, ServerGone, CallRefused) as error:
+                await anyio.sleep(loss.bear(passing(self.url, error)))
 
     async def _stream(self, place: Following, loss: Loss) -> AsyncGenerator[Event, None]:
         """Yield what one connection brings."""
         method, path, headers = stream_of(place.run_id, place.after)
         async with self._http.stream(method, path, headers=headers) as response:
-            if response.is_error:
+            if not is_stream(response):
                 await response.aread()
                 raise error_of(response, self.url)
             loss.made_good()
@@ -297,7 +302,7 @@ class AsyncClient:
         while True:
             try:
                 response = await self._http.request(**request_of(ask))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise gone(self.url, error) from None
             pause_s = retries.pause_s(response)
             if pause_s is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from api import asks
+from api import asks, sse
 from api.asks import RunView as RunView  # noqa: TC001  # part of this door
 from api.asks import StopResult as StopResult  # noqa: TC001  # likewise
 from api.async_client import AsyncClient as AsyncClient
@@ -23,7 +23,7 @@ from api.transport import DEFAULT_URL as DEFAULT_URL
 from api.transport import CallRefused as CallRefused
 from api.transport import ServerGone as ServerGone
 from api.transport import TokenRefused as TokenRefused
-from api.transport import gone
+from api.transport import passing
 from orchestrator import StopMode
 
 if TYPE_CHECKING:
@@ -250,5 +250,7 @@ class Client(Operating):
                 if place.over:
                     return
                 place.over = self.get(run_id).record.status.is_terminal
-            except (httpx.TransportError, ServerGone) as error:
-                time.sleep(loss.bear(gone(self.url, error)))
+                if not place.over:
+                    time.sleep(sse.RETRY_S)
+            except (httpx.RequestError, ServerGone, CallRefused) as error:
+                time.sleep(loss.bear(passing(self.url, error)))

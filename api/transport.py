@@ -6,7 +6,7 @@ import json
 import re
 import ssl
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -39,6 +39,8 @@ ANSWER_S = 45.0
 # For how long in all a call is asked again that is refused for the moment, and how soon at most.
 RETRIED_S = 30.0
 LEAST_PAUSE_S = 0.1
+# The server is full or draining, or what is in front of it does not reach it.
+_NOT_NOW = (429, 502, 503, 504)
 
 
 class ServerGone(OrchestratorError):
@@ -144,7 +146,7 @@ def stream_of(run_id: str, after: int) -> tuple[str, str, dict[str, str]]:
 
 def meaning_of(ask: Ask[_Answer], response: httpx.Response, url: str) -> _Answer:
     """Return what an answer means, or raise the error that it reports."""
-    if response.is_error:
+    if not response.is_success:  # nor is a redirection an answer of ours, but of what is in front
         raise error_of(response, url)
     try:
         return ask.read(response)
@@ -201,7 +203,7 @@ class Transport:
     def _stream(self, run_id: str, after: int) -> Iterator[httpx.Response]:
         method, path, headers = stream_of(run_id, after)
         with self._http.stream(method, path, headers=headers) as response:
-            if response.is_error:
+            if not is_stream(response):
                 response.read()
                 raise error_of(response, self.url)
             yield response
@@ -211,12 +213,18 @@ class Transport:
         while True:
             try:
                 response = self._http.request(**request_of(ask))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise gone(self.url, error) from None
             pause_s = retries.pause_s(response)
             if pause_s is None:
                 return meaning_of(ask, response, self.url)
             time.sleep(pause_s)
+
+
+def is_stream(response: httpx.Response) -> bool:
+    """Whether an answer is an event stream, and not a refusal or somebody's page."""
+    kind = response.headers.get("Content-Type", "")
+    return response.is_success and kind.startswith("text/event-stream")
 
 
 def error_of(response: httpx.Response, url: str) -> OrchestratorError:
@@ -229,7 +237,10 @@ def error_of(response: httpx.Response, url: str) -> OrchestratorError:
         case {"type": str()} if response.status_code == 401:
             return TokenRefused(url, problem)
         case {"type": str()}:
-            return _known(problem) or CallRefused(response.status_code, problem, url)
+            with suppress(ValueError):  # a status that only a later server has
+                if known := _known(problem):
+                    return known
+            return CallRefused(response.status_code, problem, url)
     return CallRefused(response.status_code, {}, url)
 
 
@@ -260,6 +271,19 @@ def _known(problem: dict[str, Any]) -> OrchestratorError | None:
 def gone(url: str, error: Exception) -> ServerGone:
     """Return the error that says that nobody answers there."""
     return error if isinstance(error, ServerGone) else ServerGone(url, str(error) or "no answer")
+
+
+def passing(url: str, error: Exception) -> OrchestratorError:
+    """Return an error that may pass: nobody answers, or not now.
+
+    Raises:
+        CallRefused: that is the answer.
+    """
+    if isinstance(error, CallRefused):
+        if error.status not in _NOT_NOW:
+            raise error
+        return error
+    return gone(url, error)
 
 
 def path_of(run_id: str, *rest: str) -> str:

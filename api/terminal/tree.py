@@ -48,6 +48,7 @@ class Node:
     steps: int = 0
     questions: dict[str, Question] = field(default_factory=dict)
     children: list[Node] = field(default_factory=list)
+    parent: Node | None = None
 
     def asked(self, now: datetime) -> str:
         """Return the oldest question that waits for an answer; empty if none does."""
@@ -96,18 +97,28 @@ class RunTree:
         """Return a run of the tree; None if it is none of it."""
         return self._nodes.get(run_id)
 
-    def rows(self, *, live: bool = False) -> list[tuple[str, Node]]:
+    def rows(self, *, live: bool = False, keep: str | None = None) -> list[tuple[str, Node]]:
         """Return every run with the lines that lead to it, parents before children.
 
         Args:
             live: leave out what has ended, except the root.
+            keep: the id of a run that is not left out, nor is any above it.
         """
+        kept: list[Node] = []
+        node = self._nodes.get(keep or "")
+        while node is not None:
+            kept.append(node)
+            node = node.parent
         found: list[tuple[str, Node]] = []
         todo = [("", "", self.root)] if self.root is not None else []
         while todo:
             lead, below, node = todo.pop()
             found.append((lead, node))
-            wanted = [each for each in node.children if not (live and each.status.is_terminal)]
+            wanted = [
+                each
+                for each in node.children
+                if not (live and each.status.is_terminal) or each in kept
+            ]
             branches = [
                 (below + ("├─ ", "└─ ")[last], below + ("│  ", "   ")[last], child)
                 for child in wanted
@@ -173,6 +184,7 @@ class RunTree:
         node = self._nodes[run_id] = Node(run_id, agent)
         parent = self._nodes.get(parent_id or "")
         if parent is not None:
+            node.parent = parent
             parent.children.append(node)
         self.root = self.root or node
         return node

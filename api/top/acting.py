@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # The keys are named after the actions of the API; `pause` resumes as well.
 _ACTIONS = {"stop", "pause", "rerun"}
 
+# The workers that ask for what was decided.
+ORDERS = "orders"
+
 
 class Acting(Screen[None]):
     """A screen with a run under its cursor.
@@ -83,7 +86,8 @@ class Acting(Screen[None]):
             self._ask(target, "rerun", from_step=None)
 
     def _ask(self, target: Target, verb: str, **order: object) -> None:
-        self.run_worker(self._carry_out(target, verb, order), exit_on_error=True)
+        # Not of this screen: what was decided is asked for although the screen is left.
+        self.app.run_worker(self._carry_out(target, verb, order), group=ORDERS, exit_on_error=True)
 
     async def _carry_out(self, target: Target, verb: str, order: dict[str, object]) -> None:
         moment = self.board.moment

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 
+from api.top.acting import ORDERS
 from api.top.board import Board
 from api.top.follow import AllRuns, follow
 from api.top.one import RunScreen
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
 
     from textual.binding import BindingType
 
-    from api.top.follow import Feed
     from api.top.link import Link
+
+
+# Who quits waits for so long at most for the answer to what was asked for last.
+ORDERS_S = 10.0
+_SILENT = "the server has not said what became of the last order; `quiesce show` does"
 
 
 class Top(App[str]):
@@ -57,7 +63,17 @@ class Top(App[str]):
         if run is not None:
             opened = RunScreen(self.link, self.board, self.all_runs, run)
             self.push_screen(opened)
-            opened.run_worker(self._watch_one(opened.feed))
+            opened.run_worker(self._watch_one(opened))
+
+    async def action_quit(self) -> None:
+        """End, as soon as the server has said what became of all that was decided."""
+        self.run_worker(self._leave())
+
+    async def _leave(self) -> None:
+        orders = [each for each in self.workers if each.group == ORDERS and not each.is_finished]
+        answers = [asyncio.ensure_future(each.wait()) for each in orders]
+        _, silent = await asyncio.wait(answers, timeout=ORDERS_S) if answers else (set(), set())
+        self.exit(_SILENT if silent else None)
 
     async def _watch(self, watching: Awaitable[None]) -> None:
         try:
@@ -65,11 +81,12 @@ class Top(App[str]):
         except OrchestratorError as error:
             self.exit(str(error))
 
-    async def _watch_one(self, feed: Feed) -> None:
+    async def _watch_one(self, opened: RunScreen) -> None:
         try:
-            await follow(feed)
+            await follow(opened.feed)
         except UnknownRun as error:
             self.notify(str(error), severity="warning", markup=False)
-            self.pop_screen()
+            while opened in self.screen_stack:  # the panel of a stop may be before it
+                self.pop_screen()
         except OrchestratorError as error:
             self.exit(str(error))

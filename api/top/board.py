@@ -116,17 +116,23 @@ class Board:
         entry.touched = self.moment
         entry.since |= change
 
-    def shown(self, words: str = "", *, live: bool = False) -> list[RunRecord]:
+    def shown(
+        self, words: str = "", *, live: bool = False, keep: str | None = None
+    ) -> list[RunRecord]:
         """Return the runs in which all the words occur, newest first.
 
         Args:
             live: leave out what has ended.
+            keep: the id of a run that is not left out, whatever it is like.
         """
         wanted = words.lower().split()
         runs = [entry.shown for entry in self._entries.values()]
-        found = [run for run in runs if not (live and run.status.is_terminal)]
-        if wanted:
-            found = [run for run in found if _has(run, wanted)]
+        found = [
+            run
+            for run in runs
+            if run.id == keep
+            or (not (live and run.status.is_terminal) and (not wanted or _has(run, wanted)))
+        ]
         return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)
 
     def prune(self) -> None:

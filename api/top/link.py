@@ -14,6 +14,7 @@ from api.transport import (
     CONNECT_S,
     error_of,
     gone,
+    is_stream,
     meaning_of,
     path_of,
     request_of,
@@ -106,17 +107,17 @@ class Link:
             async with self._http.stream(
                 "GET", path, headers=headers, timeout=patience
             ) as response:
-                if response.is_error:
+                if not is_stream(response):
                     await response.aread()
                     raise error_of(response, self.url)
                 yield _frames(response)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise gone(self.url, error) from None
 
     async def _do(self, ask: Ask[_Answer]) -> _Answer:
         try:
             response = await self._http.request(**request_of(ask))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise gone(self.url, error) from None
         return meaning_of(ask, response, self.url)
 

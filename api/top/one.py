@@ -94,7 +94,7 @@ class RunScreen(Acting):
     def action_live(self) -> None:
         """Leave out what has ended, or show it again."""
         self._live = not self._live
-        self._draw()
+        self._draw(anew=True)
 
     def action_own(self) -> None:
         """Show the log of the run under the cursor alone, or that of all again."""
@@ -127,14 +127,17 @@ class RunScreen(Acting):
         if self._fresh or self.feed.state is not State.OVER or self._ticks % TICKS == 0:
             self._draw()
 
-    def _draw(self) -> None:
+    def _draw(self, *, anew: bool = False) -> None:
+        """Draw all of it; the run under the cursor stays, as in the list of runs."""
         self._write()
         feeds: list[Feed] = [self.feed, self._all_runs]
         state = state_line(self.link.url, feeds, self.board.shown())
         self.query_one("#state", Static).update(state)
         self.query_one("#head", Static).update(head_lines(self._record, self._tree))
-        self._rows = {node.id: (lead, node) for lead, node in self._tree.rows(live=self._live)}
-        self.query_one(Rows).fill(list(self._rows))
+        rows = self.query_one(Rows)
+        shown = self._tree.rows(live=self._live, keep=None if anew else rows.key)
+        self._rows = {node.id: (lead, node) for lead, node in shown}
+        rows.fill(list(self._rows))
         self.refresh_bindings()
 
     def _write(self) -> None:

@@ -88,12 +88,12 @@ class RunsScreen(Acting):
     def action_live(self) -> None:
         """Leave out what has ended, or show it again."""
         self._live = not self._live
-        self._draw()
+        self._draw(anew=True)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Sift while one types."""
         self._words = event.value
-        self._draw()
+        self._draw(anew=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go back to the list; without words it is all of it."""
@@ -116,15 +116,19 @@ class RunsScreen(Acting):
         if self._drawn != (self.board.version, self._feed.state) or self._ticks % TICKS == 0:
             self._draw()
 
-    def _draw(self) -> None:
+    def _draw(self, *, anew: bool = False) -> None:
+        """Draw the list. The run under the cursor stays, or a key that was meant for it would do
+        something to the next one; unless the list was just chosen ``anew``."""
         if not self.is_current:
             return
         changed = self._drawn != (self.board.version, self._feed.state)
         self._drawn = (self.board.version, self._feed.state)
         runs = self.board.shown()
         self.query_one("#state", Static).update(state_line(self.link.url, [self._feed], runs))
-        shown = self.board.shown(self._words, live=self._live)
-        self.query_one(Rows).fill([run.id for run in shown])
+        rows = self.query_one(Rows)
+        keep = None if anew else rows.key
+        shown = self.board.shown(self._words, live=self._live, keep=keep)
+        rows.fill([run.id for run in shown])
         if changed:
             self.refresh_bindings()
 

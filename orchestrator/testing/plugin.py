@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from orchestrator.runtime import Orchestrator
+
+
+_SWEPT = "quiesce_swept"
+# What other processes have swept.
+_elsewhere: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,11 +49,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was swept."""
-    clean = [report for report in reports if not report.violations]  # the others were shown
+    clean = [*_swept(), *_elsewhere]
     if clean:
         terminalreporter.section("stop sweeps")
-    for report in clean:
-        terminalreporter.write_line(str(report))
+    for line in clean:
+        terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what was swept, in a worker of pytest-xdist, which has no terminal."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_SWEPT] = _swept()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what was swept by a worker; one that has crashed says nothing."""
+    _elsewhere.extend(getattr(node, "workeroutput", {}).get(_SWEPT, []))
+
+
+def _swept() -> list[str]:
+    return [str(report) for report in reports if not report.violations]  # the others were shown
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import trio
 
+from orchestrator.testing.leaks import patiently
 from orchestrator.testing.places import ORCHESTRATOR, calling_place
 from orchestrator.testing.report import Fault, Finding
 from orchestrator.testing.watching import replaced
@@ -29,6 +31,7 @@ _RESOURCES: dict[type, Callable[[Any], bool]] = {
     trio.SocketListener: lambda listener: listener.socket.fileno() != -1,
     socket.socket: lambda sock: sock.fileno() != -1,
     trio.Process: lambda process: process.poll() is None,
+    subprocess.Popen: lambda process: process.poll() is None,
 }
 
 
@@ -61,14 +64,15 @@ class Resources:
             self._made.append(_Made(kind, thing, place))
 
     def left_open(self) -> list[Finding]:
-        """Return what is not closed, and close its socket."""
+        """Return what is not closed; close its socket, and end its process."""
         left = [made for made in self._made if _resources()[made.kind](made.thing)]
         self.forget()
         for made in left:
             if isinstance(made.thing, socket.socket):
                 made.thing.close()
-            elif isinstance(made.thing, trio.Process):
+            elif isinstance(made.thing, trio.Process | subprocess.Popen):
                 made.thing.kill()
+                _reap(made.thing)
         return [
             Finding(Fault.LEFT_OPEN, f"a {_name(made.kind)} that was made here", made.place)
             for made in left
@@ -77,6 +81,11 @@ class Resources:
     def forget(self) -> None:
         """Let go of everything."""
         self._made.clear()
+
+
+def _reap(process: trio.Process | subprocess.Popen[Any]) -> None:
+    """Wait for its end, so that the garbage collector has nothing to say of it."""
+    patiently(lambda: [process] if process.poll() is None else [])
 
 
 @contextmanager

@@ -3,15 +3,18 @@
 Trio's instruments see each task before it steps. A task to which the stop's ``Cancelled`` is
 delivered a second time has awaited, unshielded, after it began to unwind: in a ``finally`` if
 that second exception has the first in its context, since Python chains what is raised while
-another is handled; and else after an ``except`` that swallowed the first.
+another is handled; and else after an ``except`` that swallowed the first. A task that waits for the
+children of a nursery is sent nothing: the stop comes to it as the exception of a child.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import outcome
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 # How the closers of libraries are called: by Trio's convention they close although cancelled.
 _CLOSERS = ("aclose", "__aexit__")
+# Whose code may stand between a line that waits for a nursery and the nursery.
+_WAITING = (ORCHESTRATOR, f"{Path(trio.__file__).parent}{os.sep}")
 
 
 @dataclass(slots=True)
@@ -48,6 +53,19 @@ class _Undo:
     name: str
     place: Place | None
     calls: int = 0
+
+
+@dataclass(slots=True)
+class _First:
+    """The stop as it first arrives in a task.
+
+    Attributes:
+        nursery: the line that waits for children, if it arrives in one of those.
+    """
+
+    run: RunPort
+    error: trio.Cancelled
+    nursery: Place | None = None
 
 
 @dataclass(slots=True)
@@ -79,8 +97,7 @@ class Watch(trio.abc.Instrument):
         self.findings: list[Finding] = []
         self.spawned: dict[trio.lowlevel.Task, Place] = {}
         self._token = token
-        # The first delivery to each task, and the run that it worked for then.
-        self._first: dict[trio.lowlevel.Task, tuple[RunPort, trio.Cancelled]] = {}
+        self._first: dict[trio.lowlevel.Task, _First] = {}
         self._again: _Again | None = None
         self._undos: list[_Undo] = []
 
@@ -103,7 +120,8 @@ class Watch(trio.abc.Instrument):
             closes = any(each.function.rpartition(".")[2] in _CLOSERS for each in called)
             self._again = _Again(task, sent.error, place, closes)
         for run, _ in running_in(task):
-            self._first.setdefault(task, (run, sent.error))
+            self._first.setdefault(task, _First(run, sent.error))
+        self._reaches_those_who_wait_for(task, sent.error)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Judge a second arrival, now that Python has set its context."""
@@ -147,8 +165,8 @@ class Watch(trio.abc.Instrument):
 
     def judge_ends(self) -> None:
         """Judge what can be told only once the runs have ended."""
-        for task, (run, _) in self._first.items():
-            if run.record.status is RunStatus.SUCCEEDED:
+        for task, first in self._first.items():
+            if first.run.record.status is RunStatus.SUCCEEDED:
                 self._swallowed(task, succeeded=True)
         for undo in self._undos:
             due = 0 if undo.run.record.status in (RunStatus.SUCCEEDED, RunStatus.FAILED) else 1
@@ -172,11 +190,24 @@ class Watch(trio.abc.Instrument):
         self._undos.clear()
         self._again = None
 
+    def _reaches_those_who_wait_for(self, task: trio.lowlevel.Task, error: trio.Cancelled) -> None:
+        """Note the tasks that the end of this one ends as well: those that only wait for it."""
+        # Not public: whether the body of the nursery is over.
+        while (nursery := task.parent_nursery) and nursery._parent_waiting_in_aexit:
+            task = nursery.parent_task
+            place, called = innermost(frames_of(task))
+            if place is None or not all(each.file.startswith(_WAITING) for each in called):
+                return  # a library is in between, which may do what it must before it raises
+            for run, _ in running_in(task):
+                self._first.setdefault(task, _First(run, error, place))
+
     def _swallowed(self, task: trio.lowlevel.Task, *, succeeded: bool = False) -> None:
-        error = self._first[task][1]
-        place = caught_place(error)
-        if place is None or not (succeeded or is_own_code(error.__traceback__)):
+        first = self._first[task]
+        place, error = first.nursery or caught_place(first.error), first.error
+        if not (first.nursery or succeeded or is_own_code(error.__traceback__)):
             return  # a library caught it, and will raise it on when it has done what it must
+        if place is None:
+            return
         says = "`Cancelled` arrived here and was not raised on; catch `Exception` at most"
         self.findings.append(Finding(Fault.SWALLOWED, says, place))
 

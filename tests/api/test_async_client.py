@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import socket
+import time
 from contextlib import ExitStack
-from functools import partial
+from functools import partial, partialmethod
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -371,6 +372,72 @@ async def test_a_lost_stream_is_resumed_from_the_last_event_and_nothing_comes_tw
     assert await Asked(script, AsyncClient).do("follow") == [1, 2, 3, 4, 5]
     assert script.answers == []
     assert len(lost) == 2
+
+
+async def follow(kind: type[Client], script: Script) -> list[int]:
+    """Return the numbers of the events that either client is told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Client, "follow", _follow, raising=False)
+        patch.setattr(AsyncClient, "follow", partialmethod(all_events, RUN), raising=False)
+        events: list[Event] = await Asked(script, kind).do("follow")
+    return [each.seq for each in events]
+
+
+def _follow(client: Client) -> list[Event]:
+    return list(client.events(RUN))
+
+
+@BOTH
+async def test_a_lost_stream_waits_for_who_is_full_or_started_again_behind_a_proxy(
+    kind: type[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.sse.RETRY_S", 0.01)
+    script = Script(
+        stream(framed(event(1)), whole=False),
+        answer("502 Bad Gateway", "<html>", "text/html"),
+        refusing("503 Service Unavailable", "1"),
+        refusing("429 Too Many Requests", "1"),
+        stream(framed(event(2, "run.succeeded"))),
+    )
+    assert await follow(kind, script) == [1, 2]
+
+
+@BOTH
+async def test_a_stream_that_ends_early_is_not_made_again_at_once(
+    kind: type[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.sse.RETRY_S", 0.2)
+    early = [stream(b""), answer("200 OK", run_json("running"))]
+    began = time.monotonic()
+    script = Script(*early, *early, stream(framed(event(1, "run.succeeded"))))
+    assert await follow(kind, script) == [1]
+    assert time.monotonic() - began >= 0.4
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "said", [answer("302 Found", ""), answer("200 OK", "<html>log in", "text/html")]
+)
+async def test_the_page_of_somebody_in_front_is_no_success(kind: type[Client], said: bytes) -> None:
+    with pytest.raises(CallRefused, match="does not answer like a server"):
+        await follow(kind, Script(said))
+    for verb, args in (("delete", (RUN,)), ("lift", ()), ("unschedule", ("s",))):
+        with pytest.raises(CallRefused, match="does not answer like a server"):
+            await Asked(Bodies(said), kind).do(verb, *args)
+
+
+async def test_what_cannot_be_read_is_an_error_of_ours() -> None:
+    packed = answer("200 OK", "not packed").replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)
+    with pytest.raises(ServerGone):
+        await Asked(Bodies(packed), Client).do("get", RUN)
+
+
+@BOTH
+async def test_a_refusal_with_a_status_that_only_a_later_server_has(kind: type[Client]) -> None:
+    later = {"type": "urn:quiesce:run-ended", "run_id": RUN, "run_status": "evaporated"}
+    with pytest.raises(CallRefused) as refused:
+        await Asked(Bodies(answer("409 Conflict", later)), kind).do("stop", RUN)
+    assert refused.value.problem == later
 
 
 async def test_nobody_there_and_no_token() -> None:

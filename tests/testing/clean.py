@@ -69,6 +69,41 @@ async def closes_much(ctx: Context) -> None:
 
 
 @agent
+async def waits_for_children(ctx: Context) -> None:
+    """The stop comes to who waits for a nursery as an exception, through whatever is around it."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport()))
+        left, right = trio.testing.memory_stream_pair()
+        await stack.enter_async_context(left)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(ctx.sleep, 1)
+        nursery.start_soon(partial(client.get, URL))
+        await stack.enter_async_context(right)
+        inner = await stack.enter_async_context(trio.open_nursery())
+        inner.start_soon(ctx.sleep, 2)
+    try:
+        with trio.fail_after(1):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+    except trio.TooSlowError:
+        await ctx.sleep(0.1)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+            nursery.start_soon(_raises)
+    except* ValueError:
+        await ctx.sleep(0.1)
+    finally:
+        with ctx.cleanup():
+            await trio.sleep(0.1)
+
+
+async def _raises() -> None:
+    await trio.sleep(0.5)
+    raise ValueError("as it should")
+
+
+@agent
 async def short(ctx: Context) -> None:
     await ctx.sleep(1)
 
@@ -134,6 +169,7 @@ ALL = [
     streams,
     races_itself,
     closes_much,
+    waits_for_children,
     detaches,
     catches,
     holds_back,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 import threading
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -42,6 +43,26 @@ async def leaves_a_socket_open(ctx: Context) -> None:
     socket = trio.socket.socket()  # fault
     await ctx.sleep(1)
     socket.close()
+
+
+def _sleeper() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "60"])  # fault: leaves_a_process
+
+
+@agent
+async def leaves_a_process(ctx: Context) -> None:
+    process = _sleeper()
+    await ctx.sleep(1)
+    process.kill()
+    process.wait()
+
+
+@agent
+async def leaves_a_process_of_trio(ctx: Context) -> None:
+    process = await trio.lowlevel.open_process(["sleep", "60"])  # fault
+    await ctx.sleep(1)
+    process.kill()
+    await process.wait()
 
 
 @agent
@@ -130,6 +151,32 @@ async def _connection() -> AsyncIterator[None]:
 async def awaits_in_a_context_manager(ctx: Context) -> None:
     async with _connection():
         await ctx.sleep(1)
+
+
+@agent
+async def awaits_after_children(ctx: Context) -> None:
+    try:
+        await ctx.map(sub, [{}, {}])
+    finally:
+        await trio.sleep(0.1)  # fault
+
+
+@agent
+async def operates_after_children(ctx: Context) -> None:
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+    finally:
+        async with ctx.operation("goodbye"):  # fault
+            await trio.sleep(0.1)
+
+
+@agent
+async def swallows_what_children_raise(ctx: Context) -> None:
+    with suppress(BaseException):
+        async with trio.open_nursery() as nursery:  # fault
+            nursery.start_soon(trio.sleep, 1)
+    await ctx.sleep(1)
 
 
 @agent

@@ -113,6 +113,12 @@ def test_a_project_with_plain_pytest_has_all_of_it(project: Path) -> None:
     assert re.search(r"polite: stopped at points: graceful (\d+) of \1, now (\d+) of \2;", said)
 
 
+def test_what_workers_have_swept_is_shown_too(project: Path) -> None:
+    code, said = pytest_in(project, "-n1", "-k", "polite")
+    assert code == 0, said
+    assert re.search(r"polite: stopped at points: graceful (\d+) of \1, now (\d+) of \2;", said)
+
+
 def test_a_fault_is_shown_again_by_the_line_that_the_report_shows(project: Path) -> None:
     code, said = pytest_in(project, "-k", "hasty")
     assert code == 1

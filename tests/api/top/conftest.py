@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from api.top.link import Link
 from tests.browser.looking import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from textual.pilot import Pilot
 
@@ -26,6 +27,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server in a process of its own, for all the tests of a module."""
     with Server(tmp_path_factory.mktemp("server")).running() as started:
         yield started
+
+
+def played(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Let a test run on asyncio, where Textual lives."""
+
+    @functools.wraps(test)
+    def play(**given: Any) -> None:
+        asyncio.run(test(**given))  # type: ignore[arg-type]  # a coroutine
+
+    return play
 
 
 class Terminal:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.api.processes import invoke
-from tests.api.top.conftest import Terminal, at_terminal
+from tests.api.top.conftest import Terminal, at_terminal, played
 from tests.browser.looking import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
-
-
-def played(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Let a test run on asyncio, where Textual lives."""
-
-    @functools.wraps(test)
-    def play(**given: Any) -> None:
-        asyncio.run(test(**given))  # type: ignore[arg-type]  # a coroutine
-
-    return play
 
 
 def keys(terminal: Terminal) -> str:
