@@ -100,6 +100,41 @@ def test_an_answer_that_was_overtaken_by_an_event_gives_way(page: Page) -> None:
     assert play(page, script) == [["paused", "ann"], "running"]
 
 
+def test_an_answer_that_was_overtaken_by_another_gives_way(page: Page) -> None:
+    script = (
+        STORE
+        + """
+    runs.put(record('running'));
+    const slow = runs.moment;
+    runs.apply(event('run.paused'));
+    runs.put(record('paused'), runs.moment);
+    runs.put(record('running'), slow);
+    return runs.get('r').status;
+    """
+    )
+    assert play(page, script) == "paused"
+
+
+def test_a_run_asks_until_all_is_answered(page: Page) -> None:
+    script = (
+        STORE
+        + """
+    const ask = (type, n) => runs.apply(event(`run.${type}`, { question_id: n, question: n }));
+    const said = () => runs.get('r').waiting_for?.question ?? null;
+    runs.put(record('running'));
+    ask('asked', 'one');
+    ask('asked', 'two');
+    ask('asked', 'two');
+    const all = [said()];
+    ask('answered', 'one');
+    all.push(said());
+    ask('withdrawn', 'two');
+    return [...all, said()];
+    """
+    )
+    assert play(page, script) == ["one", "two", None]
+
+
 def test_a_wish_is_shown_until_it_is_taken_back(page: Page) -> None:
     script = (
         STORE

@@ -37,9 +37,13 @@ export class Runs {
     this.#entries.forEach((entry) => this.#dirty(entry));
   }
 
+  get certain() {
+    return this.#certain;
+  }
+
   /** The moment to remember before one asks the server, and to hand to `put` with its answer. */
   get moment() {
-    return this.#clock;
+    return ++this.#clock;
   }
 
   get(id) {
@@ -63,11 +67,14 @@ export class Runs {
   }
 
   /** Take what the server says of a run, asked for at `moment`. */
-  put(record, moment = this.#clock) {
+  put(record, moment = this.moment) {
     const entry = this.#entry(record.id);
+    // Answers overtake each other as well: what was asked for later is newer.
+    if (moment < entry.asked) return;
     const known = entry.told || entry.since.status ? this.#decided(entry).status : null;
     if (known && rank(record.status) < rank(known)) return;
     entry.told = record;
+    entry.asked = moment;
     // Events that came after it was asked may be newer than the answer.
     if (entry.touched <= moment) entry.since = {};
     else if (rank(record.status) > rank(entry.since.status ?? 'queued')) entry.since = {};
@@ -118,7 +125,7 @@ export class Runs {
 
   #entry(id) {
     let entry = this.#entries.get(id);
-    if (!entry) this.#entries.set(id, (entry = { id, told: null, since: {}, wishes: [], touched: 0 }));
+    if (!entry) this.#entries.set(id, (entry = { id, told: null, since: {}, wishes: [], touched: 0, asked: 0 }));
     return entry;
   }
 
