@@ -134,6 +134,14 @@ async def painter(ctx: Context) -> list[str]:
 
 
 @agent
+async def keeper(ctx: Context) -> None:
+    """Keep a file and a picture, and wait."""
+    await ctx.artifact("notes.txt", b"hello", media_type="text/plain")
+    await ctx.view(picture())
+    await ctx.sleep(1000)
+
+
+@agent
 async def camera(ctx: Context) -> None:
     """Show pictures, each wider than the one before."""
     for width in range(1, 10_000):

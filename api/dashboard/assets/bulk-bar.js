@@ -108,9 +108,12 @@ class BulkBar extends HTMLElement {
     this.clear();
     show(this.under, true);
     this.#count();
-    const results = await this.page.actions.stopMany(runs, order);
-    if (!results && mine === this.#followed) this.#leave();
-    const problems = (results ?? []).filter((result) => result.problem).map(({ status_code: status, problem }) => new Problem(status, problem.detail, problem));
+    const results = await this.page.actions.stopMany(runs, order, (left) => this.#carryOut(left, order));
+    // What could not be asked for goes on, and nobody waits for its end.
+    const asked = new Set(results.map((result) => result.run_id));
+    mine.forEach((id) => asked.has(id) || mine.delete(id));
+    if (mine.size === 0 && mine === this.#followed) this.#leave();
+    const problems = results.filter((result) => result.problem).map(({ status_code: status, problem }) => new Problem(status, problem.detail, problem));
     const refused = problems.filter((problem) => !problem.isBehind);
     if (refused.length) toast(`${count(refused.length, 'run')} could not be stopped: ${refused[0].message}.`, { kind: 'error' });
     this.#count();
