@@ -132,3 +132,58 @@ def test_what_comes_while_the_list_is_read_anew_stays(pages: Pages, server: Serv
     live(page)
     expect(row(page, before)).to_be_visible()
     expect(row(page, run)).to_be_visible()
+
+
+def test_who_goes_back_finds_the_search_as_it_was(pages: Pages) -> None:
+    page = pages.runs()
+    search = page.get_by_role("searchbox")
+    search.fill("one")
+    expect(page).to_have_url(re.compile("q=one$"))
+    page.get_by_label("Status").select_option(label="running")
+    search.fill("one more")
+    expect(page).to_have_url(re.compile("more"))
+    page.go_back()
+    expect(page).to_have_url(re.compile("q=one$"))
+    expect(search).to_be_focused()
+    expect(search).to_have_value("one")
+
+
+def test_a_form_that_is_asked_for_twice_is_not_emptied(pages: Pages, server: Server) -> None:
+    page = pages.runs(caught=True)
+    held = catch(page, "**/agents")
+    start = page.get_by_role("button", name="Start a run")
+    start.click()
+    start.click()
+    until(page, lambda: len(held) == 2)
+    held[0].continue_()
+    form = page.locator("dialog[open]")
+    form.get_by_label("Agent").select_option("echo")
+    form.get_by_label("text").fill("written")
+    with page.expect_response("**/agents"):
+        held[1].continue_()
+    page.evaluate("new Promise((done) => setTimeout(done))")
+    expect(form.get_by_label("text")).to_have_value("written")
+
+
+def test_a_run_that_ends_while_others_are_asked_for_is_not_missed(
+    pages: Pages, server: Server
+) -> None:
+    page = pages.runs("?tag=ending", caught=True)
+    held = catch(page, "**/runs/run_*")
+    ids = [server.start("waiter", {"tags": ["ending"]}) for _ in range(3)]
+    until(page, lambda: len(held) == 3)
+    first, ends, last = (
+        next(route for route in held if route.request.url.endswith(run)) for run in ids
+    )
+    first.continue_()
+    expect(chip(row(page, ids[0]))).to_have_text("running")
+    with page.expect_response(f"**/runs/{ids[1]}"):
+        ends.continue_()
+    # What is told of one run comes after what was told of another before.
+    server.stop(ids[1], mode="now")
+    server.stop(ids[0], mode="now")
+    expect(chip(row(page, ids[0]))).to_have_text("stopped")
+    page.unroute("**/runs/run_*")
+    last.continue_()
+    expect(chip(row(page, ids[2]))).to_have_text("running")
+    expect(chip(row(page, ids[1]))).to_have_text("stopped")

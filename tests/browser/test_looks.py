@@ -321,14 +321,3 @@ def test_the_focus_is_never_lost(pages: Pages, server: Server) -> None:
     page.locator("dialog").get_by_role("button", name=re.compile("^Stop$")).press("Enter")
     expect(chip(page)).to_have_text("stopped")
     assert page.evaluate("document.activeElement !== document.body")
-
-
-def test_the_focus_rests_on_nothing_when_its_button_goes(pages: Pages, server: Server) -> None:
-    run = server.start("waiter")
-    page = pages.run(run)
-    page.get_by_role("button", name="Pause").press("Enter")
-    expect(page.get_by_role("button", name="Resume")).to_be_visible()
-    expect(page.locator("run-head .do .do")).to_be_focused()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Resume")).to_be_focused()

@@ -22,6 +22,8 @@ class RunList extends HTMLElement {
   #known = new Set();
   #arrivals = [];
   #waiting = [];
+  // Those that are being asked for, and so are not forgotten when they end meanwhile.
+  #arriving = new Set();
   // Those that came since a reading of the list began, which may not know them.
   #late = new Set();
   #meet = throttled(200, () => this.#greet());
@@ -80,7 +82,7 @@ class RunList extends HTMLElement {
   }
 
   has(id) {
-    return this.#known.has(id);
+    return this.#known.has(id) || this.#arriving.has(id);
   }
 
   /** Whether a run belongs here now that it has ended. */
@@ -103,6 +105,7 @@ class RunList extends HTMLElement {
   arrived(event) {
     if (event.data.parent_id && this.query.parent === 'none') return;
     this.#arrivals.push(event);
+    this.#arriving.add(event.run_id);
     this.#meet();
   }
 
@@ -110,7 +113,10 @@ class RunList extends HTMLElement {
     const arrivals = this.#arrivals.splice(0);
     try {
       await this.#learnOf(arrivals);
-      arrivals.forEach(({ run_id: id }) => this.#consider(id) || isLive(this.page.runs.get(id)?.status) || this.page.runs.forget(id));
+      arrivals.forEach(({ run_id: id }) => {
+        this.#arriving.delete(id);
+        if (!this.#consider(id) && !isLive(this.page.runs.get(id)?.status)) this.page.runs.forget(id);
+      });
       this.#showWaiting();
     } catch {
       this.#arrivals.push(...arrivals);

@@ -23,6 +23,8 @@ export class Runs {
   /** `moves` says what may be asked of a run in each status; see `available_actions` of the API. */
   constructor(moves) {
     this.#moves = moves;
+    // The frame that was asked for does not come any more once the page is hidden.
+    document.addEventListener('visibilitychange', () => document.hidden && this.#flush());
   }
 
   set mayAct(mayAct) {
@@ -72,8 +74,10 @@ export class Runs {
     // Answers overtake each other as well: what was asked for later is newer.
     if (moment < entry.asked) return;
     const known = entry.told || entry.since.status ? this.#decided(entry).status : null;
-    if (known && rank(record.status) < rank(known)) return;
-    entry.told = record;
+    const late = known && rank(record.status) < rank(known);
+    if (late && entry.told) return;
+    // What is late says all the rest of a run of which only events have told.
+    entry.told = late ? { ...record, ...entry.since } : record;
     entry.asked = moment;
     // Events that came after it was asked may be newer than the answer.
     if (entry.touched <= moment) entry.since = {};
