@@ -60,6 +60,36 @@ async def counter(ctx: Context) -> Any:
 
 
 @agent
+async def panellist(ctx: Context, questions: int = 2) -> None:
+    """Ask so many questions at once."""
+    async with trio.open_nursery() as nursery:
+        for number in range(1, questions + 1):
+            nursery.start_soon(ctx.ask, f"Question {number}?", str)
+
+
+@agent
+async def panel(ctx: Context) -> None:
+    """Ask in sub-agents: at first, and again as soon as that was said in the log."""
+    await ctx.start(panellist)
+    await ctx.ask("Another panellist?", Literal["yes"])
+    await ctx.start(panellist)
+    await ctx.sleep(1000)
+
+
+@agent
+async def decided(ctx: Context, limit: int | None) -> int | None:
+    """Return a limit, or that there is none."""
+    return limit
+
+
+@agent
+async def nearly(ctx: Context) -> None:
+    """Be too far to be stopped."""
+    await ctx.progress(90, "nearly there")
+    await ctx.sleep(1000)
+
+
+@agent
 async def drafter(ctx: Context, seconds: float | None = None) -> None:
     """Write drafts, each when somebody has asked for it or after so many seconds."""
     for draft in range(1, 1000):
@@ -101,6 +131,14 @@ async def painter(ctx: Context) -> list[str]:
     await ctx.view(picture())
     await ctx.step("paint", paint)
     return ["a", "b"]
+
+
+@agent
+async def keeper(ctx: Context) -> None:
+    """Keep a file and a picture, and wait."""
+    await ctx.artifact("notes.txt", b"hello", media_type="text/plain")
+    await ctx.view(picture())
+    await ctx.sleep(1000)
 
 
 @agent

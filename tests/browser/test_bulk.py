@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -174,3 +175,52 @@ def test_runs_that_cannot_be_counted_are_not_passed_over_in_silence(
     page.unroute("**/runs?*")
     failed.get_by_role("button", name="Try again").click()
     expect(panel(page)).to_contain_text("Stop 1 run")
+
+
+def test_of_very_many_those_that_could_not_be_asked_for_can_be_asked_for_again(
+    pages: Pages, server: Server
+) -> None:
+    """The server takes a thousand in a call; here most of them are only said to be there."""
+    asked = [server.start("waiter", {"tags": ["thousands"]}) for _ in range(2)]
+    left = server.start("waiter", {"tags": ["thousands"]})
+    page = pages.runs("?tag=thousands", caught=True)
+    for run in (*asked, left):
+        expect(chip(row(page, run))).to_have_text("running")
+    orders: list[list[str]] = []
+
+    def pass_some(route: Route) -> None:
+        ids = json.loads(route.request.post_data or "")["ids"]
+        orders.append(ids)
+        if len(orders) == 2:
+            route.abort()
+        else:
+            known = [run for run in ids if run in (*asked, left)]
+            answer = server.http.post("/runs/stop", json={"ids": known, "mode": "graceful"}).json()
+            gone = {"status_code": 404, "problem": {"status": 404, "detail": "there is none"}}
+            answer["results"] += [gone | {"run_id": run} for run in ids if run not in known]
+            route.fulfill(json=answer)
+
+    def tell_more(route: Route) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        more = [told["runs"][0] | {"id": f"run_{number:020d}"} for number in range(998)]
+        by_id = {run["id"]: run for run in told["runs"]}
+        told["runs"] = [by_id[asked[0]], by_id[asked[1]], *more, by_id[left]]
+        route.fulfill(response=answer, json=told)
+
+    page.route("**/runs/stop", pass_some)
+    page.route("**/runs?limit=500*", tell_more)
+    page.get_by_role("button", name="Stop all").click()
+    expect(panel(page)).to_contain_text("Stop 1,001 runs")
+    panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
+    failed = page.locator(".toast.error")
+    expect(failed).to_contain_text("1 run of 1001 could not be stopped")
+    followed = page.get_by_role("region", name="Stop of many runs")
+    expect(followed).to_contain_text("Stopping 1,000 runs")
+    for run in asked:
+        expect(chip(row(page, run))).to_have_text("stopped")
+    expect(chip(row(page, left))).to_have_text("running")
+    failed.get_by_role("button", name="Try again").click()
+    expect(followed).to_contain_text("All 1 have ended")
+    expect(chip(row(page, left))).to_have_text("stopped")
+    assert [len(ids) for ids in orders] == [1000, 1, 1]

@@ -143,3 +143,16 @@ def test_every_status_explains_itself(pages: Pages, server: Server) -> None:
         expect(shown).to_have_attribute("title", re.compile(r"\w+ \w+ \w+"))
         said.add(shown.get_attribute("title"))
     assert len(said) == 3
+
+
+def test_what_fails_comes_to_those_that_did_not_succeed(pages: Pages, server: Server) -> None:
+    run = server.start("household", children=2)
+    page = pages.run(run)
+    branches = page.locator("run-timeline .branch")
+    expect(branches).to_have_count(3)
+    page.locator("run-timeline select").select_option(label="Not succeeded")
+    expect(branches).to_have_count(0)
+    child = server.http.get(f"/runs/{run}/tree").json()["children"][0]["id"]
+    server.stop(child, mode="now")
+    expect(branches).to_have_count(1)
+    expect(branches).to_have_attribute("data-status", "stopped")

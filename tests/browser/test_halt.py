@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.looking import Pages, Server, chip, row
+from tests.browser.looking import Pages, Server, chip, row, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,3 +103,25 @@ def refuse_to_halt(route: Route) -> None:
         route.abort()
     else:
         route.continue_()
+
+
+def test_what_was_asked_before_a_halt_does_not_hide_it(pages: Pages, server: Server) -> None:
+    page = pages.runs(caught=True)
+    held: list[Route] = []
+    page.route("**/halt", lambda route: held.append(route))
+    read = "document.querySelector('halt-switch').reload().catch(() => {}), null"
+    page.evaluate(read)
+    until(page, lambda: held)
+    before = server.http.get("/halt").json()
+    server.http.post("/halt", json={}).raise_for_status()
+    page.evaluate(read)
+    until(page, lambda: len(held) == 2)
+    page.unroute("**/halt")
+    held[1].continue_()
+    expect(page.locator("#halted")).to_be_visible()
+    with page.expect_response("**/halt"):
+        held[0].fulfill(json=before)
+    page.evaluate("new Promise((done) => setTimeout(done))")
+    expect(page.locator("#halted")).to_be_visible()
+    server.http.delete("/halt").raise_for_status()
+    expect(page.locator("#halted")).to_be_hidden()

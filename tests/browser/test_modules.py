@@ -100,6 +100,56 @@ def test_an_answer_that_was_overtaken_by_an_event_gives_way(page: Page) -> None:
     assert play(page, script) == [["paused", "ann"], "running"]
 
 
+def test_an_answer_that_was_overtaken_by_another_gives_way(page: Page) -> None:
+    script = (
+        STORE
+        + """
+    runs.put(record('running'));
+    const slow = runs.moment;
+    runs.apply(event('run.paused'));
+    runs.put(record('paused'), runs.moment);
+    runs.put(record('running'), slow);
+    return runs.get('r').status;
+    """
+    )
+    assert play(page, script) == "paused"
+
+
+def test_what_comes_late_says_the_rest_of_a_run_that_has_ended(page: Page) -> None:
+    script = (
+        STORE
+        + """
+    runs.apply(event('run.queued', { agent: 'a' }));
+    const moment = runs.moment;
+    runs.apply(event('run.failed', { status: 'failed' }));
+    runs.put(record('running', { owner: 'ann' }), moment);
+    const { status, owner, actions } = runs.get('r');
+    return [runs.isWhole('r'), status, owner, actions];
+    """
+    )
+    assert play(page, script) == [True, "failed", "ann", ["rerun"]]
+
+
+def test_a_run_asks_until_all_is_answered(page: Page) -> None:
+    script = (
+        STORE
+        + """
+    const ask = (type, n) => runs.apply(event(`run.${type}`, { question_id: n, question: n }));
+    const said = () => runs.get('r').waiting_for?.question ?? null;
+    runs.put(record('running'));
+    ask('asked', 'one');
+    ask('asked', 'two');
+    ask('asked', 'two');
+    const all = [said()];
+    ask('answered', 'one');
+    all.push(said());
+    ask('withdrawn', 'two');
+    return [...all, said()];
+    """
+    )
+    assert play(page, script) == ["one", "two", None]
+
+
 def test_a_wish_is_shown_until_it_is_taken_back(page: Page) -> None:
     script = (
         STORE
@@ -124,6 +174,46 @@ def test_while_nothing_is_certain_only_a_stop_is_offered(page: Page) -> None:
     """
     )
     assert play(page, script) == ["stop"]
+
+
+FEED = """
+const { Feed } = await load('feed.js');
+const [asked, read] = [[], []];
+const fetched = window.fetch;
+window.fetch = (path, options) =>
+    path === '/stream' ? new Promise((answer) => asked.push(answer)) : fetched(path, options);
+const until = async (seen) => { while (!seen()) await new Promise((done) => setTimeout(done)); };
+const refresh = () => new Promise((done) => read.push(done));
+const feed = new Feed({ path: '/stream', take: () => {}, refresh, changed: () => {} });
+feed.open();
+"""
+
+
+def test_a_reading_that_outlives_its_stream_makes_no_other_live(page: Page) -> None:
+    script = (
+        FEED
+        + """
+    let cut;
+    const said = new TextEncoder().encode('event: reset\\ndata: {}\\n\\n');
+    const body = new ReadableStream({ start(to) { to.enqueue(said); cut = () => to.close(); } });
+    await until(() => asked.length === 1);
+    asked[0](new Response(body));
+    await until(() => read.length === 1);
+    cut();
+    await until(() => read.length === 2);
+    read[1]();
+    await until(() => feed.state === 'polling');
+    window.dispatchEvent(new Event('online'));
+    await until(() => asked.length === 2);
+    read[0]();
+    await new Promise((done) => setTimeout(done));
+    const { state } = feed;
+    feed.finish();
+    window.fetch = fetched;
+    return state;
+    """
+    )
+    assert play(page, script) == "polling"
 
 
 def test_time_is_drawn_in_proportion_and_idle_time_short(page: Page) -> None:

@@ -93,3 +93,15 @@ def test_one_that_somebody_else_deleted_goes_in_silence(pages: Pages, server: Se
     card(page, "gone").get_by_role("button", name="Pause").click()
     expect(card(page, "gone")).to_have_count(0)
     expect(page.locator(".toast")).to_have_count(0)
+
+
+def test_a_button_stays_while_the_time_goes_on(pages: Pages, server: Server) -> None:
+    """One that is replaced between the press and its end is not pressed at all."""
+    add(server, "soon", cron="* * * * *")
+    page = schedules(pages)
+    when = card(page, "soon").locator(".chip")
+    expect(when).to_have_text(re.compile(r"in \d+ s"))
+    page.evaluate("pause = document.getElementById('turn-soon')")
+    before = when.text_content()
+    expect(when).not_to_have_text(before or "")
+    assert page.evaluate("pause.isConnected")

@@ -224,3 +224,24 @@ def test_nothing_about_runs_is_kept_in_the_browser(pages: Pages, server: Server)
         (await indexedDB.databases()).length, (await caches.keys()).length,
     ]"""
     assert page.evaluate(kept) == [[], [], "", 0, 0]
+
+
+def test_the_title_of_a_hidden_page_is_right(pages: Pages, server: Server) -> None:
+    """Also if it was hidden while a frame was due, which does not come then."""
+    run = server.start("waiter")
+    page = pages.window()
+    page.add_init_script(
+        "const draw = requestAnimationFrame; window.held = 0;"
+        "window.requestAnimationFrame = (call) => (window.hides ? ++held : draw(call))"
+    )
+    page.goto(f"{server.url}/dashboard/runs/{run}")
+    live(page)
+    page.evaluate("window.hides = true")
+    server.http.patch(f"/runs/{run}", json={"tags": ["told"]}).raise_for_status()
+    page.wait_for_function("held > 0")
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { value: true });"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    server.stop(run, mode="now")
+    expect(page).to_have_title(re.compile("^stopped"))

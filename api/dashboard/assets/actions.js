@@ -64,20 +64,24 @@ export class Actions {
     location.assign('/');
   }
 
-  /** Stop many. Each is shown as stopping at once; those that are refused are shown as they are. */
-  async stopMany(runs, order) {
+  /**
+   * Stop many. Each is shown as stopping at once; those that are refused are shown as they are.
+   * Returns the results; if some could not be asked for, `again` is called with those on request.
+   */
+  async stopMany(runs, order, again) {
+    const results = [];
     const takeBack = runs.map((run) => this.#runs.expect(run.id, { status: 'stopping', stop: { ...order, outcome: 'stopping', source: 'user' } }));
     announce(`Stopping ${count(runs.length, 'run')}`);
     try {
-      const results = [];
       for (let n = 0; n < runs.length; n += AT_ONCE) results.push(...(await this.#stopSome(runs.slice(n, n + AT_ONCE), order)));
-      return results;
     } catch (problem) {
-      toast(`Not all of them could be stopped: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => this.stopMany(runs, order) } });
-      return null;
+      const asked = new Set(results.map((result) => result.run_id));
+      const left = runs.filter((run) => !asked.has(run.id));
+      toast(`${left.length < runs.length ? `${count(left.length, 'run')} of ${runs.length}` : 'They'} could not be stopped: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => again(left) } });
     } finally {
       takeBack.forEach((each) => each());
     }
+    return results;
   }
 
   async #stopSome(runs, order) {

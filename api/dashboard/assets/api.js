@@ -2,6 +2,9 @@
 
 const PATIENCE_MS = 15_000;
 
+// Refusals of a page that was behind. Other conflicts are news to whoever has pressed a button.
+const BEHIND = ['run-ended', 'illegal-transition', 'nobody-asks'];
+
 /** A call that was refused (`status` 400 to 599), or that got no answer (`status` 0). */
 export class Problem extends Error {
   constructor(status, detail, body = {}) {
@@ -14,7 +17,7 @@ export class Problem extends Error {
 
   /** Nothing is wrong: the page was behind, and what it asked for is over or gone. */
   get isBehind() {
-    return this.status === 404 || this.status === 409;
+    return this.status === 404 || BEHIND.includes(this.kind);
   }
 }
 

@@ -1,6 +1,6 @@
 // Many runs at once: what is selected, how they are stopped, and what becomes of that.
 
-import { readPages } from './api.js';
+import { Problem, readPages } from './api.js';
 import { h, icon, show, text } from './dom.js';
 import { askToStopMany } from './stop-panel.js';
 import { toast } from './toasts.js';
@@ -66,8 +66,11 @@ class BulkBar extends HTMLElement {
 
   // Exactly the runs that are counted are stopped: not what matches by the time of the click.
   async #matching(again) {
+    const { query } = this.list;
     try {
-      return await this.#readMatching();
+      const ids = await this.#readMatching();
+      // Who looks at others by now has not meant these.
+      return query === this.list.query ? ids : null;
     } catch (problem) {
       toast(`The runs could not be counted: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: again } });
       return null;
@@ -105,10 +108,14 @@ class BulkBar extends HTMLElement {
     this.clear();
     show(this.under, true);
     this.#count();
-    const results = await this.page.actions.stopMany(runs, order);
-    if (!results && mine === this.#followed) this.#leave();
-    const refused = (results ?? []).filter((result) => result.problem && ![404, 409].includes(result.status_code));
-    if (refused.length) toast(`${count(refused.length, 'run')} could not be stopped: ${refused[0].problem.detail}.`, { kind: 'error' });
+    const results = await this.page.actions.stopMany(runs, order, (left) => this.#carryOut(left, order));
+    // What could not be asked for goes on, and nobody waits for its end.
+    const asked = new Set(results.map((result) => result.run_id));
+    mine.forEach((id) => asked.has(id) || mine.delete(id));
+    if (mine.size === 0 && mine === this.#followed) this.#leave();
+    const problems = results.filter((result) => result.problem).map(({ status_code: status, problem }) => new Problem(status, problem.detail, problem));
+    const refused = problems.filter((problem) => !problem.isBehind);
+    if (refused.length) toast(`${count(refused.length, 'run')} could not be stopped: ${refused[0].message}.`, { kind: 'error' });
     this.#count();
   }
 

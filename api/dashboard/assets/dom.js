@@ -48,7 +48,13 @@ export function show(node, visible) {
 export function fill(node, key, make) {
   if (node.filledWith === key) return;
   node.filledWith = key;
+  const focused = node.contains(document.activeElement);
   node.replaceChildren(...[make()].flat().filter(Boolean));
+  if (!focused) return;
+  // What had the focus is gone; the keyboard must not begin at the top of the page again. But it
+  // rests on nothing that could be pressed: a key that is pressed twice was meant for what is gone.
+  node.tabIndex = -1;
+  node.focus({ preventScroll: true });
 }
 
 /** Text with its web addresses as links. */

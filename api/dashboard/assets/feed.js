@@ -119,7 +119,8 @@ export class Feed {
   // Nothing is called live before it was read since the connection was made. What happens meanwhile
   // is heard; and if it cannot be read, the stream is of no use.
   #settle() {
-    this.#refresh().then(() => this.#stream && this.#become('live'), () => this.#drop());
+    const stream = this.#stream;
+    this.#refresh().then(() => this.#stream === stream && this.#become('live'), () => stream.abort());
   }
 
   #become(state) {

@@ -13,6 +13,8 @@ class HaltSwitch extends HTMLElement {
   #may = false;
   #missing = false;
   #halt = null;
+  #asked = 0;
+  #told = 0;
 
   open() {
     this.button = h('button', { type: 'button', class: 'quiet', hidden: true, onclick: () => this.#ask() }, icon('halt'), 'Halt…');
@@ -29,8 +31,12 @@ class HaltSwitch extends HTMLElement {
   /** Read whether everything is halted. */
   async reload() {
     if (this.#missing) return null;
+    const asked = ++this.#asked;
     try {
       const answer = await read('/halt');
+      // One that a later answer has overtaken says what was.
+      if (asked < this.#told) return answer;
+      this.#told = asked;
       this.#halt = answer.halt;
       this.#show();
       return answer;

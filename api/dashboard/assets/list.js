@@ -38,10 +38,10 @@ const feed = new Feed({
   path: EVENTS,
   take(event) {
     runs.apply(event);
-    if (event.type === 'run.queued') list.arrived(event);
     if (event.data.source === 'halt' && event.run_id === event.root_id) halted();
+    if (event.type === 'run.queued' || list.awaits(event)) list.arrived(event);
     // What is over and not shown would only fill the memory.
-    if (isEnding(event) && !list.has(event.run_id) && !bulk.follows(event.run_id)) runs.forget(event.run_id);
+    else if (isEnding(event) && !list.has(event.run_id) && !bulk.follows(event.run_id)) runs.forget(event.run_id);
   },
   refresh: () => Promise.all([greet(), list.reload(), summary.reload(), find('halt-switch').reload()]),
   changed: () => showFeed(feed, runs),

@@ -16,18 +16,23 @@ const CHANGES = {
   'run.progress': (run, event) => ({ progress: event.data }),
   'run.deadline': (run, event) => ({ deadline_at: event.data.deadline_at }),
   'run.tagged': (run, event) => ({ tags: event.data.tags }),
-  'run.asked': (run, event) => (run.waiting_for ? null : { waiting_for: { ...event.data, asked_at: event.at } }),
+  'run.asked': (run, event) => (open(run).some(isThatOf(event)) ? null : waitingFor([...open(run), { ...event.data, asked_at: event.at }])),
   'run.answered': answered,
   'run.withdrawn': answered,
   'run.stopping': (run, event) => ({
     stop: { ...event.data, requested_at: event.at, previous_status: run.status, outcome: 'stopping', also: [] },
-    waiting_for: null,
+    ...waitingFor([]),
   }),
   'run.escalated': (run, event) => ({ stop: { ...run.stop, mode: event.data.mode } }),
 };
 
+// A run may ask several things at once; it is shown to wait for the oldest that nobody has answered.
+const open = (run) => run.questions ?? (run.waiting_for ? [run.waiting_for] : []);
+const waitingFor = (questions) => ({ questions, waiting_for: questions[0] ?? null });
+const isThatOf = (event) => (question) => question.question_id === event.data.question_id;
+
 function answered(run, event) {
-  return run.waiting_for?.question_id === event.data.question_id ? { waiting_for: null } : null;
+  return open(run).some(isThatOf(event)) ? waitingFor(open(run).filter((each) => !isThatOf(event)(each))) : null;
 }
 
 /** What changes in a run by an event: an object of fields, or null for nothing. */
@@ -43,5 +48,5 @@ export const isEnding = (event) => event.data?.status !== undefined && event.typ
 
 function ended(event) {
   const { status, result, error, receipt } = event.data;
-  return { status, result, error, stop: receipt, ended_at: event.at, waiting_for: null };
+  return { status, result, error, stop: receipt, ended_at: event.at, ...waitingFor([]) };
 }

@@ -23,7 +23,7 @@ class RunFilters extends HTMLElement {
     this.status.append(...Object.entries(GROUPS).map(option), h('hr'), ...Object.keys(STATUSES).map((status) => option([status, statusWord(status)])));
     this.agent.append(option(['', 'Any agent']));
     this.#show();
-    window.addEventListener('popstate', () => this.#moved());
+    window.addEventListener('popstate', () => this.#moved(true));
     read('/agents').then(({ agents }) => this.#offer(agents), () => {});
   }
 
@@ -69,19 +69,20 @@ class RunFilters extends HTMLElement {
     this.#moved();
   }
 
-  #moved() {
-    this.#show();
+  #moved(back = false) {
+    this.#show(back);
     this.asked(this.query);
     this.dispatchEvent(new Event('change'));
   }
 
-  #show() {
+  // Nothing is put into a field in which somebody writes, unless one has gone back from there.
+  #show(back = false) {
     const given = address.all();
     for (const field of this.querySelectorAll('[name]')) {
       const value = given[field.name] ?? '';
       if (field.type === 'checkbox') field.checked = value !== '';
       else if (field.tagName === 'SELECT') offer(field, value);
-      else if (field !== document.activeElement) field.value = value;
+      else if (back || field !== document.activeElement) field.value = value;
     }
     this.clear.hidden = !NAMES.some((name) => given[name]);
   }

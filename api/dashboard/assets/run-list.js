@@ -2,12 +2,14 @@
 
 import { read } from './api.js';
 import { h, icon, show, text, throttled } from './dom.js';
+import { isEnding } from './reduce.js';
 import { RunRow } from './run-row.js';
-import { count, ownerOf } from './words.js';
+import { count, isLive, ownerOf, seconds } from './words.js';
 import { VirtualRows } from './virtual.js';
 
 const PAGE = 100;
 const MOST = 500;
+const FEW = 4; // are read one by one
 const AGAIN_MS = 2_000;
 const COLUMNS = ['Status', 'Agent', 'Progress', 'Owner', 'Begun', 'Took', 'Cost', 'Actions'];
 
@@ -20,6 +22,10 @@ class RunList extends HTMLElement {
   #known = new Set();
   #arrivals = [];
   #waiting = [];
+  // Those that are being asked for, and so are not forgotten when they end meanwhile.
+  #arriving = new Set();
+  // Those that came since a reading of the list began, which may not know them.
+  #late = new Set();
   #meet = throttled(200, () => this.#greet());
   #loading = null;
   #problem = null;
@@ -38,7 +44,7 @@ class RunList extends HTMLElement {
     this.list = new VirtualRows(this.rows, {
       keys: () => this.#shown,
       make: () => new RunRow(page, bulk).element,
-      update: (row, id) => row.view.show(page.runs.get(id)),
+      update: (row, id) => page.runs.has(id) && row.view.show(page.runs.get(id)),
       moved: (_, last) => last > this.#shown.length - PAGE / 2 && this.#more(),
     });
     page.runs.watch((changed) => this.#changed(changed));
@@ -60,6 +66,7 @@ class RunList extends HTMLElement {
   async reload() {
     const asked = this.#asked;
     const moment = this.page.runs.moment;
+    const late = (this.#late = new Set());
     const ids = [];
     let next = null;
     do {
@@ -68,11 +75,19 @@ class RunList extends HTMLElement {
       ids.push(...page.runs.map((run) => run.id));
       next = page.next;
     } while (next && ids.length < this.ids.length);
-    if (asked === this.#asked) this.#take(ids, next);
+    if (asked !== this.#asked) return;
+    this.#problem = null;
+    const told = new Set(ids);
+    this.#take([...[...late].filter((id) => !told.has(id) && this.page.runs.has(id)).reverse(), ...ids], next);
   }
 
   has(id) {
-    return this.#known.has(id);
+    return this.#known.has(id) || this.#arriving.has(id);
+  }
+
+  /** Whether a run belongs here now that it has ended. */
+  awaits(event) {
+    return isEnding(event) && !this.has(event.run_id) && Boolean(this.query.status?.split(',').includes(event.data.status));
   }
 
   /** The ids of those that a search leaves. */
@@ -86,10 +101,11 @@ class RunList extends HTMLElement {
     this.list.refresh();
   }
 
-  /** A run was queued: it goes on top, unless somebody reads further down. */
+  /** A run was queued, or is awaited: it goes on top, unless somebody reads further down. */
   arrived(event) {
     if (event.data.parent_id && this.query.parent === 'none') return;
-    this.#arrivals.push(event.run_id);
+    this.#arrivals.push(event);
+    this.#arriving.add(event.run_id);
     this.#meet();
   }
 
@@ -97,7 +113,10 @@ class RunList extends HTMLElement {
     const arrivals = this.#arrivals.splice(0);
     try {
       await this.#learnOf(arrivals);
-      arrivals.forEach((id) => this.#consider(id));
+      arrivals.forEach(({ run_id: id }) => {
+        this.#arriving.delete(id);
+        if (!this.#consider(id) && !isLive(this.page.runs.get(id)?.status)) this.page.runs.forget(id);
+      });
       this.#showWaiting();
     } catch {
       this.#arrivals.push(...arrivals);
@@ -105,20 +124,36 @@ class RunList extends HTMLElement {
     }
   }
 
-  // One of them is asked for by name, a crowd as a page.
+  // One of them is asked for by name, and so is one that began long ago; a crowd as a page.
   async #learnOf(arrivals) {
     if (arrivals.length > MOST) return this.reload();
-    const moment = this.page.runs.moment;
-    if (arrivals.length <= 4) return Promise.all(arrivals.map((id) => this.page.actions.refresh(id)));
-    const { runs } = await read(this.#path(arrivals.length, null));
-    return runs.forEach((run) => this.page.runs.put(run, moment));
+    const strange = () => arrivals.filter(({ run_id: id }) => !this.page.runs.isWhole(id));
+    const few = strange().length <= FEW;
+    if (!few) await this.#readSince(Math.min(...strange().map(({ at }) => seconds(at))), arrivals.length);
+    return Promise.all(strange().filter((event) => few || isEnding(event)).map(({ run_id: id }) => this.page.actions.refresh(id)));
   }
 
+  // Newer ones may fill a page meanwhile, so it is read on until one is older (by another second,
+  // since a run is told of a little after it was made).
+  async #readSince(time, limit) {
+    const moment = this.page.runs.moment;
+    let after = null;
+    do {
+      const { runs, next } = await read(this.#path(limit, after));
+      runs.forEach((run) => this.page.runs.put(run, moment));
+      after = runs.length && seconds(runs.at(-1).created_at) > time - 1 ? next : null;
+    } while (after);
+  }
+
+  // Returns whether it is in the list.
   #consider(id) {
     const run = this.page.runs.isWhole(id) && this.page.runs.get(id);
-    if (!run || this.#known.has(id) || !this.#matches(run)) return;
+    if (this.#known.has(id)) return true;
+    if (!run || !this.#matches(run)) return false;
     this.#known.add(id);
     this.#waiting.push(id);
+    this.#late.add(id);
+    return true;
   }
 
   /** Ages and durations go on. */
@@ -139,6 +174,7 @@ class RunList extends HTMLElement {
     const gone = [...changed].filter((id) => this.#known.has(id) && !this.page.runs.has(id));
     if (gone.length) this.#take(this.ids.filter((id) => !gone.includes(id)), this.#next);
     if (this.query.status) changed.forEach((id) => this.#consider(id));
+    if (this.#sifts && this.#finds(changed)) this.#found();
     if (this.#waiting.length) this.#showWaiting();
     this.list.refresh(changed);
   }
@@ -166,6 +202,12 @@ class RunList extends HTMLElement {
       return this.words.every((word) => said.includes(word));
     };
     return ids.filter((id) => wanted(this.page.runs.get(id)));
+  }
+
+  // Whether the search would show one by now that it has left out.
+  #finds(changed) {
+    const shown = new Set(this.#shown);
+    return this.sift([...changed].filter((id) => this.#known.has(id) && !shown.has(id))).length > 0;
   }
 
   #found() {

@@ -67,9 +67,14 @@ class RunLog extends HTMLElement {
   }
 
   #fits(event) {
-    if (this.only && !this.only.has(event.run_id)) return false;
+    if (this.only && !this.#isBelow(this.page.tree.nodes.get(event.run_id))) return false;
     if (this.kinds && !this.kinds.has(familyOf(event))) return false;
     return !this.word || `${event.type} ${describe(event)}`.toLowerCase().includes(this.word);
+  }
+
+  // Asked anew for each event: what is below a run comes while one looks.
+  #isBelow(node) {
+    return Boolean(node) && (node.id === this.only || this.#isBelow(node.parent));
   }
 
   #sift(changes) {
@@ -88,14 +93,12 @@ class RunLog extends HTMLElement {
     const rest = new URLSearchParams(location.search);
     rest.delete('event');
     this.base = rest.size ? `?${rest}&event=` : '?event=';
-    const below = this.page.tree.nodes.get(node);
-    this.only = node ? new Set(below ? this.page.tree.below(below).map((each) => each.id) : [node]) : null;
+    this.only = node;
     this.kinds = log ? new Set(log.split(',')) : null;
     this.word = find.toLowerCase();
     if (this.find !== document.activeElement) this.find.value = find;
     for (const box of this.families.querySelectorAll('input')) box.checked = !this.kinds || this.kinds.has(box.value);
     show(this.node, Boolean(node));
-    this.node.replaceChildren(below ? `${below.agent} ${shortId(node)}` : '', icon('close'));
     attribute(this.node, 'aria-label', 'Show the log of all runs of the tree');
   }
 
@@ -186,6 +189,8 @@ class RunLog extends HTMLElement {
     text(this.none, said);
     show(this.none, Boolean(said));
     show(this.box, this.#shown.length > 0);
+    const only = this.page.tree.nodes.get(this.only);
+    fill(this.node, only?.id, () => [only ? `${only.agent} ${shortId(only.id)}` : '', icon('close')]);
     this.families.closest('section').classList.toggle('single', this.page.tree.nodes.size < 2);
     this.#showDetail();
   }

@@ -1,23 +1,47 @@
 // What a run, or something below it, asks a person.
 
-import { fill, h, icon, show } from './dom.js';
+import { h, icon, show } from './dom.js';
 import { fieldFor, plain } from './schema-form.js';
 import { clock } from './words.js';
 
 class RunQuestions extends HTMLElement {
+  #cards = new Map();
+
+  // A card stays for as long as its question does: somebody may be writing into it.
   show(run, { tree, runs, actions }) {
-    const asked = [...tree.nodes.values()].flatMap((node) => [...node.questions.values()].map((question) => ({ node, question })));
-    const may = ({ node }) => runs.get(node.id)?.pending || runs.get(node.id)?.actions.includes('answer');
-    fill(this, asked.map((each) => `${each.question.question_id} ${may(each)}`).join(), () =>
-      asked.map((each) => card(each.node, each.question, may(each) && ((answer) => actions.answer(runs.get(each.node.id), { question_id: each.question.question_id, answer })))));
-    show(this, asked.length > 0);
+    const asked = new Map([...tree.nodes.values()].flatMap((node) => [...node.questions.values()].map((question) => [`${node.id} ${question.question_id}`, { node, question }])));
+    for (const [key, { element }] of this.#cards) {
+      if (asked.has(key)) continue;
+      element.remove();
+      this.#cards.delete(key);
+    }
+    for (const [key, { node, question }] of asked) {
+      if (!this.#cards.has(key)) this.#cards.set(key, card(node, question, (answer) => actions.answer(runs.get(node.id), { question_id: question.question_id, answer })));
+      const { element, allow } = this.#cards.get(key);
+      if (!element.isConnected) this.append(element);
+      const of = runs.get(node.id);
+      allow(Boolean(of?.pending || of?.actions.includes('answer')), runs.certain);
+    }
+    show(this, asked.size > 0);
   }
 }
 
+// allow: says whether it may be answered, and whether that is certain.
 function card(node, question, answer) {
   const until = question.until_at && h('span', { class: 'hint' }, ` It waits until ${clock(question.until_at)}.`);
-  return h('section', { class: 'card question', 'aria-label': 'A question to you' }, icon('ask'),
-    h('div', {}, h('p', { class: 'hint' }, `${node.agent} asks`), h('h2', {}, question.question, until), answer ? form(question, answer) : h('p', { class: 'hint' }, 'You may not answer it.')));
+  const fields = form(question, answer);
+  const forbidden = h('p', { class: 'hint', hidden: true }, 'You may not answer it.');
+  show(fields, false);
+  return {
+    element: h('section', { class: 'card question', 'aria-label': 'A question to you' }, icon('ask'),
+      h('div', {}, h('p', { class: 'hint' }, `${node.agent} asks`), h('h2', {}, question.question, until), fields, forbidden)),
+    allow(may, certain) {
+      fields.querySelectorAll('button').forEach((button) => (button.disabled = !may));
+      if (!may && !certain) return;
+      show(fields, may);
+      show(forbidden, !may);
+    },
+  };
 }
 
 function form(question, answer) {

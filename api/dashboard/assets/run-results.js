@@ -11,7 +11,7 @@ class RunResults extends HTMLElement {
   #partials = 0;
   #files = 0;
   #asks = false;
-  #picture = 0;
+  #picture = null;
 
   open(page) {
     this.page = page;
@@ -31,8 +31,10 @@ class RunResults extends HTMLElement {
     const { partials = 0, files = 0, picture = null } = tree.nodes.get(run.id) ?? {};
     if (partials !== this.#partials && isLive(run.status) && this.page.caughtUp) this.partial();
     this.#partials = partials;
-    this.#showFiles(run, files);
-    this.#showPicture(picture);
+    // With its end they may have been thrown away.
+    const until = isLive(run.status) ? '' : '-over';
+    this.#showFiles(run, files && `${files}${until}`);
+    this.#showPicture(picture, until);
     const [title, value] = found(run);
     text(this.heading, title);
     fill(this.body, `${title} ${JSON.stringify(value)} ${run.error?.message}`, () => this.#body(run, value));
@@ -51,12 +53,13 @@ class RunResults extends HTMLElement {
   }
 
   // That of a sub-agent too: what a playbook does is seen in its browser.
-  #showPicture(picture) {
-    if (picture == null || picture.seq === this.#picture || !this.page.caughtUp) return;
-    this.#picture = picture.seq;
+  #showPicture(picture, until) {
+    const seen = picture && `${picture.seq}${until}`;
+    if (seen === this.#picture || !this.page.caughtUp) return;
+    this.#picture = seen;
     show(this.view, true);
     // The number makes it another address: a picture is read anew only then.
-    this.picture.src = `/runs/${picture.id}/view?seen=${picture.seq}`;
+    this.picture.src = `/runs/${picture.id}/view?seen=${seen}`;
   }
 
   // Asked for only when an event has said that there are some.

@@ -23,7 +23,7 @@ class RunStack extends HTMLElement {
 
   async #read() {
     // One after the other: a server that is slow must not be asked ever more.
-    if (!this.box.open || this.hidden || this.#reads) return;
+    if (!this.run || !this.box.open || this.hidden || this.#reads) return;
     this.#reads = true;
     try {
       const { tasks } = await read(`/runs/${this.run.id}/stack`);

@@ -43,7 +43,7 @@ class RunTimeline extends HTMLElement {
     });
     this.axis.addEventListener('pointerdown', (event) => this.#drag(event));
     this.#readAddress();
-    new ResizeObserver(() => this.run && this.show(this.run, page)).observe(this.box);
+    new ResizeObserver(() => this.run && this.isConnected && this.show(this.run, page)).observe(this.box);
   }
 
   show(run, page) {
@@ -51,7 +51,7 @@ class RunTimeline extends HTMLElement {
     const { tree } = page;
     show(this, page.caughtUp && tree.nodes.size > 0);
     if (this.hidden) return;
-    const shape = `${tree.shape} ${this.sieve.value} ${this.sieve.value === 'live' ? this.#alive() : ''}`;
+    const shape = `${tree.shape} ${this.sieve.value} ${this.sieve.value === 'all' ? '' : this.#alive()}`;
     if (shape !== this.#shape) this.#arrange(shape);
     this.#gate(tree);
     this.#scale(tree);

@@ -95,6 +95,7 @@ const draw = throttled(100, () => {
 });
 
 runs.watch((changed) => {
+  if (changed.has(id) && !runs.has(id)) gone();
   const run = runs.get(id);
   if (changed.has(id) && run?.status) note(run);
   draw();

@@ -2,7 +2,7 @@
 
 import { now, send } from './api.js';
 import { confirm } from './confirm.js';
-import { h, icon } from './dom.js';
+import { h, icon, text } from './dom.js';
 import { mayAct } from './session.js';
 import { toast } from './toasts.js';
 import { dayAndClock, ownerOf, seconds, shortId, wholeSpan } from './words.js';
@@ -12,6 +12,7 @@ class ScheduleList extends HTMLElement {
   #session = null;
   #certain = false;
   #drawn = '';
+  #whens = new Map();
 
   /** read: returns the answer of `GET /schedules`. */
   open(read) {
@@ -38,22 +39,29 @@ class ScheduleList extends HTMLElement {
 
   #draw() {
     if (!this.#schedules || !this.#session) return;
-    const cards = this.#schedules.map((each) => [each, next(each)]);
-    const key = JSON.stringify([cards, this.#certain]);
+    this.#drawCards(JSON.stringify([this.#schedules, this.#certain]));
+    this.#schedules.forEach((each) => text(this.#whens.get(each.id), next(each)));
+  }
+
+  // Only when they are other ones: a button that is replaced each second cannot be pressed for sure.
+  #drawCards(key) {
     if (key === this.#drawn) return;
     this.#drawn = key;
     const focus = document.activeElement?.id;
-    this.replaceChildren(...(cards.length ? [h('ul', { class: 'schedules' }, cards.map(([each, when]) => this.#card(each, when)))] : nothing()));
+    this.#whens.clear();
+    this.replaceChildren(...(this.#schedules.length ? [h('ul', { class: 'schedules' }, this.#schedules.map((each) => this.#card(each)))] : nothing()));
     if (focus) document.getElementById(focus)?.focus();
   }
 
-  #card(schedule, when) {
+  #card(schedule) {
+    const when = h('span');
+    this.#whens.set(schedule.id, when);
     const { id, agent, cron, zone, paused, last_at: last, last_run_id: run, last_skip: skipped } = schedule;
     return h('li', { class: 'card schedule', 'aria-label': `Schedule ${id}`, 'data-paused': paused },
       h('div', {}, h('h2', {}, agent, ' ', h('code', {}, id)),
         h('p', {}, h('code', {}, cron), ` ${zone}`, ownerOf(schedule) && h('span', { class: 'hint' }, ` · ${ownerOf(schedule)}`), h('span', { class: 'hint' }, ` · ${OVERLAPS[schedule.overlap]}`))),
       h('div', { class: 'when' }, h('p', {}, h('span', { class: `chip ${paused ? 'paused' : ''}` }, icon(paused ? 'paused' : 'queued'), when)),
-        h('p', { class: 'hint' }, last ? [`last ${dayAndClock(last)}: `, run ? h('a', { href: `/dashboard/runs/${run}` }, shortId(run)) : 'no run'] : 'it has not fired yet', skipped && `, then skipped: ${skipped}`)),
+        h('p', { class: 'hint' }, last ? [`last ${dayAndClock(last)}: `, run ? h('a', { id: `last-${id}`, href: `/dashboard/runs/${run}` }, shortId(run)) : 'no run'] : 'it has not fired yet', skipped && `, then skipped: ${skipped}`)),
       h('div', { class: 'do' }, this.#buttons(schedule)));
   }
 

@@ -13,13 +13,16 @@ export function plain(schema, root) {
   return 'const' in found ? { ...found, enum: [found.const] } : found;
 }
 
+// There may be several forms on a page, and fields of one name in each.
+let made = 0;
+
 /**
  * A field for a value. `element` is to be shown; `read` returns the value, undefined if it is left
  * out, and throws an `Error` that says what is wrong; `refuse` shows what the server says of it.
  */
 function field(name, schema, root, required) {
   const found = plain(schema, root);
-  const id = `field-${name.replace(/\W/g, '-')}`;
+  const id = `field-${++made}`;
   const input = control(found, id, required);
   const wrong = h('p', { class: 'refused', id: `${id}-wrong`, hidden: true });
   const hint = found.description && h('p', { class: 'hint' }, found.description);
@@ -38,6 +41,11 @@ function field(name, schema, root, required) {
 }
 
 function control(schema, id, required) {
+  // What must be given and may be null is null if nothing is given.
+  if (required && schema.nullable) {
+    const { read, ...input } = control(schema, id, false);
+    return { ...input, read: () => read() ?? null };
+  }
   if (schema.enum) return select(schema, id, required);
   if (schema.type === 'boolean') return required ? yesOrNo(schema, id) : select({ ...schema, enum: [true, false] }, id, false);
   if (REAL[schema.type]) return line(schema, id, required);
@@ -71,7 +79,11 @@ function line(schema, id, required) {
 
 function lines(schema, id, required) {
   const element = h('textarea', { id, rows: 3, required, placeholder: `${usual(schema)} (one on each line)`.trim(), spellcheck: 'false' });
-  const of = (word) => (schema.items.type === 'string' ? word : Number(word));
+  const of = (word) => {
+    if (schema.items.type === 'string') return word;
+    if (Number.isNaN(Number(word))) throw new Error(`${word} is no number`);
+    return Number(word);
+  };
   return { element, read: () => (element.value.trim() === '' && !required ? undefined : element.value.split('\n').map((each) => each.trim()).filter(Boolean).map(of)) };
 }
 

@@ -42,6 +42,8 @@ export async function openStartForm(chosen, scheduled = null) {
     toast(`The agents could not be read: ${problem.message}.`, { kind: 'error' });
     return;
   }
+  // It is open already, and somebody may have filled it in.
+  if (dialog.open) return;
   if (agents.length === 0) toast('This server has no agents. Serve some with quiesce serve --agents FILE.');
   else draw(agents, agents.find((agent) => agent.name === chosen) ?? agents[0], scheduled);
 }

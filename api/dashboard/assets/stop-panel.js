@@ -89,7 +89,10 @@ function label(form, submit) {
   const { does } = MODES[new FormData(form).get('mode')];
   submit.replaceChildren(icon('stop'), does);
   const grace = form.querySelector('.grace');
-  if (grace) show(grace, does === 'Stop');
+  if (!grace) return;
+  show(grace, does === 'Stop');
+  // A field that nobody sees must not keep the form from being sent.
+  grace.querySelector('input').disabled = grace.hidden;
 }
 
 function orderOf(form) {

@@ -23,6 +23,8 @@ export class Runs {
   /** `moves` says what may be asked of a run in each status; see `available_actions` of the API. */
   constructor(moves) {
     this.#moves = moves;
+    // The frame that was asked for does not come any more once the page is hidden.
+    document.addEventListener('visibilitychange', () => document.hidden && this.#flush());
   }
 
   set mayAct(mayAct) {
@@ -37,9 +39,13 @@ export class Runs {
     this.#entries.forEach((entry) => this.#dirty(entry));
   }
 
+  get certain() {
+    return this.#certain;
+  }
+
   /** The moment to remember before one asks the server, and to hand to `put` with its answer. */
   get moment() {
-    return this.#clock;
+    return ++this.#clock;
   }
 
   get(id) {
@@ -63,11 +69,16 @@ export class Runs {
   }
 
   /** Take what the server says of a run, asked for at `moment`. */
-  put(record, moment = this.#clock) {
+  put(record, moment = this.moment) {
     const entry = this.#entry(record.id);
+    // Answers overtake each other as well: what was asked for later is newer.
+    if (moment < entry.asked) return;
     const known = entry.told || entry.since.status ? this.#decided(entry).status : null;
-    if (known && rank(record.status) < rank(known)) return;
-    entry.told = record;
+    const late = known && rank(record.status) < rank(known);
+    if (late && entry.told) return;
+    // What is late says all the rest of a run of which only events have told.
+    entry.told = late ? { ...record, ...entry.since } : record;
+    entry.asked = moment;
     // Events that came after it was asked may be newer than the answer.
     if (entry.touched <= moment) entry.since = {};
     else if (rank(record.status) > rank(entry.since.status ?? 'queued')) entry.since = {};
@@ -118,7 +129,7 @@ export class Runs {
 
   #entry(id) {
     let entry = this.#entries.get(id);
-    if (!entry) this.#entries.set(id, (entry = { id, told: null, since: {}, wishes: [], touched: 0 }));
+    if (!entry) this.#entries.set(id, (entry = { id, told: null, since: {}, wishes: [], touched: 0, asked: 0 }));
     return entry;
   }
 

@@ -48,16 +48,18 @@ export class VirtualRows {
     const [first, last] = this.#range(keys.length);
     this.#stretch(keys.length);
     const shown = keys.slice(first, last);
-    const idle = this.#idle(new Set(shown));
+    const idle = this.#idle(new Set(shown), keys);
     shown.forEach((key, n) => this.#rowFor(key, first + n, idle));
     idle.forEach(([key, row]) => this.#free(key, row));
     if (!this.#scrolled) this.#sort(shown);
     this.moved(first, last);
   }
 
-  // A row that has the focus stays, or the keyboard would lose its place.
-  #idle(wanted) {
-    return [...this.#rows].filter(([key, row]) => !wanted.has(key) && !row.contains(document.activeElement));
+  // A row that has the focus stays, or the keyboard would lose its place; but not if what it is for
+  // is gone. No other row may have the focus then, since a key that is pressed is meant for this one.
+  #idle(wanted, keys) {
+    const stays = (key, row) => row.contains(document.activeElement) && (keys.includes(key) || document.activeElement.blur());
+    return [...this.#rows].filter(([key, row]) => !wanted.has(key) && !stays(key, row));
   }
 
   // In the order of the list: that is the order in which it is read and tabbed through. While one
