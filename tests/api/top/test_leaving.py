@@ -148,7 +148,7 @@ async def test_a_sub_agent_that_ends_under_the_cursor_keeps_it(server: Server) -
         await terminal.until(lambda: "■ stopped waiter" in terminal.line("> "))
         await terminal.press("p", "down")
         await terminal.until(lambda: "● running waiter" in terminal.line("> "))
-        assert "■ stopped waiter" not in "\n".join(terminal.lines[:8])
+        await terminal.until(lambda: "■ stopped waiter" not in "\n".join(terminal.lines[:8]))
     assert {server.get(each)["status"] for each in children[1:]} == {"running"}
     server.stop(run)
 
