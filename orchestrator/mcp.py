@@ -6,7 +6,7 @@ kept by a task that only its own end can end, so that a call in flight may finis
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,11 @@ from orchestrator.errors import (
     in_words,
 )
 from orchestrator.llm.client import load
+from orchestrator.mcp_process import over_pipes, without_reserve
 from orchestrator.sections import outside_sections
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from mcp import Client
     from mcp.types import CallToolResult
@@ -100,6 +101,7 @@ class ToolServer:
         self._client: Client | None = None
         self._scope: trio.CancelScope | None = None
         self._failure: BaseException | None = None
+        self._asking: set[trio.CancelScope] = set()
         self._ready, self._over, self._closed = trio.Event(), trio.Event(), trio.Event()
 
     async def __aenter__(self) -> ToolServer:
@@ -143,17 +145,18 @@ class ToolServer:
         self._over.set()
         if self._scope is not None:
             left_s = self._run.cleanup_left_s if self._client is not None else 0
-            self._scope.deadline = trio.current_time() + left_s
+            self._scope.deadline = trio.current_time() + without_reserve(left_s)
 
     async def tools(self) -> list[dict[str, Any]]:
         """Return its tools as ``Context.llm`` takes them; an operation."""
         found: list[dict[str, Any]] = []
         async with self._run.gate.operation("mcp", "tools", "cancelled"):
-            page = await self._connected().list_tools()
-            found += map(_for_models, page.tools)
-            while page.next_cursor is not None:
-                page = await self._connected().list_tools(cursor=page.next_cursor)
+            with self._while_it_is_there():
+                page = await self._connected().list_tools()
                 found += map(_for_models, page.tools)
+                while page.next_cursor is not None:
+                    page = await self._connected().list_tools(cursor=page.next_cursor)
+                    found += map(_for_models, page.tools)
         return found
 
     async def call(self, tool: str, /, **arguments: Any) -> ToolResult:
@@ -164,8 +167,20 @@ class ToolServer:
             mcp.MCPError: there is no such tool, or the server is gone.
         """
         async with self._run.gate.operation("mcp", tool, "cancelled"):
-            result = await self._connected().call_tool(tool, arguments)
-            return _read(tool, result)
+            with self._while_it_is_there():
+                return _read(tool, await self._connected().call_tool(tool, arguments))
+
+    @contextmanager
+    def _while_it_is_there(self) -> Iterator[None]:
+        """Do not wait for the answer of a server whose connection has failed meanwhile."""
+        with trio.CancelScope() as asking:
+            self._asking.add(asking)
+            try:
+                yield
+            finally:
+                self._asking.discard(asking)
+        if asking.cancelled_caught:
+            raise ToolServerUnavailable(self._server, _why(self._failure))
 
     def _check(self) -> None:
         problems = []
@@ -197,22 +212,16 @@ class ToolServer:
             finally:
                 self._client = None
                 self._run.servers.discard(self)
+                for asking in self._asking:
+                    asking.cancel()
                 self._ready.set()
                 self._closed.set()
 
     def _transport(self) -> Any:
-        from mcp import StdioServerParameters, stdio_client
-
         if self._is_http:
             return _over_http(self._server, self._headers)
-        return stdio_client(
-            StdioServerParameters(
-                command=self._server,
-                args=self._arguments,
-                env=None if self._env is None else dict(self._env),
-                cwd=self._cwd,
-            )
-        )
+        argv = [self._server, *self._arguments]
+        return over_pipes(self._run, argv, self._env, self._cwd, self._over)
 
 
 async def close_servers(run: RunPort) -> None:

@@ -16,9 +16,9 @@ WEB = sorted((ROOT / "api").rglob("*.py"))
 RANKS = {
     0: "clock errors model events",
     1: "lifecycle trace procfs",
-    2: "cleanup faults timers observing store journal feed broadcast registry admission",
+    2: "cleanup session faults timers observing store journal feed broadcast registry admission",
     3: "apart options agent catalog references allowance sections operations shapes http llm mcp"
-    " data steps questions ports part partials stack",
+    " mcp_process data steps questions ports part partials stack",
     4: "telling context",
     5: "watchdog services stopping supervise ladder last_rung pausing ledger limits subagents"
     " handle run worker engine inprocess",

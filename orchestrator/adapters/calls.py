@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sniffio import current_async_library
 
+from orchestrator.adapters.retries import calls_at_hand, watch_clients
 from orchestrator.adapters.tasks import Tasks, unnoted
 from orchestrator.errors import InvalidInput
 
@@ -80,6 +81,8 @@ class Calls:
 
     async def __aenter__(self) -> Calls:
         self._tasks.note()
+        watch_clients()
+        self._at_hand = calls_at_hand.set(self)
         return self
 
     async def __aexit__(
@@ -88,6 +91,7 @@ class Calls:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        calls_at_hand.reset(self._at_hand)
         self._tasks.forget()
         if error is not None:
             await self._tasks.end()
@@ -139,6 +143,16 @@ class Calls:
         if not self._given_up and self._whole is not None:
             self._given_up = True
             self._whole.cancel()
+
+    async def try_no_more(self) -> None:
+        """End the framework's run: a call that has failed would be tried again after a stop."""
+        self._loop.call_soon_threadsafe(self.give_up)
+        await self._go_no_further()
+
+    def try_no_more_in_a_thread(self) -> None:
+        """Do the same for code that cannot await."""
+        self._loop.call_soon_threadsafe(self.give_up)
+        raise asyncio.CancelledError
 
     async def keep(self, *, at_once: bool = False) -> None:
         """Write the partial result, unless that was done just now."""

@@ -90,7 +90,8 @@ async def execution(
             status, answer = await _post(ctx.http, endpoint, body)
         except httpx.HTTPError as error:
             raise ExecutionFailed(f"POST {endpoint}: {in_words(error)}") from None
-    if status >= 400:
+    if not 200 <= status < 300:
+        # Nor has anybody done the work who sends us elsewhere.
         raise ExecutionFailed(f"POST {endpoint}: it answered {status}: {str(answer)[:SHOWN]}")
     return {"id": ctx.run_id, "status": status, "answer": answer}
 

@@ -65,16 +65,16 @@ class _Call:
 
     def add(self, part: dict[str, Any]) -> None:
         function = part.get("function") or {}
-        self.id = self.id or part.get("id") or ""
-        self.name = self.name or function.get("name") or ""
+        self.id = self.id or _id_of(part)
+        self.name = self.name or str(function.get("name") or "")
         arguments = function.get("arguments") or ""
         # Some endpoints send an object where OpenAI sends the text of one.
         self.arguments += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def finished(self) -> ToolCall:
         try:
-            arguments = json.loads(self.arguments or "{}")
-        except ValueError:
+            arguments = _json(self.arguments or "{}")
+        except (ValueError, RecursionError):
             arguments = None
         if isinstance(arguments, dict):
             return ToolCall(self.id, self.name, arguments)
@@ -106,6 +106,11 @@ class Answer:
         """The text so far."""
         return "".join(self._text)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the endpoint has said why the answer ended."""
+        return self._finish_reason is not None
+
     def take(self, data: Json) -> str:
         """Add what arrived: a whole completion, or a chunk of a stream.
 
@@ -122,7 +127,7 @@ class Answer:
             raise UnfitAnswer("the endpoint did not answer as its API says", said) from None
 
     def _take(self, data: Json) -> str:
-        self._model = self._model or data.get("model") or ""
+        self._model = self._model or str(data.get("model") or "")
         self.usage = data.get("usage") or self.usage
         text = ""
         for choice in data.get("choices") or ():
@@ -134,12 +139,12 @@ class Answer:
             self._refusal += part.get("refusal") or ""
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             for position, call in enumerate(part.get("tool_calls") or ()):
-                self._call(call.get("index", position), call.get("id")).add(call)
+                self._call(call.get("index", position), _id_of(call)).add(call)
         if text:
             self._text.append(text)
         return text
 
-    def _call(self, index: object, call_id: str | None) -> _Call:
+    def _call(self, index: object, call_id: str) -> _Call:
         # Some endpoints give every call of a stream the same index, and only the id tells.
         for call in reversed(self._calls):
             if call.index == index and (not call_id or not call.id or call.id == call_id):
@@ -175,10 +180,28 @@ class Answer:
             raise UnfitAnswer(f"the model refused: {self._refusal}", self.text)
         cut = " (it was cut off, perhaps by max_tokens)" if self._finish_reason == "length" else ""
         try:
-            return shape.read(json.loads(self.text), "answer")
-        except ValueError as error:
+            return shape.read(_json(self.text), "answer")
+        except (ValueError, RecursionError) as error:
             raise UnfitAnswer(f"the answer is no JSON{cut}: {error}", self.text) from None
         except InvalidInput as error:
             raise UnfitAnswer(
                 f"the answer does not fit the schema{cut}: {error}", self.text
             ) from None
+
+
+def _id_of(call: dict[str, Any]) -> str:
+    """Return a call's id, which some endpoints give as a number."""
+    return str(call.get("id") or "")
+
+
+def _json(text: str) -> Any:
+    """Return what a model wrote as JSON, which has neither NaN nor infinity.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or deeper than Python can go.
+    """
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tomllib
 from functools import lru_cache
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import RunPort
 
 PRICES = "QUIESCE_LLM_PRICES"
+# No call has so many tokens, or costs so much. Whatever reads JSON has room for less than this.
+ABSURD = 2**53
 
 _Dollars = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False, strict=True)]
 
@@ -123,5 +124,5 @@ class Meter:
 
 def _number(reported: Mapping[str, Any], name: str) -> float | None:
     value = reported.get(name)
-    usable = isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    usable = isinstance(value, int | float) and 0 <= value < ABSURD
     return value if usable else None

@@ -81,7 +81,7 @@ async def read(run: RunPort, response: httpx.Response, meter: Meter, *, streamed
     answer = Answer()
     deltas = Deltas(run) if streamed else None
     try:
-        async with aclosing(response), aclosing(_parts(response)) as parts:
+        async with aclosing(response), aclosing(_parts(response, answer)) as parts:
             async for part in parts:
                 piece = answer.take(part)
                 meter.see(answer.usage)
@@ -92,17 +92,22 @@ async def read(run: RunPort, response: httpx.Response, meter: Meter, *, streamed
         raise openai.APITimeoutError(request=request) from error
     except httpx.RequestError as error:
         raise openai.APIConnectionError(request=request) from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # That of a number with thousands of digits, or of a thousand brackets, has no document.
         why = "the endpoint sent something that is no JSON"
-        raise UnfitAnswer(why, answer.text or error.doc) from error
+        raise UnfitAnswer(why, answer.text or getattr(error, "doc", "")) from error
     finally:
         if deltas is not None:
             deltas.tell()
     return answer
 
 
-async def _parts(response: httpx.Response) -> AsyncGenerator[Json, None]:
-    """Yield what an answer consists of: one completion, or the chunks of a stream."""
+async def _parts(response: httpx.Response, answer: Answer) -> AsyncGenerator[Json, None]:
+    """Yield what an answer consists of: one completion, or the chunks of a stream.
+
+    Raises:
+        UnfitAnswer: the stream has ended, but neither it nor the answer says that it has.
+    """
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         await response.aread()
         yield _checked(json.loads(response.text), response)
@@ -125,6 +130,9 @@ async def _parts(response: httpx.Response) -> AsyncGenerator[Json, None]:
         with suppress(httpx.HTTPError), trio.move_on_after(DRAIN_S if done else 0):
             async for _ in lines:
                 pass
+    if not done and not answer.finished:
+        # Where nothing but the end of the connection ends a body, no other error tells.
+        raise UnfitAnswer("the endpoint broke off its answer", answer.text)
 
 
 def _checked(part: Json, response: httpx.Response) -> Json:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from orchestrator.agent import as_json
+from orchestrator.agent import Agent, as_json
+from orchestrator.errors import check_text
+from orchestrator.faults import check_seconds
 from orchestrator.references import reference_of
 from orchestrator.sections import forbid_inside_operation
 from orchestrator.shapes import Shape
@@ -18,7 +20,6 @@ from orchestrator.worker.wire import pack_bytes, read_receipt, unpack_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.agent import Agent
     from orchestrator.model import Receipt, RunId
     from orchestrator.store.writes import Write
     from orchestrator.worker.wire import Link, Message
@@ -67,7 +68,7 @@ class RemoteStore:
         return found
 
     async def artifact(self, run_id: str, name: str) -> bytes | None:
-        found = await self._link.ask("artifact", name=name)
+        found = await self._link.ask("artifact", name=check_text("name", name))
         return None if found is None else unpack_bytes(found)
 
 
@@ -76,7 +77,10 @@ class RemoteQuestions:
         self._link = link
 
     async def ask(self, question: str, wanted: Any, within_s: float | None) -> Any:
-        shape = Shape(wanted)
+        check_text("question", question)
+        if within_s is not None:
+            check_seconds("within_s", within_s)
+        shape = Shape(as_json(wanted, "schema") if isinstance(wanted, dict) else wanted)
         forbid_inside_operation("a question")
         asked = {"question": question, "schema": shape.schema, "within_s": within_s}
         return shape.read(await self._link.ask("question", **asked), "answer")
@@ -102,6 +106,8 @@ class RemoteSubAgents:
         return found
 
     async def _start(self, do: str, agent: Agent | str, given: dict[str, Any]) -> Any:
+        if not isinstance(agent, Agent | str):
+            raise TypeError(f"{agent!r} is no agent; put @agent above the function")
         named = agent if isinstance(agent, str) else agent.name
         forbid_inside_operation(f"sub-agent {named}")
         where = None if isinstance(agent, str) else reference_of(agent)
@@ -120,6 +126,9 @@ class RemoteChild:
         return await self._link.ask("wait", run_id=self.id)
 
     async def stop(self, *, grace_s: float | None = None, reason: str = "") -> Receipt:
+        if grace_s is not None:
+            check_seconds("grace_s", grace_s)
+        check_text("reason", reason)
         asked = {"run_id": self.id, "grace_s": grace_s, "reason": reason}
         return read_receipt(await self._link.ask("stop_child", **asked))
 

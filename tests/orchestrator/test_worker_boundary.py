@@ -5,6 +5,7 @@ The other end is a task here, so that time is virtual; real processes are tested
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -389,3 +390,53 @@ async def test_an_agent_that_no_process_can_import_is_refused(autojump_clock: Mo
         record = await (await orchestrator.start(local)).wait()
         assert record.error is not None
         assert "move it to the top level of a module" in record.error.message
+
+
+@agent(isolation="process")
+async def absurd(ctx: Context, what: str) -> None:
+    """Call the context with what fits nothing."""
+    child = await ctx.start(inner, name="x")
+    match what:
+        case "digits":
+            ctx.spend(input_tokens=10**5_000)
+        case "dollars":
+            ctx.spend(cost=10**400)
+        case "schema":
+            await ctx.ask("Which?", {"maximum": 10**5_000})
+        case "object":
+            await ctx.ask("Which?", {"const": object()})
+        case "NaN":
+            await ctx.ask("Which?", {"const": math.nan})
+        case "within":
+            await ctx.ask("Which?", within_s="5")  # type: ignore[arg-type]
+        case "file":
+            await ctx.file(object())  # type: ignore[arg-type]
+        case "reason":
+            await child.stop(reason=object())  # type: ignore[arg-type]
+        case "grace":
+            await child.stop(grace_s="5")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("digits", "input_tokens: is more than can be spent"),
+        ("dollars", "cost: is more than can be spent"),
+        ("schema", "schema: is not JSON: "),
+        ("object", "schema: is not JSON: "),
+        ("NaN", "schema: is not JSON: "),
+        ("within", "within_s: must be 0 or more seconds, not '5'"),
+        ("file", "name: must be a string, not object"),
+        ("reason", "reason: must be a string, not object"),
+        ("grace", "grace_s: must be 0 or more seconds, not '5'"),
+    ],
+)
+async def test_absurd_values_are_refused_where_they_are_given(
+    autojump_clock: MockClock, what: str, why: str
+) -> None:
+    """Sent on, they would be taken for garbage of the agent's code, and end the worker."""
+    async with opened() as (orchestrator, _):
+        record = await (await orchestrator.start(absurd, {"what": what})).wait()
+        assert record.error is not None
+        assert record.error.type == InvalidInput.__name__, record.error.message
+        assert record.error.message.startswith(why)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.agents._command.output import BURST, CommandOutput, Reader
+from orchestrator.agents._command.session import stand_back
 from orchestrator.cleanup import bounded
 from orchestrator.worker.output import Pace
 
 if TYPE_CHECKING:
-    from orchestrator.agents._command.session import Session
     from orchestrator.context import Context
     from orchestrator.model import Json
+    from orchestrator.session import Session
 
 # What still holds the pipes of a command that has exited is heard for so long.
 LINGER_S = 2.0
@@ -113,7 +114,7 @@ class Attendance:
             Reader(self._session.process.stderr, self.stderr),
         ]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._session.stand_back)
+            nursery.start_soon(stand_back, self._session)
             nursery.start_soon(self._feed, stdin)
             nursery.start_soon(self._press, nursery)
             async with trio.open_nursery() as reading:

@@ -18,7 +18,7 @@ async def ask(ctx: AsyncioContext, url: str, give_up: list[str] = []) -> str:  #
     """Ask, after giving up as often as there are files to wait for; return the answer."""
     found = tool(look_up)
     model = ChatOpenAI(
-        model="small", base_url=url, api_key=SecretStr("none"), max_retries=0, stream_usage=True
+        model="small", base_url=url, api_key=SecretStr("none"), stream_usage=True
     ).bind_tools([found])
 
     async def think(state: MessagesState) -> dict[str, object]:
@@ -43,7 +43,7 @@ async def ask(ctx: AsyncioContext, url: str, give_up: list[str] = []) -> str:  #
 @agent(runtime="asyncio")
 async def ask_in_a_thread(ctx: AsyncioContext, url: str) -> str:
     """Ask twice, in nodes that are plain functions."""
-    model = ChatOpenAI(model="small", base_url=url, api_key=SecretStr("none"), max_retries=0)
+    model = ChatOpenAI(model="small", base_url=url, api_key=SecretStr("none"))
 
     def think(state: MessagesState) -> dict[str, object]:
         return {"messages": [model.invoke(state["messages"])]}

@@ -15,7 +15,7 @@ agents.set_tracing_disabled(True)
 @agent(runtime="asyncio")
 async def ask(ctx: AsyncioContext, url: str, give_up: list[str] = []) -> str:  # noqa: B006  # never changed
     """Ask, after giving up as often as there are files to wait for; return the answer."""
-    client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+    client = AsyncOpenAI(base_url=url, api_key="none")
     assistant = agents.Agent(
         name="assistant",
         model=agents.OpenAIChatCompletionsModel("small", client),

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import trio
 
-from orchestrator import Context, ExtraMissing, InvalidInput, Orchestrator, StopMode, agent
+from orchestrator import Agent, Context, ExtraMissing, InvalidInput, Orchestrator, StopMode, agent
 from tests.orchestrator.adapters.conftest import FRAMEWORKS
 from tests.orchestrator.adapters.test_adapters import asking, operations, until
-from tests.orchestrator.llm_server import say
+from tests.orchestrator.llm_server import Talk, fail, say
 from tests.orchestrator.worker.running import BOUND_S, stopped
 
 PACKAGES = {"openai_agents": "agents", "pydantic_ai": "pydantic_ai", "langgraph": "langgraph"}
@@ -97,3 +97,38 @@ async def test_a_model_that_is_asked_in_a_thread_is_held_too(
             receipt = run.record.stop
             assert receipt is not None
             assert (receipt.reached, receipt.processes_killed) == (StopMode.GRACEFUL, 0)
+
+
+@pytest.mark.slow
+async def test_a_client_that_tries_again_of_itself_does_not_after_a_stop(
+    orchestrator: Orchestrator, ask: Agent
+) -> None:
+    """It is the same call to the framework, and in flight; but the request would be a new one."""
+    await _fails_after_a_stop(orchestrator, ask)
+
+
+@pytest.mark.slow
+async def test_nor_does_one_in_a_thread(orchestrator_of_ours: Orchestrator) -> None:
+    from tests.orchestrator.adapters.on_langgraph import ask_in_a_thread
+
+    await _fails_after_a_stop(orchestrator_of_ours, ask_in_a_thread)
+
+
+async def _fails_after_a_stop(orchestrator: Orchestrator, ask: Agent) -> None:
+    go_on = trio.Event()
+
+    async def fail_late(talk: Talk) -> None:
+        await go_on.wait()
+        await fail(500)(talk)
+
+    with trio.fail_after(BOUND_S):
+        async with asking(orchestrator, ask, fail_late) as (server, run):
+            await server.until_asked()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stopped, run)
+                await until(orchestrator, run, "run.stopping")
+                go_on.set()
+            assert (len(server.asked), server.open) == (1, [])
+            assert run.record.usage.requests == 1
+            assert run.record.stop is not None
+            assert run.record.stop.processes_killed == 0

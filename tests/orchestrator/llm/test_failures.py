@@ -83,6 +83,30 @@ async def test_a_stream_that_is_broken_is_an_error_with_what_came(
     assert len(server.asked) == 1
 
 
+async def test_a_stream_that_ends_without_its_end_is_no_whole_answer(
+    orchestrator: Orchestrator, server: ModelServer
+) -> None:
+    """The end of the connection looks the same, whether or not the server died there."""
+    chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": "half"}}]}).encode()
+    server.will(send(b"data: " + chunk + b"\n\n"))
+    with pytest.raises(UnfitAnswer, match="broke off") as caught:
+        await ask(orchestrator, "hi", stream=True)
+    assert caught.value.text == "half"
+
+
+@pytest.mark.parametrize("framed", [False, True])
+@pytest.mark.parametrize("odd", [b"1" + 5_000 * b"0", 100_000 * b"[" + 100_000 * b"]"])
+async def test_an_answer_that_python_cannot_read_is_none(
+    odd: bytes, framed: bool, orchestrator: Orchestrator, server: ModelServer
+) -> None:
+    if framed:
+        server.will(send(b"data: " + odd + b"\n\n"))
+    else:
+        server.will(send(odd, content_type="application/json"))
+    with pytest.raises(UnfitAnswer, match="is no JSON"):
+        await ask(orchestrator, "hi", stream=framed)
+
+
 async def test_an_answer_that_is_no_json_is_an_error_with_it(
     orchestrator: Orchestrator, server: ModelServer
 ) -> None:

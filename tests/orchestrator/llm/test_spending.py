@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -91,3 +91,13 @@ async def test_what_a_sub_agent_spends_is_counted_above_it(
     tree = await orchestrator.tree(record.id)
     assert sorted(run.usage.requests for run in tree) == [1, 1, 2]
     assert record.usage == Usage(requests=2, input_tokens=20, output_tokens=10)
+
+
+@pytest.mark.parametrize("count", [10**400, 1e308, 2**53, -1, "5", None])
+async def test_an_absurd_usage_costs_no_answer_and_is_not_counted(
+    count: Any, orchestrator: Orchestrator, server: ModelServer
+) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 4, "cost": count}
+    server.will(say("x", usage=usage))
+    reply = await ask(orchestrator, "hi")
+    assert reply.usage == Usage(requests=1, output_tokens=4)

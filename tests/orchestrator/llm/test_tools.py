@@ -112,3 +112,17 @@ async def test_an_answer_that_was_cut_off_says_so(
     server.will(say('{"name": "Os', finish="length"))
     with pytest.raises(UnfitAnswer, match="max_tokens"):
         await ask(orchestrator, "hi", schema=City)
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"x": NaN}', '{"x": ' + 100_000 * "[" + 100_000 * "]" + "}"]
+)
+async def test_arguments_that_nobody_else_can_read_are_no_object(
+    arguments: str, orchestrator: Orchestrator, server: ModelServer
+) -> None:
+    call = {"id": 7, "function": {"name": 5, "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    answer = json.dumps({"choices": [{"message": message}]}).encode()
+    server.will(send(answer, content_type="application/json"))
+    [asked] = (await ask(orchestrator, "hi")).tool_calls
+    assert (asked.id, asked.name, asked.arguments, asked.raw) == ("7", "5", {}, arguments)

@@ -22,7 +22,9 @@ from orchestrator import (
     Run,
     RunStatus,
     StopMode,
+    mcp_process,
 )
+from orchestrator.procfs import look_at
 from tests.orchestrator.mcp import using
 from tests.orchestrator.worker.running import BOUND_S, stopped, types
 
@@ -180,6 +182,60 @@ async def test_a_stop_ends_one_that_is_being_opened(
             await trio.sleep(0.01)
         receipt = await stopped(run, mode="now")
         assert receipt.operations.cut == 1
+        assert is_gone(tmp_path)
+
+
+@pytest.mark.parametrize("tools", [["fork"], ["fork", "wait"]], ids=["returns", "is stopped"])
+async def test_what_a_server_has_started_ends_with_it(
+    orchestrator: Orchestrator, tmp_path: Path, tools: list[str]
+) -> None:
+    """The server itself ends at once, of its own accord."""
+    with trio.fail_after(BOUND_S):
+        given = {"folder": str(tmp_path), "words": [], "tools": tools}
+        run = await orchestrator.start(using.on_trio, given)
+        if "wait" in tools:
+            await until_there(tmp_path / "waiting")
+            await stopped(run, mode="now")
+        else:
+            assert (await run.wait()).result == ["forked"]
+        assert is_gone(tmp_path)
+        child = look_at(int((tmp_path / "child").read_text()))
+        assert child is None or child.ended
+
+
+async def test_a_server_that_says_what_is_no_text_may_go_on(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    given = {"folder": str(tmp_path), "words": [], "tools": ["mumble", "add"]}
+    with trio.fail_after(BOUND_S):
+        assert (await (await orchestrator.start(using.on_trio, given)).wait()).result == [
+            "mumbled",
+            "3",
+        ]
+
+
+async def test_a_server_that_floods_is_ended(
+    orchestrator: Orchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes without an end of the line is not kept for ever."""
+    monkeypatch.setattr(mcp_process, "LONGEST", 1 << 20)
+    given = {"folder": str(tmp_path), "words": [], "tools": ["flood"]}
+    with trio.fail_after(BOUND_S):
+        record = await (await orchestrator.start(using.on_trio, given)).wait()
+        assert record.status is RunStatus.FAILED
+        assert is_gone(tmp_path)
+
+
+async def test_a_server_that_asks_and_hears_no_answer_does_not_hold_up_a_stop(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        given = {"folder": str(tmp_path), "words": [], "tools": ["nag"]}
+        run = await orchestrator.start(using.on_trio, given, options={"cleanup_s": 30})
+        await until_there(tmp_path / "waiting")
+        receipt = await stopped(run, mode="now")
+        assert receipt.seconds is not None
+        assert receipt.seconds < 10
         assert is_gone(tmp_path)
 
 

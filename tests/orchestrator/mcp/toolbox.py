@@ -2,15 +2,18 @@
 
 It notes what it sees as files in a folder: its `pid`, that it is `waiting`, what was `cancelled`.
 The tool `wait` answers when there is a file `go`. With the word `stubborn` it ends neither when its
-input does nor by SIGTERM.
+input does nor by SIGTERM. The tool `fork` leaves a process behind; `mumble` says what is no text
+before it answers, `flood` what has no end, and `nag` asks for ever and hears no answer.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ TOOLS = [
     {"name": name, "description": f"To {name}.", "inputSchema": {"type": "object"}}
     for name in ("add", "fail", "wait")
 ]
+NAG = {"messages": [], "maxTokens": 1}
 
 
 class Toolbox:
@@ -77,6 +81,23 @@ class Toolbox:
                 self.note("waiting", "")
             case "die":
                 os._exit(1)
+            case "fork":
+                child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+                self.note("child", str(child.pid))
+                self._answer(number, _text("forked"))
+            case "mumble":
+                os.write(1, b"\xff\xfe\n")
+                self._answer(number, _text("mumbled"))
+            case "flood":
+                while True:
+                    os.write(1, b"x" * 65536)
+            case "nag":
+                for asked in itertools.count():
+                    self._send(
+                        {"id": f"nag {asked}", "method": "sampling/createMessage", "params": NAG}
+                    )
+                    if asked == 1000:
+                        self.note("waiting", "")
             case _:
                 self._answer(number, _text("nothing there") | {"isError": True})
 
