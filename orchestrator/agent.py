@@ -110,7 +110,11 @@ class Agent:
             raise InvalidInput(problems_of("input", error, self._model)) from None
         arguments = {name: getattr(model, name) for name in self._model.model_fields}
         arguments |= model.model_extra or {}
-        return arguments, as_json(model.model_dump(mode="json", exclude_unset=True), "input")
+        try:
+            given = model.model_dump(mode="json", exclude_unset=True)
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise InvalidInput([("input", f"is not JSON: {error}")]) from None
+        return arguments, as_json(given, "input")
 
     def called_by(self, given: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the agents that an input lets it call; they may be unknown.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+import sys
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from orchestrator.errors import InvalidInput
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     import pydantic
 
+# So many characters of a value that does not fit are shown.
+SAID = 100
 _OBJECT = "must be an object of named values"
 _LIST = "must be a list"
 # In place of what pydantic says in Python's words, by its type of error.
@@ -46,8 +48,19 @@ def faults_of(
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether it is a number that JSON has too."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number that JSON has too, and whatever reads it has room for."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
+def as_said(value: object) -> str:
+    """Return a value as messages show it: short, also if Python itself cannot say it."""
+    try:
+        said = repr(value)
+    except ValueError:
+        return "a number of very many digits"
+    return said if len(said) <= SAID else f"{said[:SAID]}…"
 
 
 def check_seconds(field: str, value: object) -> float:
@@ -56,8 +69,8 @@ def check_seconds(field: str, value: object) -> float:
     Raises:
         InvalidInput: it is no such number; the store could not read it back.
     """
-    if not is_number(value) or not 0 <= value < inf:
-        why = f"must be 0 or more seconds, not {value!r}; for no bound give a large number"
+    if not is_number(value) or value < 0:
+        why = f"must be 0 or more seconds, not {as_said(value)}; for no bound give a large number"
         raise InvalidInput([(field, why)])
     return value
 

@@ -16,7 +16,7 @@ import trio
 
 from orchestrator.errors import InvalidInput, NobodyAsks, NotAnswered, check_text
 from orchestrator.events import RunAnswered, RunAsked, RunWithdrawn
-from orchestrator.faults import is_number
+from orchestrator.faults import as_said, is_number
 from orchestrator.model import Question
 from orchestrator.options import LONGEST_S
 from orchestrator.part import Part
@@ -57,7 +57,7 @@ class Questions(Part["RunPort"]):
         """Ask and wait for the answer; see ``Context.ask``."""
         check_text("question", question)
         if within_s is not None and not (is_number(within_s) and 0 < within_s <= LONGEST_S):
-            why = f"{within_s!r} is not a positive number of seconds, ten years at most"
+            why = f"{as_said(within_s)} is not a positive number of seconds, ten years at most"
             raise InvalidInput([("within_s", why)])
         shape = Shape(wanted)
         forbid_inside_operation("a question")

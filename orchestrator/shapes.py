@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from orchestrator.agent import as_json
 from orchestrator.errors import InvalidInput
 from orchestrator.faults import faults_of
 
@@ -34,8 +35,8 @@ class Shape:
             self.schema: dict[str, Any] = {}
             self._read: Any = None
         elif isinstance(wanted, dict):
-            self.schema = wanted
-            self._read = _reader_by(wanted)
+            self.schema = as_json(wanted, "schema")
+            self._read = _reader_by(self.schema)
         else:
             try:
                 adapter = pydantic.TypeAdapter(wanted)

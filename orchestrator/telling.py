@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.agent import as_json, named_values
 from orchestrator.errors import InvalidInput, check_count, check_text
 from orchestrator.events import RunArtifact, RunLog, RunProgress, UserEvent, is_agents_own
-from orchestrator.faults import is_number
-from orchestrator.llm.spending import price_of
+from orchestrator.faults import as_said, is_number
+from orchestrator.llm.spending import ABSURD, price_of
 from orchestrator.llm.stream import Deltas
 from orchestrator.model import Progress, Usage
 from orchestrator.partials import PartialResult
@@ -57,7 +56,7 @@ class Telling:
             InvalidInput: ``percent`` is not within 0 and 100.
         """
         if not is_number(percent) or not 0 <= percent <= 100:
-            raise InvalidInput([("percent", f"{percent!r} is not within 0 and 100")])
+            raise InvalidInput([("percent", f"{as_said(percent)} is not within 0 and 100")])
         check_text("message", message)
         await self._turn()
         percent = round(float(percent), 3)
@@ -172,7 +171,7 @@ class Telling:
             cost: in US dollars.
 
         Raises:
-            InvalidInput: a number is negative, or none, or the prices cannot be read.
+            InvalidInput: a number is negative, absurd, or none, or the prices cannot be read.
         """
         counts = {
             "requests": requests,
@@ -184,8 +183,12 @@ class Telling:
         if cost is None:
             price = price_of(check_text("model", model))
             cost = 0.0 if price is None else price.of(input_tokens, output_tokens)
-        if not is_number(cost) or not 0 <= cost < inf:
-            raise InvalidInput([("cost", f"{cost!r} is no sum of dollars")])
+        if not is_number(cost) or cost < 0:
+            raise InvalidInput([("cost", f"{as_said(cost)} is no sum of dollars")])
+        for name, much in {**counts, "cost": cost}.items():
+            # It could not be read from the store again, or not be added.
+            if much >= ABSURD:
+                raise InvalidInput([(name, "is more than can be spent")])
         self._run.spend(Usage(**counts, cost=cost))
 
     def _tell_deltas(self) -> None:

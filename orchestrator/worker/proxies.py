@@ -80,7 +80,7 @@ class RemoteQuestions:
         check_text("question", question)
         if within_s is not None:
             check_seconds("within_s", within_s)
-        shape = Shape(as_json(wanted, "schema") if isinstance(wanted, dict) else wanted)
+        shape = Shape(wanted)
         forbid_inside_operation("a question")
         asked = {"question": question, "schema": shape.schema, "within_s": within_s}
         return shape.read(await self._link.ask("question", **asked), "answer")

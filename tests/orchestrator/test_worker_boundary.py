@@ -421,7 +421,7 @@ async def absurd(ctx: Context, what: str) -> None:
     ("what", "why"),
     [
         ("digits", "input_tokens: is more than can be spent"),
-        ("dollars", "cost: is more than can be spent"),
+        ("dollars", f"cost: 1{99 * '0'}… is no sum of dollars"),
         ("schema", "schema: is not JSON: "),
         ("object", "schema: is not JSON: "),
         ("NaN", "schema: is not JSON: "),

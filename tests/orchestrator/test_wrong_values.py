@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 
+NO_JSON = "is not JSON: Unable to serialize unknown type: <class 'object'>"
+
+
+@agent
+async def anything(ctx: Context, value: Any) -> None:
+    pass
+
+
 @agent
 async def idle(ctx: Context) -> None:
     await trio.sleep_forever()
@@ -67,6 +75,26 @@ async def _spend_a_decimal(ctx: Context) -> None:
     ctx.spend(cost=Decimal("1.5"))  # type: ignore[arg-type]
 
 
+async def _spend_more_than_there_is(ctx: Context) -> None:
+    ctx.spend(input_tokens=10**5_000)
+
+
+async def _spend_more_dollars_than_there_are(ctx: Context) -> None:
+    ctx.spend(cost=1e308)
+
+
+async def _spend_what_no_float_holds(ctx: Context) -> None:
+    ctx.spend(cost=10**400)
+
+
+async def _ask_by_a_schema_that_is_none(ctx: Context) -> None:
+    await ctx.ask("How many?", {"maximum": 10**5_000, "default": object()})
+
+
+async def _call_with_what_is_no_json(ctx: Context) -> None:
+    await ctx.call(anything, value=object())
+
+
 async def _cut_an_effect_that_is_no_text(ctx: Context) -> None:
     with trio.move_on_after(0):
         async with ctx.operation("send", "a letter", effect=object()):  # type: ignore[arg-type]
@@ -93,6 +121,11 @@ async def _keep_a_number_as_a_file(ctx: Context) -> None:
     ("deed", "why"),
     [
         (_spend_a_fraction, "input_tokens: must be a whole number, not 1.5"),
+        (_spend_more_than_there_is, "input_tokens: is more than can be spent"),
+        (_spend_more_dollars_than_there_are, "cost: is more than can be spent"),
+        (_spend_what_no_float_holds, f"cost: 1{99 * '0'}… is no sum of dollars"),
+        (_ask_by_a_schema_that_is_none, f"schema: {NO_JSON}"),
+        (_call_with_what_is_no_json, f"input: {NO_JSON}"),
         (_spend_on_no_model, "model: must be a string, not int"),
         (_spend_a_decimal, "cost: Decimal('1.5') is no sum of dollars"),
         (_cut_an_effect_that_is_no_text, "effect: must be a string, not object"),
