@@ -351,18 +351,20 @@ async def test_leaving_the_orchestrator_closes_every_connection() -> None:
 async def test_the_client_of_abandoned_code_is_closed_from_outside_and_counted(
     orchestrator: Orchestrator,
 ) -> None:
-    release = trio.Event()
+    stands, release = trio.Event(), trio.Event()
 
     @agent
     async def stubborn(ctx: Context) -> None:
         async with ctx.operation("s"), ctx.http.stream("GET", victim.url + "/stream"):
             with trio.CancelScope(shield=True):
+                stands.set()
                 await release.wait()
 
     with trio.fail_after(20):
         async with open_victim() as victim:
             run = await orchestrator.start(stubborn)
-            await victim.until(lambda: len(victim.running) == 1)
+            await stands.wait()
+            assert len(victim.open) == 1
             receipt = await run.stop(mode="kill")
             assert receipt.outcome == "abandoned"
             assert receipt.clients_closed == 1
