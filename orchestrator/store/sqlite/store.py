@@ -73,7 +73,7 @@ class SqliteStore(SqlStore):
 
     # The file is locked, so nobody takes it away from the process that has it.
     pulse_s = inf
-    # The lock of a file is free when the process that had it has ended, and not before.
+    # A file is locked until the process that had it has ended, or has left it with all at rest.
     last_is_gone = True
     # Bytes that are no text lie behind every key with the prefix.
     key_begins_with = "key < (? || x'ff')"
