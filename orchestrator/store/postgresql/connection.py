@@ -35,13 +35,17 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 # Everything that we ask for is to be read along an index, also while the statistics are old. The
-# server, too, gives up a client that has vanished, and with it what that has locked.
+# server, too, gives up a client that has vanished, and with it what that has locked. The limits of
+# time that the role or the database has for others do not hold: a longer batch or migration would
+# be tried for ever, and an idle session would lose the lock. Not every server knows all of them.
 _SETTINGS = f"""
 SELECT set_config(name, value, false) FROM (VALUES
     ('search_path', '{SCHEMA}'),
     ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('jit', 'off'),
-    ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')
-) AS settings(name, value)
+    ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
+    ('statement_timeout', '0'), ('transaction_timeout', '0'), ('lock_timeout', '0'),
+    ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0')
+) AS settings(name, value) JOIN (SELECT name FROM pg_settings) AS known USING (name)
 """
 _READS_ONLY = "SET default_transaction_read_only = on"
 # A commit that was acknowledged survives a power cut, whatever the server does for others.

@@ -583,6 +583,22 @@ async def test_a_commit_is_synced_whatever_the_server_does_for_others(
         postgres_server.execute("ALTER DATABASE stores RESET synchronous_commit")
 
 
+async def test_limits_of_time_that_are_set_for_others_do_not_hold_for_a_store(
+    postgres_server: Server,
+) -> None:
+    url = postgres_server.make_database("hurried")
+    for limit in ("statement_timeout", "lock_timeout", "idle_session_timeout"):
+        postgres_server.execute(f"ALTER DATABASE hurried SET {limit} = '50ms'")
+    async with open_store(url) as store:
+        assert isinstance(store, PostgresStore)
+        assert store._tenure.session is not None
+        # The server, and not only what it says of itself: both would be ended by their limits.
+        store._tenure.session.execute("SELECT pg_sleep(0.2)")
+        assert await store._read(tuple, "SELECT pg_sleep(0.2)")
+        assert not await write_at_last(store, batch_of(1))
+        assert await stored(store) == (1, 1)
+
+
 # Plans
 
 
