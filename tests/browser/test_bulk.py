@@ -133,7 +133,7 @@ def test_what_was_shown_too_early_is_taken_back_of_all(pages: Pages, server: Ser
         row(page, run).get_by_role("checkbox").check()
     page.get_by_role("region", name="Selected runs").get_by_role("button", name="Stop").click()
     page.keyboard.press("Enter")
-    expect(page.locator(".toast.error")).to_contain_text("the server does not answer")
+    expect(page.locator(".toast.error")).to_contain_text("whether this reached 2 runs is not known")
     for run in chosen:
         expect(chip(row(page, run))).to_have_text("running")
     expect(page.get_by_role("region", name="Stop of many runs")).to_be_hidden()
@@ -153,10 +153,13 @@ def test_only_what_is_seen_is_selected(pages: Pages, server: Server) -> None:
     bar.get_by_role("button", name="Clear").click()
     expect(everything).not_to_be_checked()
     everything.check()
+    another = server.start("waiter", {"tags": ["sought"]})
+    expect(row(page, another)).to_be_visible()
+    expect(everything).not_to_be_checked()
     bar.get_by_role("button", name="Stop").click()
     panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
     expect(chip(row(page, seen))).to_have_text("stopped")
-    assert server.get(unseen)["status"] == "running"
+    assert {server.get(run)["status"] for run in (unseen, another)} == {"running"}
 
 
 def test_runs_that_cannot_be_counted_are_not_passed_over_in_silence(
@@ -214,7 +217,7 @@ def test_of_very_many_those_that_could_not_be_asked_for_can_be_asked_for_again(
     expect(panel(page)).to_contain_text("Stop 1,001 runs")
     panel(page).get_by_role("button", name=re.compile("^Stop$")).click()
     failed = page.locator(".toast.error")
-    expect(failed).to_contain_text("1 run of 1001 could not be stopped")
+    expect(failed).to_contain_text("whether this reached 1 run of 1001 is not known")
     followed = page.get_by_role("region", name="Stop of many runs")
     expect(followed).to_contain_text("Stopping 1,000 runs")
     for run in asked:

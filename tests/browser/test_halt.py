@@ -55,6 +55,15 @@ def test_a_halt_is_counted_shown_everywhere_and_lifted(pages: Pages, server: Ser
     expect(panel).to_contain_text("Nothing runs at present.")
 
 
+def test_a_halt_is_shown_though_nothing_runs_that_could_tell_of_it(
+    pages: Pages, server: Server
+) -> None:
+    page = pages.runs()
+    expect(page.locator("run-list")).to_contain_text("There are no runs yet.")
+    server.http.post("/halt", json={"reason": "for the night"}).raise_for_status()
+    expect(page.locator("#halted")).to_contain_text("for the night", timeout=15_000)
+
+
 def test_while_it_is_halted_nothing_can_be_started(pages: Pages, server: Server) -> None:
     server.http.post("/halt", json={"reason": "for the night"}).raise_for_status()
     page = pages.runs("?start=waiter")

@@ -8,6 +8,10 @@ const AT_ONCE = 1_000; // the server takes no more ids in one call
 
 const nameOf = (run) => `${run.agent} ${run.id}`;
 
+// What a person reads of a call that failed; without an answer it may have been carried out.
+const failure = (what, failed, problem) =>
+  problem.status === 0 ? `No answer from the server: whether this reached ${what} is not known.` : `${what} ${failed}: ${problem.message}.`;
+
 export class Actions {
   #runs;
 
@@ -57,7 +61,7 @@ export class Actions {
       await send('DELETE', `/runs/${run.id}`);
     } catch (problem) {
       if (problem.status !== 404) {
-        toast(`${nameOf(run)} could not be deleted: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => this.remove(run) } });
+        toast(failure(nameOf(run), 'could not be deleted', problem), { kind: 'error', action: { label: 'Try again', call: () => this.remove(run) } });
         return;
       }
     }
@@ -77,7 +81,8 @@ export class Actions {
     } catch (problem) {
       const asked = new Set(results.map((result) => result.run_id));
       const left = runs.filter((run) => !asked.has(run.id));
-      toast(`${left.length < runs.length ? `${count(left.length, 'run')} of ${runs.length}` : 'They'} could not be stopped: ${problem.message}.`, { kind: 'error', action: { label: 'Try again', call: () => again(left) } });
+      const what = `${count(left.length, 'run')}${left.length < runs.length ? ` of ${runs.length}` : ''}`;
+      toast(failure(what, 'could not be stopped', problem), { kind: 'error', action: { label: 'Try again', call: () => again(left) } });
     } finally {
       takeBack.forEach((each) => each());
     }
@@ -128,7 +133,7 @@ export class Actions {
       return seen;
     }
     const action = again && { label: 'Try again', call: again };
-    toast(`${nameOf(run)} ${failed}: ${problem.message}.`, { kind: 'error', action });
+    toast(failure(nameOf(run), failed, problem), { kind: 'error', action });
     return undefined;
   }
 }

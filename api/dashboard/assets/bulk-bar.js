@@ -135,7 +135,7 @@ class BulkBar extends HTMLElement {
     text(this.said, `${count(this.#selected.size, 'run')} selected`);
     show(this.chosen, this.#selected.size > 0);
     document.body.classList.toggle('choosing', this.#selected.size > 0);
-    this.list.mark(this.#selected);
+    this.list.mark();
   }
 
   #count() {

@@ -6,7 +6,7 @@ import { mayHalt } from './session.js';
 import { toast } from './toasts.js';
 import { count, dayAndClock } from './words.js';
 
-// Nobody tells when a halt is lifted, so while there is one it is asked for again.
+// Nobody tells of a halt while nothing runs, nor when one is lifted, so it is asked for.
 const AGAIN_MS = 5_000;
 
 class HaltSwitch extends HTMLElement {
@@ -20,7 +20,7 @@ class HaltSwitch extends HTMLElement {
     this.button = h('button', { type: 'button', class: 'quiet', hidden: true, onclick: () => this.#ask() }, icon('halt'), 'Halt…');
     this.dialog = h('dialog', { class: 'panel', 'aria-labelledby': 'halt-title' });
     this.append(this.button, this.dialog);
-    setInterval(() => this.#halt && !document.hidden && this.reload().catch(() => {}), AGAIN_MS);
+    setInterval(() => !document.hidden && this.reload().catch(() => {}), AGAIN_MS);
   }
 
   set session(session) {

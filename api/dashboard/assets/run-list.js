@@ -32,7 +32,7 @@ class RunList extends HTMLElement {
   #asked = 0;
 
   open(page, bulk) {
-    this.page = page;
+    Object.assign(this, { page, bulk });
     this.all = h('input', { type: 'checkbox', onchange: () => bulk.selectAll(this.all.checked) });
     this.rows = h('div', { class: 'rows', role: 'rowgroup' });
     this.fresh = h('button', { type: 'button', class: 'fresh', hidden: true, onclick: () => this.#showWaiting(true) }, icon('up'), h('span'));
@@ -96,9 +96,14 @@ class RunList extends HTMLElement {
   }
 
   /** Draw anew which of them are selected. */
-  mark(selected) {
-    this.all.checked = selected.size > 0 && this.#shown.every((id) => selected.has(id) || !this.page.runs.get(id).actions.includes('stop'));
+  mark() {
+    this.#markAll();
     this.list.refresh();
+  }
+
+  #markAll() {
+    const may = this.#shown.filter((id) => this.page.runs.get(id).actions.includes('stop'));
+    this.all.checked = may.length > 0 && may.every((id) => this.bulk.has(id));
   }
 
   /** A run was queued, or is awaited: it goes on top, unless somebody reads further down. */
@@ -217,6 +222,7 @@ class RunList extends HTMLElement {
     this.classList.toggle('owned', some(ownerOf));
     this.classList.toggle('spent', some((run) => run.usage?.cost));
     this.list.ask();
+    this.#markAll();
     this.#state();
   }
 
