@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
 from dataclasses import asdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
-from quart.json.provider import DefaultJSONProvider
+from pydantic_core import to_jsonable_python
 
+from api.encoding import plain
 from orchestrator import RunRecord, RunStatus, available_actions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from orchestrator import Agent, Event, Question, Receipt, Run, TaskStack
-
-
-class Plain(DefaultJSONProvider):
-    """JSON that every parser takes: a number for which it has no word is null, as in browsers."""
-
-    sort_keys = False
-
-    def dumps(self, obj: Any, **kwargs: Any) -> str:
-        """Return JSON text."""
-        kwargs["allow_nan"] = False
-        try:
-            return super().dumps(obj, **kwargs)
-        except ValueError:
-            return super().dumps(to_jsonable_python(obj, inf_nan_mode="null"), **kwargs)
 
 
 def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
@@ -98,16 +84,19 @@ def receipt_json(receipt: Receipt | None) -> dict[str, Any] | None:
     return plain
 
 
-def tree_json(records: Sequence[RunRecord], live: Mapping[str, Run]) -> dict[str, Any]:
-    """Return runs, parents before children, as one run with nested ``children``."""
-    nodes: dict[str, dict[str, Any]] = {}
+def tree_json(records: Sequence[RunRecord], live: Callable[[str], Run | None]) -> dict[str, Any]:
+    """Return runs, the first of which is above all others, as one run with nested ``children``;
+    those are made when their turn comes (see ``encoding``)."""
+    below = defaultdict(list)
     for record in records:
-        node = run_json(record, live.get(record.id)) | {"children": []}
-        nodes[record.id] = node
-        parent = nodes.get(record.parent_id or "")
-        if parent is not None:
-            parent["children"].append(node)
-    return nodes[records[0].id]
+        below[record.parent_id].append(record)
+
+    def node(record: RunRecord) -> dict[str, Any]:
+        children = below[record.id]
+        of_run = run_json(record, live(record.id))
+        return of_run | {"children": map(node, children) if children else []}
+
+    return node(records[0])
 
 
 def event_json(event: Event) -> dict[str, Any]:
@@ -118,11 +107,7 @@ def event_json(event: Event) -> dict[str, Any]:
 
 def event_text(event: Event) -> str:
     """Return an event as JSON text, on one line."""
-    try:
-        return to_json(event, inf_nan_mode="null").decode()
-    except PydanticSerializationError:
-        # A lone surrogate has no UTF-8 form, but an escape.
-        return json.dumps(event_json(event), allow_nan=False)
+    return plain(event).decode()
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:

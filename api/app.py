@@ -25,13 +25,13 @@ from api import (
     socket,
     starts,
 )
-from api.answers import Plain
 from api.auth import Access, guard, login
 from api.auth.audit import Trail
 from api.auth.headers import harden
 from api.auth.noting import note_the_rest
 from api.calls import decode_json, query
 from api.dialects import install as install_dialects
+from api.encoding import Plain
 from api.forms import order_in, read_form, values_in
 from api.logs import log_answer
 from api.metrics import Metrics

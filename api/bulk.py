@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import trio
-from quart import Blueprint, g
+from quart import Blueprint, Response, g
 
 from api.acts import Stop
 from api.answers import run_json
 from api.auth.guard import caller, check_owner
 from api.auth.noting import kept, note_refusal
 from api.auth.rights import Right
-from api.calls import the_orchestrator
+from api.calls import json_response, the_orchestrator
 from api.problems import about, document, from_error
 from api.schema import BulkStopOrder, parse
 from orchestrator import OrchestratorError, StoreUnavailable
@@ -20,7 +20,6 @@ from orchestrator import OrchestratorError, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-    from api.calls import Answer
     from orchestrator import RunFilter
 
 blueprint = Blueprint("bulk", __name__)
@@ -30,7 +29,7 @@ _Asked = Stop | OrchestratorError
 
 
 @blueprint.post("/runs/stop")
-async def stop_many() -> Answer:
+async def stop_many() -> tuple[Response, int]:
     """Stop runs by their ids, or live ones by a filter, all of them before this first waits."""
     order = parse(BulkStopOrder, g.body)
     where = order.where()
@@ -38,7 +37,7 @@ async def stop_many() -> Answer:
     await _wait([each for each in asked.values() if isinstance(each, Stop)], order.wait_s)
     results = [await _result(run_id, each) for run_id, each in asked.items()]
     await _note_refusals(results, order.reason)
-    return {"results": results}, 202
+    return await json_response({"results": iter(results)}), 202
 
 
 def _live(where: RunFilter) -> list[str]:

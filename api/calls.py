@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
+from hashlib import sha256
 from json import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
 import trio
 from pydantic_core import from_json
-from quart import Response, current_app, json, request
+from quart import Response, current_app, request
 
 from api.answers import run_json
+from api.encoding import encoded
 from orchestrator import InvalidInput
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Brackets below which nothing can be nested too deep.
 DEEP = 100
+# Bytes that take a millisecond to hash.
+LARGE = 1_000_000
 
 Answer = tuple[dict[str, Any], int] | tuple[dict[str, Any], int, dict[str, str]]
 
@@ -105,15 +108,18 @@ def query() -> dict[str, str]:
     return {name: values[0] for name, values in given.items()}
 
 
-def json_response(value: Any) -> Response:
-    """Return a response of any JSON value, which may be null."""
-    return Response(json.dumps(value), content_type="application/json")
+async def json_response(value: Any) -> Response:
+    """Return a response of any JSON value, which may be null; see ``encoded``."""
+    return Response(await encoded(value), content_type="application/json")
 
 
 async def tagged(response: Response) -> Response:
     """Give the response an ``ETag``; whoever names it has the content, and gets a 304."""
     content = await response.get_data(as_text=False)
-    response.set_etag(hashlib.sha256(content).hexdigest()[:20])
+    # Of a large one in a thread, where others need not wait for it.
+    large = len(content) > LARGE
+    digest = await trio.to_thread.run_sync(sha256, content) if large else sha256(content)
+    response.set_etag(digest.hexdigest()[:20])
     response.headers["Cache-Control"] = "no-cache"
     if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
         response.status_code = 304

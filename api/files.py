@@ -28,7 +28,7 @@ _HARMLESS = {
 async def partial(run_id: str) -> Response:
     """Show the latest partial result, null if there is none."""
     await the_orchestrator().get(run_id)
-    return await tagged(json_response(await the_orchestrator().partial(run_id)))
+    return await tagged(await json_response(await the_orchestrator().partial(run_id)))
 
 
 @blueprint.get("/runs/<run_id>/artifacts")

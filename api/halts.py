@@ -11,7 +11,7 @@ from quart import Blueprint, Response, g
 from api.answers import run_json
 from api.auth.guard import caller
 from api.auth.noting import done_to_all
-from api.calls import Answer, the_orchestrator
+from api.calls import json_response, the_orchestrator
 from api.orders import HaltOrder
 from api.problems import problem
 from api.schema import parse
@@ -26,7 +26,7 @@ blueprint = Blueprint("halts", __name__)
 
 
 @blueprint.post("/halt")
-async def halt() -> Answer | Response:
+async def halt() -> tuple[Response, int] | Response:
     """Stop every run and refuse starts. It takes effect before this handler first waits."""
     order = parse(HaltOrder, g.body if g.body is not None else {})
     orchestrator = the_orchestrator()
@@ -46,7 +46,8 @@ async def halt() -> Answer | Response:
     results = [await _result(run) for run in live]
     stopped = sum(each["receipt"]["runs_stopped"] for each in results)
     settled = all(each["status_code"] == 200 for each in results)
-    return {"halt": _shown(), "runs_stopped": stopped, "results": results}, 200 if settled else 202
+    shown = {"halt": _shown(), "runs_stopped": stopped, "results": iter(results)}
+    return await json_response(shown), 200 if settled else 202
 
 
 @blueprint.get("/halt")

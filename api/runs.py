@@ -41,10 +41,10 @@ async def runs() -> Response:
     orchestrator = the_orchestrator()
     where = _visible(asked.filter())
     if where is None:
-        return await tagged(json_response({"runs": [], "next": None}))
+        return await tagged(await json_response({"runs": [], "next": None}))
     page = await orchestrator.runs(where, after=asked.after, limit=asked.limit)
-    shown = [run_json(record, orchestrator.live(record.id)) for record in page.runs]
-    return await tagged(json_response({"runs": shown, "next": page.next}))
+    shown = (run_json(record, orchestrator.live(record.id)) for record in page.runs)
+    return await tagged(await json_response({"runs": shown, "next": page.next}))
 
 
 @blueprint.get("/runs/<run_id>")
@@ -52,15 +52,15 @@ async def run(run_id: str) -> Response:
     """Show one run; ``wait_s`` waits for its end; ``If-None-Match`` saves the body."""
     wait_s = parse(WaitQuery, query()).wait_s
     await wait_for_end(the_orchestrator().live(run_id), wait_s)
-    return await tagged(json_response(await whole_run(run_id)))
+    return await tagged(await json_response(await whole_run(run_id)))
 
 
 @blueprint.get("/runs/<run_id>/tree")
-async def tree(run_id: str) -> dict[str, Any]:
+async def tree(run_id: str) -> Response:
     """Show a run with its sub-agents, nested."""
     orchestrator = the_orchestrator()
     records = await orchestrator.tree(run_id)
-    return tree_json(records, {run.id: run for run in orchestrator.registry})
+    return await json_response(tree_json(records, orchestrator.live))
 
 
 @blueprint.post("/runs/<run_id>/stop")

@@ -14,6 +14,7 @@ from quart import Response, json, request
 
 from api.answers import event_text
 from api.audience import Audience
+from api.encoding import plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
@@ -91,7 +92,7 @@ class OneRun:
         batch = await self._subscription.next_batch()
         if batch or self._all_said:
             return [Part(event.type, str(event.seq), event_text(event)) for event in batch]
-        snapshot = Part("snapshot", None, json.dumps(await self._snapshot()))
+        snapshot = Part("snapshot", None, plain(await self._snapshot()).decode())
         self._all_said = True
         return [snapshot]
 

@@ -120,7 +120,7 @@ async def progress(run_id: str) -> Response:
     # Of how it ends the run itself says nothing.
     if shown["log"] and shown["log"] not in logs:
         logs.append(shown["log"])
-    return await tagged(json_response(shown | {"logs": logs}))
+    return await tagged(await json_response(shown | {"logs": logs}))
 
 
 @blueprint.post("/api/knowledge-items/stop/<run_id>")
@@ -175,7 +175,7 @@ async def refused(error: OrchestratorError) -> Response:
         case _:
             return as_everywhere
     g.result = await kind_of(as_everywhere)
-    response = json_response({"error": why})
+    response = await json_response({"error": why})
     response.status_code = status
     return response
 
