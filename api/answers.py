@@ -38,6 +38,13 @@ def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
     }
 
 
+def brief_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
+    """Return a run as JSON without what may be large."""
+    shown = run_json(record, live)
+    return {name: value for name, value in shown.items() if name not in LARGE_FIELDS}
+
+
+LARGE_FIELDS = ("input", "result")
 # Of a run, what is shown as its record has it.
 PLAIN_FIELDS = (
     "id",

@@ -130,7 +130,7 @@ def start(
 
 
 def runs(
-    after: str | None, limit: int, where: Mapping[str, str | None]
+    after: str | None, limit: int, brief: bool, where: Mapping[str, str | None]
 ) -> Ask[tuple[list[RunView], str | None]]:
     """List runs."""
 
@@ -138,7 +138,8 @@ def runs(
         page = _object(response)
         return [view_of(each) for each in page["runs"]], page["next"]
 
-    return Ask("GET", "/runs", read, query={"after": after, "limit": str(limit), **where})
+    page = {"after": after, "limit": str(limit), "brief": "true" if brief else None}
+    return Ask("GET", "/runs", read, query={**page, **where})
 
 
 def get(run_id: str, wait_s: float) -> Ask[RunView]:

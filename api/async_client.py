@@ -97,10 +97,10 @@ class AsyncClient:
         return await self._do(asks.start(agent, input, options, key))
 
     async def runs(
-        self, *, after: str | None = None, limit: int = 50, **where: str | None
+        self, *, after: str | None = None, limit: int = 50, brief: bool = False, **where: str | None
     ) -> tuple[list[RunView], str | None]:
         """Return a page of runs, newest first, and the cursor of the next page."""
-        return await self._do(asks.runs(after, limit, where))
+        return await self._do(asks.runs(after, limit, brief, where))
 
     async def get(self, run_id: str, *, wait_s: float = 0) -> RunView:
         """Return a run, once it has ended or ``wait_s`` seconds are over."""

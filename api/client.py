@@ -71,14 +71,15 @@ class Client(Operating):
         return self._do(asks.start(agent, input, options, key))
 
     def runs(
-        self, *, after: str | None = None, limit: int = 50, **where: str | None
+        self, *, after: str | None = None, limit: int = 50, brief: bool = False, **where: str | None
     ) -> tuple[list[RunView], str | None]:
         """Return a page of runs, newest first, and the cursor of the next page.
 
         Args:
+            brief: without inputs and results, which may be large; they are None.
             where: ``status agent owner tag root parent``; ``parent="none"`` for roots alone.
         """
-        return self._do(asks.runs(after, limit, where))
+        return self._do(asks.runs(after, limit, brief, where))
 
     def get(self, run_id: str, *, wait_s: float = 0) -> RunView:
         """Return a run, once it has ended or ``wait_s`` seconds are over."""

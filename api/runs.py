@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Blueprint, Response, g
 
 from api.acts import Stop
-from api.answers import agent_json, run_json, stack_json, tree_json
+from api.answers import agent_json, brief_json, run_json, stack_json, tree_json
 from api.auth.guard import caller
 from api.calls import (
     Answer,
@@ -42,8 +42,9 @@ async def runs() -> Response:
     where = _visible(asked.filter())
     if where is None:
         return await tagged(await json_response({"runs": [], "next": None}))
-    page = await orchestrator.runs(where, after=asked.after, limit=asked.limit)
-    shown = (run_json(record, orchestrator.live(record.id)) for record in page.runs)
+    page = await orchestrator.runs(where, after=asked.after, limit=asked.limit, brief=asked.brief)
+    shown_as = brief_json if asked.brief else run_json
+    shown = (shown_as(record, orchestrator.live(record.id)) for record in page.runs)
     return await tagged(await json_response({"runs": shown, "next": page.next}))
 
 

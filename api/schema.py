@@ -260,10 +260,11 @@ class RunsFilter(Order):
 
 
 class RunsQuery(RunsFilter):
-    """The query of a list."""
+    """The query of a list; a brief one leaves out the runs' inputs and results."""
 
     after: str | None = None
     limit: int = pydantic.Field(50, ge=1, le=MAX_PAGE)
+    brief: bool = False
 
 
 def not_one_of(given: str, known: Sequence[str]) -> str:

@@ -47,11 +47,16 @@ class RunReader:
         return record
 
     async def runs(
-        self, where: RunFilter | None = None, *, after: str | None = None, limit: int = 50
+        self,
+        where: RunFilter | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 50,
+        brief: bool = False,
     ) -> RunPage:
         """Return a page of runs, newest first. Arguments and errors as for ``Store.page``."""
         check_count("limit", limit, least=1)
-        return await self.store.page(where or RunFilter(), after=after, limit=limit)
+        return await self.store.page(where or RunFilter(), after=after, limit=limit, brief=brief)
 
     async def tree(self, run_id: str) -> list[RunRecord]:
         """Return the run and its sub-agents, parents before children.

@@ -51,7 +51,7 @@ def ls(server: Server, *, limit: int, everything: bool, as_json: bool, **where: 
     """List runs, the newest first."""
     with server.client() as client:
         parent = None if everything else "none"
-        runs, following = client.runs(limit=limit, parent=parent, **where)
+        runs, following = client.runs(limit=limit, parent=parent, brief=not as_json, **where)
     if as_json:
         _print_json({"runs": [each.json for each in runs], "next": following})
         return

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from api.answers import PLAIN_FIELDS
+from api.answers import LARGE_FIELDS, PLAIN_FIELDS
 from api.webhooks.message import Delivery
 from orchestrator import ArtifactInfo, Halt, RunRecord, Schedule
 
@@ -106,6 +106,7 @@ def _of_runs(record: dict[str, Schema]) -> dict[str, Schema]:
     }
     partial = ANYTHING | {"description": "The latest partial result."}
     listed = whole("A run, as it is listed.", **run)
+    listed["required"] = [name for name in run if name not in LARGE_FIELDS]
     result = whole(run_id=TEXT, status_code=NUMBER, run=nullable(ref("ListedRun")))
     result["properties"] |= {"receipt": nullable(ref("Receipt")), "problem": ref("Problem")}
     return {

@@ -63,8 +63,9 @@ class Link:
     async def runs(
         self, *, limit: int, after: str | None = None, **where: str | None
     ) -> tuple[list[RunRecord], str | None]:
-        """Return a page of runs, newest first, and the cursor of the next page."""
-        views, following = await self._do(asks.runs(after, limit, where))
+        """Return a page of runs, newest first, without their inputs and results, and the cursor
+        of the next page."""
+        views, following = await self._do(asks.runs(after, limit, True, where))
         return [view.record for view in views], following
 
     async def get(self, run_id: str) -> RunRecord:

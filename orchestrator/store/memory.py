@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest, nsmallest
 from itertools import islice
 from math import inf
@@ -99,7 +99,9 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._runs.get(run_id)
 
-    async def page(self, where: RunFilter, *, after: str | None, limit: int) -> RunPage:
+    async def page(
+        self, where: RunFilter, *, after: str | None, limit: int, brief: bool = False
+    ) -> RunPage:
         """See ``Store.page``."""
         await trio.lowlevel.checkpoint()
         newest = len(self._order) if after is None else read_cursor(after) - 1
@@ -107,7 +109,8 @@ class MemoryStore:
         runs = ((n, self._runs[id_]) for n in numbers if (id_ := self._order[n - 1]) is not None)
         found = list(islice((each for each in runs if where.fits(each[1])), limit + 1))
         more = str(found[limit - 1][0]) if len(found) > limit else None
-        return RunPage(tuple(run for _, run in found[:limit]), more)
+        listed = (replace(run, input=None, result=None) if brief else run for _, run in found)
+        return RunPage(tuple(islice(listed, limit)), more)
 
     async def unfinished(self) -> list[RunRecord]:
         """See ``Store.unfinished``."""

@@ -128,12 +128,15 @@ class Store(Protocol):
     async def get(self, run_id: str) -> RunRecord | None:
         """Return the run, or None."""
 
-    async def page(self, where: RunFilter, *, after: str | None, limit: int) -> RunPage:
+    async def page(
+        self, where: RunFilter, *, after: str | None, limit: int, brief: bool = False
+    ) -> RunPage:
         """Return up to ``limit`` matching runs, newest first, in time that does not grow with
         the number of runs before the page.
 
         Args:
             after: the ``next`` of the page before; None for the first page.
+            brief: leave out inputs and results, which may be large; they are None.
 
         Raises:
             InvalidInput: ``after`` is not a cursor of ours.

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from orchestrator.store.protocol import RunFilter
 
 # In the order in which ``codec.read_run`` takes them.
-RUN_COLUMNS = (
-    "number, id, root_id, parent_id, agent, owner, created_at, status, version, options, state,"
-    " result, COALESCE(input, (SELECT i.input FROM inputs AS i WHERE i.number = runs.number))"
-)
+_SMALL = "number, id, root_id, parent_id, agent, owner, created_at, status, version, options, state"
+_LARGE = "result, COALESCE(input, (SELECT i.input FROM inputs AS i WHERE i.number = runs.number))"
+RUN_COLUMNS = f"{_SMALL}, {_LARGE}"
+_BRIEF_COLUMNS = f"{_SMALL}, 'null', 'null'"
 
 _BEYOND_ALL = 2**63 - 1
 _NEWEST = " ORDER BY number DESC LIMIT ?"
@@ -43,13 +43,14 @@ def read_cursor(after: str) -> int:
 
 
 def page_query(
-    where: RunFilter, after: str | None, limit: int, *, merges: bool
+    where: RunFilter, after: str | None, limit: int, *, merges: bool, brief: bool = False
 ) -> tuple[str, list[str | int]]:
     """Return the SQL for up to ``limit`` runs after the cursor, and the values to bind.
 
     Args:
         merges: several selects, each in order, are merged in that order by themselves; else each
             is limited on its own, so that what is then sorted is never much.
+        brief: leave out what may be large.
 
     Raises:
         InvalidInput: ``after`` is not a cursor of ours.
@@ -58,7 +59,8 @@ def page_query(
     column, values = conditions[0] if conditions else ("", ())
     source = "run_tags JOIN runs USING (number)" if column == "tag" else "runs"
     rest = "".join(map(_unindexed, conditions[1:]))
-    select = f"SELECT {RUN_COLUMNS} FROM {source} WHERE number < ?{rest}"
+    columns = _BRIEF_COLUMNS if brief else RUN_COLUMNS
+    select = f"SELECT {columns} FROM {source} WHERE number < ?{rest}"
     bound: list[str | int] = [_BEYOND_ALL if after is None else read_cursor(after)]
     bound += [value for _, accepted in conditions[1:] for value in accepted]
     if conditions:

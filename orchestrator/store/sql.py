@@ -91,9 +91,11 @@ class SqlStore(ABC):
         """See ``Store.get``."""
         return next(iter(await self._read(read_run, _RUN, run_id)), None)
 
-    async def page(self, where: RunFilter, *, after: str | None, limit: int) -> RunPage:
+    async def page(
+        self, where: RunFilter, *, after: str | None, limit: int, brief: bool = False
+    ) -> RunPage:
         """See ``Store.page``."""
-        sql, values = page_query(where, after, limit + 1, merges=self.merges)
+        sql, values = page_query(where, after, limit + 1, merges=self.merges, brief=brief)
         found = await self._read(_numbered_run, sql, *values)
         more = str(found[limit - 1][0]) if len(found) > limit else None
         return RunPage(tuple(run for _, run in found[:limit]), more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -155,6 +156,8 @@ async def test_lists_pages_of_runs(client: Client) -> None:
     assert [each.id for each in first + rest] == [run.id for run in reversed(runs)]
     assert end is None
     assert await threaded(client.runs, agent="nobody") == ([], None)
+    (brief,), _ = await threaded(client.runs, brief=True, limit=1, agent="count")
+    assert brief.record == replace(first[0].record, input=None, result=None)
 
 
 async def test_a_tree_is_flat_with_parents_first(client: Client) -> None:

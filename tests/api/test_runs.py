@@ -38,6 +38,20 @@ async def test_agents_are_listed_with_their_schema(client: httpx.AsyncClient) ->
     assert listed["echo"]["options"]["grace_s"] == 30
 
 
+async def test_a_brief_list_has_all_but_what_may_be_large(client: httpx.AsyncClient) -> None:
+    await client.post("/runs?wait_s=5", json={"agent": "echo", "input": {"text": "long"}})
+    whole = (await client.get("/runs")).json()
+    assert (whole["runs"][0]["input"], whole["runs"][0]["result"]) == ({"text": "long"}, "long")
+
+    brief = (await client.get("/runs?brief=true")).json()
+    assert brief["next"] == whole["next"]
+    for run in whole["runs"]:
+        del run["input"], run["result"]
+    assert brief["runs"] == whole["runs"]
+    refused = await client.get("/runs?brief=very")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "brief")
+
+
 async def test_what_json_has_no_number_for_is_null(
     client: httpx.AsyncClient, served: Orchestrator
 ) -> None:

@@ -84,11 +84,11 @@ export async function send(method, path, body, headers = {}) {
   return response.status === 204 ? null : response.json();
 }
 
-/** Read a list page by page; `each` gets a page and may return false to have enough. */
+/** Read a list page by page, in brief; `each` gets a page and may return false to have enough. */
 export async function readPages(query, each) {
   let after = null;
   do {
-    const parameters = new URLSearchParams({ limit: 500, ...query });
+    const parameters = new URLSearchParams({ limit: 500, brief: true, ...query });
     if (after) parameters.set('after', after);
     const page = await read(`/runs?${parameters}`);
     if (each(page.runs) === false) return;

@@ -185,7 +185,7 @@ class RunList extends HTMLElement {
   }
 
   #path(limit, after) {
-    const parameters = new URLSearchParams({ limit, ...this.query });
+    const parameters = new URLSearchParams({ limit, brief: true, ...this.query });
     if (after) parameters.set('after', after);
     return `/runs?${parameters}`;
   }

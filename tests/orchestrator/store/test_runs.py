@@ -56,6 +56,22 @@ async def test_a_run_comes_back_exactly(store: Store) -> None:
     assert type(stored.usage) is Usage
 
 
+@pytest.mark.parametrize("length", [1, SHORT_INPUT + 1])
+async def test_a_brief_page_has_all_but_inputs_and_results(store: Store, length: int) -> None:
+    run = replace(full_record(), input={"text": length * "x"}, result=[1], attempt=7)
+    await store.write([SaveRun(run), save("s", RunStatus.SUCCEEDED, tags=("t",))])
+    for where in (
+        RunFilter(),
+        RunFilter(statuses=(run.status, RunStatus.SUCCEEDED)),
+        RunFilter(tag="t", agent="digest"),
+    ):
+        whole = await store.page(where, after=None, limit=1)
+        brief = await store.page(where, after=None, limit=1, brief=True)
+        shorter = [replace(each, input=None, result=None) for each in whole.runs]
+        assert brief == RunPage(tuple(shorter), whole.next)
+    assert await store.get("r") == run
+
+
 @pytest.mark.parametrize("beyond", [-1, 0, 1, 100_000])
 async def test_an_input_of_any_length_is_kept(store: Store, beyond: int) -> None:
     # As JSON it has eight characters more, and more bytes than characters.
