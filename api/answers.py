@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from api.encoding import plain
 from orchestrator import RunRecord, RunStatus, available_actions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from orchestrator import Agent, Event, Question, Receipt, Run, TaskStack
+    from orchestrator import Agent, Question, Receipt, Run, TaskStack
 
 
 def run_json(record: RunRecord, live: Run | None = None) -> dict[str, Any]:
@@ -104,17 +103,6 @@ def tree_json(records: Sequence[RunRecord], live: Callable[[str], Run | None]) -
         return of_run | {"children": map(node, children) if children else []}
 
     return node(records[0])
-
-
-def event_json(event: Event) -> dict[str, Any]:
-    """Return an event as JSON."""
-    plain: dict[str, Any] = to_jsonable_python(event, inf_nan_mode="null")
-    return plain
-
-
-def event_text(event: Event) -> str:
-    """Return an event as JSON text, on one line."""
-    return plain(event).decode()
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quart import Blueprint, Response, current_app, request
 
-from api.answers import event_json
 from api.auth.guard import caller
-from api.calls import query, show, the_orchestrator
+from api.calls import json_response, query, show, the_orchestrator
 from api.schema import AllEventsQuery, EventsQuery, parse
 from api.stream import AllRuns, OneRun
 from orchestrator import InvalidInput
@@ -21,7 +20,7 @@ blueprint = Blueprint("feeds", __name__)
 
 
 @blueprint.get("/runs/<run_id>/events")
-async def events(run_id: str) -> Response | dict[str, Any]:
+async def events(run_id: str) -> Response:
     """Stream a run's feed from ``Last-Event-ID`` or ``after``, or show a page of it as JSON."""
     asked = parse(EventsQuery, _from_the_last_event())
     orchestrator = the_orchestrator()
@@ -39,7 +38,7 @@ async def events(run_id: str) -> Response | dict[str, Any]:
     subscription = await orchestrator.events(run_id, after=asked.after, follow=False)
     page = await subscription.at_most(asked.limit)
     following = page[-1].seq if len(page) == asked.limit else None
-    return {"events": [event_json(event) for event in page], "next": following}
+    return await json_response({"events": iter(page), "next": following})
 
 
 @blueprint.get("/events")

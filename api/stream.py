@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import trio
 from quart import Response, json, request
 
-from api.answers import event_text
 from api.audience import Audience
 from api.encoding import plain
 
@@ -91,7 +90,7 @@ class OneRun:
         """See ``Source.next_parts``."""
         batch = await self._subscription.next_batch()
         if batch or self._all_said:
-            return [Part(event.type, str(event.seq), event_text(event)) for event in batch]
+            return [Part(event.type, str(event.seq), plain(event).decode()) for event in batch]
         snapshot = Part("snapshot", None, plain(await self._snapshot()).decode())
         self._all_said = True
         return [snapshot]
@@ -121,7 +120,7 @@ class AllRuns:
         if heard is None:
             place = self._listener.position
             return [Part("reset", place, json.dumps({"position": place}))]
-        return [Part(each.event.type, each.position, event_text(each.event)) for each in heard]
+        return [Part(each.event.type, each.position, plain(each.event).decode()) for each in heard]
 
 
 class Streams:
