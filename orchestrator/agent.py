@@ -80,7 +80,7 @@ class Agent:
         self.options = self.parse_options(own)
         self._model = _input_model(self.name, function)
         self.input_schema = self._model.model_json_schema()
-        if calls is not None and calls not in self._model.model_fields:
+        if calls is not None and calls not in [*self._model.model_fields]:
             raise InvalidInput([("calls", f"{calls!r} is no field of the input of {self.name}")])
         self.calls = calls
 

@@ -300,3 +300,5 @@ async def test_the_agents_that_an_input_names_are_whole_names() -> None:
     assert calling.called_by({"tools": ["idle", "calling"]}) == ("idle", "calling")
     with pytest.raises(InvalidInput, match="calls: 'tool' is no field of the input of calling"):
         agent(calls="tool")(calling.function)
+    with pytest.raises(InvalidInput, match=r"calls: \['idle'\] is no field of the input of"):
+        agent(calls=["idle"])(calling.function)  # type: ignore[call-overload]
