@@ -308,6 +308,10 @@ async def test_a_playbook_that_is_too_long_is_refused_unread(orchestrator: Orche
         ("{{ inputs.odd.items }}{{ inputs.odd.keys }}", "12"),
         ("{{ inputs.none | default('x', true) }}", "x"),
         ("{{ inputs.missing | default('y') }}", "y"),
+        ("{{ [1.26, 2] | map('round', 1) | join(', ') }}", "1.3, 2"),
+        ("{{ [{'a': 1}, {'a': 2}] | sum('a') }}", 3),
+        ("{{ [{'a': [2]}, {'a': [3, 4]}] | sum(attribute='a', start=[1]) }}", [1, 2, 3, 4]),
+        ("{{ [1] | tojson(2) }}", "[\n  1\n]"),
         ("{{ '{{' }}", "{{"),
         ("{# a remark #}{{ 1 }}", 1),
         ("line\n", "line\n"),
@@ -328,13 +332,18 @@ def test_an_expression_alone_is_its_value_and_among_text_a_text(text: str, value
         ("{{ inputs.text * 1000000000 }}", "* takes numbers only"),
         ("{{ '%1000000000d' % 1 }}", "% takes numbers only"),
         ("{{ inputs.text + 1 }}", "can only concatenate"),
+        ("{{ 1 | round(1000000000, 'floor') }}", "round takes at most 308 places"),
+        ("{{ [1] | map('round', -1000000000, 'ceil') }}", "round takes at most 308 places"),
+        ("{{ [1] | tojson(1000000000) }}", "tojson takes an indent from 0 to 16"),
+        ("{{ 'abc' | join(inputs.long) }}", "join takes at most 1000 characters between two"),
+        ("{{ ['a'] | sum(start=[]) }}", "sum takes lists only"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ [inputs.missing] }}", "is not JSON"),
     ],
 )
 def test_an_expression_without_a_value_says_why(text: str, why: str) -> None:
     with pytest.raises(TemplateFailed) as caught:
-        compile_template(text).render({"inputs": {"text": "abc"}})
+        compile_template(text).render({"inputs": {"text": "abc", "long": "x" * 1_001}})
     assert str(caught.value).startswith(f"{text}: ")
     assert why in str(caught.value)
 
