@@ -25,7 +25,7 @@ from orchestrator import (
 )
 from orchestrator.schedules import cron
 from orchestrator.schedules.cron import next_after
-from tests.orchestrator.admission.lives import EPOCH, Machine, began, nap
+from tests.orchestrator.admission.lives import EPOCH, Machine, began, files, nap, read
 from tests.orchestrator.test_freeing import is_freed, no_collector
 
 if TYPE_CHECKING:
@@ -377,6 +377,20 @@ async def test_a_schedule_whose_agent_is_gone_says_so(
     async with machine.life() as orchestrator:
         await trio.sleep_until(121)
     assert began == ["tick"]
+
+
+async def test_a_check_of_an_input_that_raises_keeps_no_other_schedule_from_firing(
+    open_one: Orchestrator, autojump_clock: MockClock
+) -> None:
+    files.add("list.txt")
+    given = {"name": "list.txt"}
+    open_one.schedules.create(read, given, cron="* * * * *", schedule_id="a")
+    minutely(open_one)
+    files.clear()
+    await trio.sleep_until(121)
+    assert began == ["tick", "tick"]
+    skipped = open_one.schedules.get("a").last_skip
+    assert skipped == "input: cannot be checked: FileNotFoundError: list.txt"
 
 
 async def test_a_schedule_whose_time_zone_is_gone_keeps_nobody_from_opening_the_store(
