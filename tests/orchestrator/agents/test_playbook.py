@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from textwrap import dedent
 
 import pytest
@@ -288,6 +289,28 @@ async def test_the_inputs_are_checked_at_the_start(
     else:
         record = await (await orchestrator.start(playbook, given)).wait()
         assert record.result["outputs"]["all"] == {"who": "a", "often": 2, "any": None}
+
+
+@pytest.mark.parametrize(
+    ("schema", "refers"),
+    [
+        ({"$ref": "http://site.test/a.json"}, "to http://site.test/a.json, which is not in it"),
+        ({"$id": "http://site.test/a.json", "$ref": "b"}, "to b, which is not in it"),
+        ({"$ref": "#/$defs/a"}, "to /$defs/a, which is not in it"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "to itself"),
+    ],
+)
+async def test_a_schema_that_refers_to_elsewhere_makes_no_request(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, schema: object, refers: str
+) -> None:
+    """It would be made by the server, to whom the playbook says, and hold up all meanwhile."""
+    asked: list[str] = []
+    monkeypatch.setattr("urllib.request.urlopen", asked.append)
+    text = f"name: x\ninputs: {json.dumps({'a': schema})}\nsteps: [{WAIT}]"
+    with pytest.raises(InvalidInput) as caught:
+        await orchestrator.start(playbook, {"playbook": text, "inputs": {"a": 1}})
+    assert str(caught.value) == f"input.inputs: a: cannot be checked: the schema refers {refers}"
+    assert asked == []
 
 
 async def test_a_playbook_that_is_too_long_is_refused_unread(orchestrator: Orchestrator) -> None:
