@@ -12,7 +12,7 @@ import pydantic
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from orchestrator.apart import ProcessLimits, parse_limits, runtime_of, why_apart
-from orchestrator.errors import InvalidInput, check_count, check_text
+from orchestrator.errors import InvalidInput, check_count, check_text, in_words
 from orchestrator.model import RunOptions
 from orchestrator.options import parse_options, problems_of
 
@@ -108,6 +108,10 @@ class Agent:
             model = self._model.model_validate(named_values(given, "input"), context=agents)
         except pydantic.ValidationError as error:
             raise InvalidInput(problems_of("input", error, self._model)) from None
+        except Exception as error:
+            # Checks of an agent's own may raise anything, and whoever starts it need not be there.
+            why = f"cannot be checked: {type(error).__name__}: {in_words(error)}"
+            raise InvalidInput([("input", why)]) from error
         arguments = {name: getattr(model, name) for name in self._model.model_fields}
         arguments |= model.model_extra or {}
         try:

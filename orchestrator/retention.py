@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.cleanup import bounded
-from orchestrator.errors import IllegalTransition, PartOfATree, StoreUnavailable
+from orchestrator.errors import IllegalTransition, PartOfATree, StoreDamaged, StoreUnavailable
 from orchestrator.feed import Feed
 from orchestrator.recovery import settle_left
 from orchestrator.starting import Starter
@@ -71,7 +71,8 @@ class Keeper:
             while True:
                 try:
                     await self.look()
-                except StoreUnavailable as error:
+                except (StoreUnavailable, StoreDamaged) as error:
+                    # Runs go on with what they have, whatever of the store cannot be read.
                     _log.warning("nothing is forgotten at present: %s", error)
                 await trio.sleep(EVERY_S)
 
@@ -83,7 +84,7 @@ class Keeper:
         """Reap what is stale, and forget what has been kept long enough.
 
         Raises:
-            StoreUnavailable: the store cannot be read at present.
+            StoreUnavailable, StoreDamaged: the store cannot be read, at present or at all.
         """
         self._reap_entries()
         await self._reap_records()

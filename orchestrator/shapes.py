@@ -72,16 +72,27 @@ class _Unfit(Exception):
 def _reader_by(schema: dict[str, Any]) -> Callable[[Json], Json]:
     # Here, since few programs need it, and all would wait until it is imported.
     import jsonschema
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from referencing.exceptions import Unresolvable
 
     kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise InvalidInput([("schema", f"is no JSON Schema: {error.message}")]) from None
-    validator = kind(schema)
+    # With a registry of its own it fetches nothing: a reference to elsewhere would be a request
+    # from here to wherever the schema says, while everything else waits for the answer.
+    validator = kind(schema, registry=REGISTRY)
 
     def read(value: Json) -> Json:
-        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        try:
+            error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        except Unresolvable as missing:
+            ref = missing.ref or "an anchor"
+            why = f"cannot be checked: the schema refers to {ref}, which is not in it"
+            raise _Unfit((), why) from None
+        except RecursionError:
+            raise _Unfit((), "cannot be checked: the schema refers to itself") from None
         if error is not None:
             raise _Unfit(tuple(error.absolute_path), error.message)
         return value

@@ -75,7 +75,7 @@ class Action(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _is_one(self) -> Action:
-        if len(self.model_fields_set) != 1:
+        if sum(value is not None for _, value in self) != 1:
             raise ValueError(f"must have exactly one of: {', '.join(type(self).model_fields)}")
         return self
 
@@ -103,7 +103,6 @@ async def browser(
         page = await _open(chromium, width, height, timeout_s)
         for action in [Action(goto=url), *actions]:
             await _do(ctx, page, action, texts, timeout_s)
-            await _show(ctx, page)
         return {"url": page.url, "title": await page.title(), "texts": texts}
 
 
@@ -136,28 +135,33 @@ async def _open(chromium: Browser, width: int, height: int, timeout_s: float) ->
 async def _do(ctx: Context, page: Page, action: Action, texts: list[str], timeout_s: float) -> None:
     from playwright.async_api import Error
 
-    ((kind, value),) = action.model_dump(exclude_unset=True).items()
+    ((kind, value),) = action.model_dump(exclude_none=True).items()
     label = f"{kind} {value if isinstance(value, str) else value['selector']}"[:LABEL]
-    if kind == "wait_for":
-        await _wait_for(ctx, page, value, timeout_s)
-        return
     try:
-        async with ctx.operation("browser", label):
-            match kind:
-                case "goto":
-                    await page.goto(value)
-                case "click":
-                    await page.click(value)
-                case "fill":
-                    await page.fill(value["selector"], value["text"])
-                case "press":
-                    await page.press(value["selector"], value["text"])
-                case "read":
-                    texts.append((await page.inner_text(value))[:TEXT])
-                case "screenshot":
-                    await ctx.artifact(value, await page.screenshot(), media_type="image/png")
+        if kind == "wait_for":
+            await _wait_for(ctx, page, value, timeout_s)
+        else:
+            async with ctx.operation("browser", label):
+                await _act(ctx, page, kind, value, texts)
+        await _show(ctx, page)
     except Error as error:
         raise BrowserFailed(f"{label}: {error.message}") from None
+
+
+async def _act(ctx: Context, page: Page, kind: str, value: Any, texts: list[str]) -> None:
+    match kind:
+        case "goto":
+            await page.goto(value)
+        case "click":
+            await page.click(value)
+        case "fill":
+            await page.fill(value["selector"], value["text"])
+        case "press":
+            await page.press(value["selector"], value["text"])
+        case "read":
+            texts.append((await page.inner_text(value))[:TEXT])
+        case "screenshot":
+            await ctx.artifact(value, await page.screenshot(), media_type="image/png")
 
 
 async def _wait_for(ctx: Context, page: Page, selector: str, timeout_s: float) -> None:

@@ -32,11 +32,18 @@ LAST_LINES = 10
 LAST = 2_000
 
 
+def _no_half(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not have half a surrogate pair, which has no UTF-8") from None
+    return text
+
+
 def _no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not have NUL characters")
-    text.encode()
-    return text
+    return _no_half(text)
 
 
 def _variable(name: str) -> str:
@@ -65,7 +72,7 @@ async def command(
     argv: Argv,
     cwd: Text | None = None,
     env: Env | None = None,
-    stdin: str | None = None,
+    stdin: Annotated[str, AfterValidator(_no_half)] | None = None,
     timeout_s: Seconds | None = None,
 ) -> dict[str, Json]:
     """Run a program, tell what it says, and make certain that it ends.

@@ -16,9 +16,9 @@ import httpx
 import trio
 from pydantic import AfterValidator, Field
 
-from orchestrator.agent import agent
+from orchestrator.agent import agent, as_json
 from orchestrator.agents._crawl.fetch import in_words, read_body
-from orchestrator.errors import AgentFailed, AgentStopped
+from orchestrator.errors import AgentFailed, AgentStopped, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,9 +103,10 @@ async def _post(http: httpx.AsyncClient, endpoint: str, body: Json) -> tuple[int
     text = content.decode(errors="replace")
     if "json" in response.headers.get("content-type", ""):
         try:
-            return response.status_code, json.loads(text, parse_constant=str)
-        except (ValueError, RecursionError):
-            pass  # it says that it is JSON, and is not
+            answer = as_json(json.loads(text, parse_constant=str), "answer")
+            return response.status_code, answer
+        except (InvalidInput, ValueError, RecursionError):
+            pass  # it says that it is JSON, and is not, or none that can be kept
     return response.status_code, text
 
 

@@ -158,6 +158,7 @@ class Schedules:
 
         Raises:
             UnknownSchedule: there is none with that id.
+            InvalidInput: its time zone is not known on this machine.
         """
         schedule = _find(self._decided, schedule_id)
         if schedule.paused:
@@ -184,7 +185,7 @@ class Schedules:
         last = ""
         while page := await self._services.store.documents(COLLECTION, after=last, limit=_PAGE):
             for last, value in page:
-                self._decided[last] = self._armed(SCHEDULE.validate_json(value))
+                self._decided[last] = self._armed_if_known(SCHEDULE.validate_json(value))
         self._shown.update(self._decided)
         self.look()
 
@@ -290,6 +291,15 @@ class Schedules:
             return schedule
         due = next_after(schedule.cron, schedule.zone, time_of(schedule.dealt_until))
         return replace(schedule, next_at=None if due is None else stamp_of(due))
+
+    def _armed_if_known(self, schedule: Schedule) -> Schedule:
+        """The same, of one that another machine may have made: its zone need not be known here,
+        and then it fires nothing and says why, but keeps nobody from opening the store."""
+        try:
+            return self._armed(schedule)
+        except InvalidInput as error:
+            _log.warning("schedule %s starts nothing: %s", schedule.id, error)
+            return replace(schedule, next_at=None, last_skip=str(error))
 
     def _put(self, schedule: Schedule, along: int | None = None) -> Schedule:
         journal = self._services.journal

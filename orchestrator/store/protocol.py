@@ -172,7 +172,11 @@ class Store(Protocol):
         """Return the run's artifacts in the order of their names."""
 
     async def artifact(self, run_id: str, name: str) -> bytes | None:
-        """Return an artifact's bytes, or None."""
+        """Return an artifact's bytes, or None.
+
+        Raises:
+            StoreDamaged: it is not there as it was stored.
+        """
 
     async def steps(self, root_id: str) -> list[StoredStep]:
         """Return the durable steps of a tree in the order in which they were stored."""

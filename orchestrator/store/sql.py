@@ -10,6 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
+from orchestrator.errors import StoreDamaged
 from orchestrator.model import RunId, RunStatus
 from orchestrator.store.codec import read_event, read_run
 from orchestrator.store.protocol import NOBODY, ArtifactInfo, RunPage, StoredStep, Told
@@ -50,6 +51,7 @@ SELECT a.size, a.file, c.data FROM artifacts AS a
 LEFT JOIN chunks AS c ON c.run_id = a.run_id AND c.name = a.name
 WHERE a.run_id = ? AND a.name = ? ORDER BY c.chunk
 """
+_REMEDY = "restore that from a backup, or delete the run"
 _STEPS = "SELECT path, name, value FROM steps WHERE root_id = ? ORDER BY number"
 _DATA = "SELECT value FROM data WHERE owner = ? AND namespace = ? AND key = ?"
 _DATA_KEYS = """
@@ -136,14 +138,21 @@ class SqlStore(ABC):
 
     async def artifact(self, run_id: str, name: str) -> bytes | None:
         """See ``Store.artifact``."""
+        gone: str | None = None
         while rows := await self._read(tuple, _ARTIFACT, run_id, name):
             size, file, _ = rows[0]
             if file is None:
                 return b"".join(bytes(data) for _, _, data in rows if data is not None)
+            if file == gone:
+                raise StoreDamaged(f"artifact {name} of run {run_id} has lost its file; {_REMEDY}")
             data = await self._read_file(file, size)
-            # Else it was replaced or discarded since.
+            if data is not None and len(data) < size:
+                why = f"is cut short: {len(data)} bytes of {size} are there"
+                raise StoreDamaged(f"artifact {name} of run {run_id} {why}; {_REMEDY}")
             if data is not None:
                 return data
+            # It was replaced or discarded since: then its row is another now, or gone as well.
+            gone = file
         return None
 
     async def _read_file(self, name: str, size: int) -> bytes | None:

@@ -26,8 +26,8 @@ from orchestrator import (
     RunRecord,
     RunStatus,
 )
+from orchestrator.agents._playbook.filters import FILTERS
 from orchestrator.agents._playbook.parameters import AGENTS, ALL, INNER, TYPES
-from orchestrator.agents._playbook.templates import FILTERS
 from orchestrator.agents.crawl import crawl
 from orchestrator.events import ENDINGS, Payload, RunEnded, UserEvent
 from orchestrator.model import (

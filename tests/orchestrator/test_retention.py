@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -16,6 +16,7 @@ from orchestrator import (
     PartOfATree,
     RunId,
     RunStatus,
+    StoreDamaged,
     UnknownRun,
     agent,
     open_orchestrator,
@@ -180,6 +181,30 @@ async def test_an_entry_whose_run_has_ended_is_reaped_and_counted(
     assert orchestrator.upkeep == Upkeep(entries_reaped=1)
     assert run.id not in orchestrator.registry
     assert run.ended.is_set()
+
+
+async def test_a_store_that_is_damaged_ends_no_run(
+    orchestrator: Orchestrator,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody asked for what is looked at here, so nobody else is to suffer from it."""
+    live = await orchestrator.start(waiter)
+    over = await orchestrator.start(leaf, retention_s=0)
+    await over.wait()
+
+    async def unfinished() -> list[Any]:
+        raise StoreDamaged("a page of it cannot be read")
+
+    with monkeypatch.context() as damaged:
+        damaged.setattr(orchestrator.store, "unfinished", unfinished)
+        await trio.sleep(2 * EVERY_S + 1)
+        assert "nothing is forgotten at present: a page of it cannot be read" in caplog.text
+        assert await ids(orchestrator) == {live.id, over.id}
+    await trio.sleep(EVERY_S)
+    assert await ids(orchestrator) == {live.id}
+    assert (await live.stop()).outcome == "stopped"
 
 
 async def test_nothing_live_is_reaped_however_often_it_is_looked(

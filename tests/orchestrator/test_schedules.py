@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import ref
+from zoneinfo import ZoneInfo
 
 import pytest
 import trio
@@ -22,8 +23,9 @@ from orchestrator import (
     UnknownAgent,
     UnknownSchedule,
 )
+from orchestrator.schedules import cron
 from orchestrator.schedules.cron import next_after
-from tests.orchestrator.admission.lives import EPOCH, Machine, began, nap
+from tests.orchestrator.admission.lives import EPOCH, Machine, began, files, nap, read
 from tests.orchestrator.test_freeing import is_freed, no_collector
 
 if TYPE_CHECKING:
@@ -375,6 +377,46 @@ async def test_a_schedule_whose_agent_is_gone_says_so(
     async with machine.life() as orchestrator:
         await trio.sleep_until(121)
     assert began == ["tick"]
+
+
+async def test_a_check_of_an_input_that_raises_keeps_no_other_schedule_from_firing(
+    open_one: Orchestrator, autojump_clock: MockClock
+) -> None:
+    files.add("list.txt")
+    given = {"name": "list.txt"}
+    open_one.schedules.create(read, given, cron="* * * * *", schedule_id="a")
+    minutely(open_one)
+    files.clear()
+    await trio.sleep_until(121)
+    assert began == ["tick", "tick"]
+    skipped = open_one.schedules.get("a").last_skip
+    assert skipped == "input: cannot be checked: FileNotFoundError: list.txt"
+
+
+async def test_a_schedule_whose_time_zone_is_gone_keeps_nobody_from_opening_the_store(
+    machine: Machine, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made on a machine with more zones: it says so, and the others fire."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(cron, "ZoneInfo", lambda _: ZoneInfo("Europe/Berlin"))
+        async with machine.life() as orchestrator:
+            minutely(orchestrator, "gone", schedule_id="gone", zone="Mars/Olympus")
+            minutely(orchestrator)
+            await settle(orchestrator)
+    async with machine.life() as orchestrator:
+        await trio.sleep_until(61)
+        assert began == ["tick"]
+        gone = orchestrator.schedules.get("gone")
+        assert (gone.next_at, gone.last_skip) == (
+            None,
+            "zone: 'Mars/Olympus' is no time zone; write one like Europe/Berlin or UTC",
+        )
+        orchestrator.schedules.pause("gone")
+        with pytest.raises(InvalidInput, match="Mars/Olympus"):
+            orchestrator.schedules.resume("gone")
+        orchestrator.schedules.delete("gone")
+        await settle(orchestrator)
+        assert [each.id for each in orchestrator.schedules.shown()] == ["minutely"]
 
 
 # Pause, resume, delete

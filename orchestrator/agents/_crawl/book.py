@@ -35,7 +35,10 @@ class Book:
     async def keep(self, page: dict[str, Any]) -> None:
         """Keep a page that was taken from the frontier. Call it inside the operation."""
         line = json.dumps(page, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        await self._ctx.artifact(ARTIFACT, line, append=True, media_type="application/x-ndjson")
+        # The first page, which is kept before others are asked for, takes the place of what was
+        # kept before a crash.
+        more, kind = bool(self.result["pages"]), "application/x-ndjson"
+        await self._ctx.artifact(ARTIFACT, line, append=more, media_type=kind)
         # Without a checkpoint since the artifact, so that both have it or neither.
         self.result["pages"].append({key: page[key] for key in _LISTED if key in page})
         self._frontier.finish()

@@ -66,8 +66,9 @@ class Book:
         )
         with self._ctx.critical("keep", KEEP_S):
             if lines:
-                kind = "application/x-ndjson"
-                self._ctx.artifact(ARTIFACT, lines, append=True, media_type=kind)
+                # The first ones take the place of what was kept before a crash.
+                more, kind = self.result["chunks"] > 0, "application/x-ndjson"
+                self._ctx.artifact(ARTIFACT, lines, append=more, media_type=kind)
             about["chunks"] += len(batch.chunks)
             self.result["chunks"] += len(batch.chunks)
             self._tell(batch.share)

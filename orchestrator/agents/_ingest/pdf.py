@@ -38,7 +38,9 @@ class Pdf:
         """What it says that it is called; empty if it does not say."""
         with _explained():
             about = self._reader.metadata
-            return (about.title or "").strip() if about is not None else ""
+            title = about.title if about is not None else None
+        # A broken file may have anything there.
+        return title if isinstance(title, str) else ""
 
     def text(self, page: int) -> str:
         """Return the text of a page, 0 for the first.

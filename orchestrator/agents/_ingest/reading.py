@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
-from orchestrator.agents._crawl.page import read_page
+from orchestrator.agents._crawl.page import TITLE_CHARS, read_page
+from orchestrator.agents._crawl.text import squeeze
 from orchestrator.agents._ingest.kinds import Kind, Unreadable, kind_of
 from orchestrator.agents._ingest.markdown import sections_of
 from orchestrator.knowledge.chunks import chunks_of
@@ -75,7 +76,7 @@ def open_document(name: str, data: bytes) -> Document:
         case Kind.MARKDOWN:
             text = decoded(data)
             found = [title for title, _, _ in sections_of(text) if title]
-            return Document(kind, next(iter(found), ""), _batches(_marked_down(text)))
+            return Document(kind, _title(next(iter(found), "")), _batches(_marked_down(text)))
         case Kind.TEXT:
             return Document(kind, "", _batches(_plain(decoded(data))))
     assert_never(kind)
@@ -106,9 +107,14 @@ def _plain(text: str) -> Iterator[Chunk]:
 
 def _marked_down(text: str) -> Iterator[Chunk]:
     for title, first, last in sections_of(text):
-        section = text[first:last]
+        title, section = _title(title), text[first:last]
         for start, end in chunks_of(section):
             yield Chunk(title, section[start:end], first + start, first + end)
+
+
+def _title(text: str) -> str:
+    """Return a title on one line, as long as it may be: each chunk has it once more."""
+    return squeeze(text)[:TITLE_CHARS]
 
 
 def _batches(chunks: Iterator[Chunk]) -> Iterator[Batch]:
@@ -129,7 +135,7 @@ def _pdf(data: bytes) -> Document:
     pdf = Pdf(data)
     if pdf.page_count > MAX_PAGES:
         raise Unreadable(f"has {pdf.page_count} pages; at most {MAX_PAGES} are read")
-    return Document(Kind.PDF, pdf.title, _pages(pdf.page_count, pdf.text))
+    return Document(Kind.PDF, _title(pdf.title), _pages(pdf.page_count, pdf.text))
 
 
 def _pages(count: int, text_of: Callable[[int], str]) -> Iterator[Batch]:

@@ -13,24 +13,16 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from jinja2 import nodes
 from jinja2.environment import TemplateExpression
-from jinja2.filters import FILTERS as OF_JINJA
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator.agent import as_json
+from orchestrator.agents._playbook.filters import FILTERS
 from orchestrator.errors import InvalidInput, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from orchestrator.model import Json
-
-# Those whose time and size follow from what they are given.
-FILTERS = (
-    "abs", "capitalize", "count", "d", "default", "first", "float", "int", "items", "join", "last",
-    "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "round",
-    "select", "selectattr", "sort", "string", "sum", "tojson", "trim", "unique", "upper",
-    "urlencode",
-)  # fmt: skip
 
 # Words and signs of the expressions in one text.
 WORDS = 500
@@ -79,7 +71,7 @@ _environment = _Environment(
     optimized=False,
 )
 _environment.globals.clear()
-_environment.filters = {name: OF_JINJA[name] for name in FILTERS}
+_environment.filters = FILTERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx
 import trio
 
+from orchestrator.agent import as_json
 from orchestrator.agents._crawl.fetch import in_words, read_body
 from orchestrator.agents._playbook.parameters import AGENTS, CallAgent, Http, Llm, Wait, read
+from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
     from orchestrator.context import Context
@@ -105,9 +107,10 @@ def _text(body: bytes, encoding: str | None) -> str:
 
 
 def _json(text: str) -> Json:
+    """Return the JSON that a text is; None if it is none, or none that can be kept."""
     try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return as_json(json.loads(text, parse_constant=_refuse), "json")
+    except (InvalidInput, ValueError, RecursionError):
         return None
 
 

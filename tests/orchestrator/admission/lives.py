@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from unittest.mock import patch
 
 import trio
+from pydantic import AfterValidator
 
 from orchestrator import Context, Orchestrator, agent, open_orchestrator
 from tests.model.disk import Disk, Mount
@@ -27,6 +28,22 @@ async def nap(ctx: Context, name: str = "", seconds: float = 10) -> str:
     began.append(name)
     await ctx.sleep(seconds)
     return name
+
+
+# Files that the check of an input finds.
+files: set[str] = set()
+
+
+def _is_there(name: str) -> str:
+    if name not in files:
+        raise FileNotFoundError(name)
+    return name
+
+
+@agent
+async def read(ctx: Context, name: Annotated[str, AfterValidator(_is_there)]) -> None:
+    """Take a file whose name is checked, in a way that raises what it likes."""
+    began.append(name)
 
 
 class Wall:
@@ -57,7 +74,7 @@ class Machine:
             yield mount
 
         with patch("orchestrator.runtime.open_store", mounted):
-            known = {"agents": [nap]} | limits
+            known = {"agents": [nap, read]} | limits
             opening = open_orchestrator("sqlite:///disk", now=self.wall, **known)
             async with opening as orchestrator:
                 yield orchestrator

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from orchestrator import KeyConflict, Orchestrator, RunStatus, StopSource
 from orchestrator.testing import until
-from tests.orchestrator.admission.lives import Machine, began, nap
+from tests.orchestrator.admission.lives import Machine, began, files, nap, read
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -246,6 +246,21 @@ async def test_a_queued_run_whose_agent_is_gone_is_stopped_and_never_was_lost(
     assert record.stop is not None
     assert record.stop.source is StopSource.ADMIN
     assert "no agent is named 'nap'" in record.stop.reason
+
+
+async def test_a_check_of_an_input_that_raises_keeps_nobody_from_opening_the_store(
+    machine: Machine, autojump_clock: MockClock
+) -> None:
+    files.add("list.txt")
+    async with machine.life(crash=True) as orchestrator:
+        waits = await orchestrator.start(read, {"name": "list.txt"}, start_after_s=60)
+    files.clear()
+    async with machine.life() as orchestrator:
+        [record] = await ended(orchestrator, waits)
+    assert record.status is RunStatus.STOPPED
+    assert record.stop is not None
+    assert record.stop.reason.endswith("input: cannot be checked: FileNotFoundError: list.txt")
+    assert began == []
 
 
 async def test_a_stop_reaches_a_run_that_waits_while_the_orchestrator_closes(

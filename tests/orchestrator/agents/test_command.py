@@ -356,6 +356,7 @@ async def test_what_cannot_be_started_is_named(
         ({"argv": "ls"}, "input.argv"),
         ({"argv": ["a\0b"]}, "input.argv.0"),
         ({"argv": ["a\ud800"]}, "input.argv.0"),
+        ({"argv": ["a"], "stdin": "a\ud800"}, "input.stdin"),
         ({"argv": ["ls"], "env": {"A=B": "x"}}, "input.env"),
         ({"argv": ["ls"], "env": {"A": "x\0"}}, "input.env.A"),
         ({"argv": ["ls"], "timeout_s": 0}, "input.timeout_s"),

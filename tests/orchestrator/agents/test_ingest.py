@@ -62,6 +62,24 @@ def test_markdown_is_parted_at_its_headings() -> None:
     assert all(text[chunk.start : chunk.end] == chunk.text for chunk in found)
 
 
+def test_a_title_has_a_bound_since_each_chunk_has_it_once_more() -> None:
+    heading = "word " * 1_000
+    for text in (f"# {heading}\n\nText.", f"first {heading}\nsecond\n===\n\nText."):
+        document = open_document("a.md", text.encode())
+        [batch] = document.batches
+        assert {chunk.title for chunk in batch.chunks} == {document.title}
+        assert len(document.title) == 300
+        assert "\n" not in document.title
+    assert open_document("a.pdf", pdf("text", title=heading)).title == heading[:300]
+
+
+@pytest.mark.parametrize("title", [b"5", b"[(a)]", b"99 0 R", b"<< >>", b"true"])
+def test_a_pdf_whose_title_is_none_is_read(title: bytes) -> None:
+    document = open_document("a.pdf", pdf("text", title="X").replace(b"(X)", title))
+    assert document.title == ""
+    assert [chunk.text for batch in document.batches for chunk in batch.chunks] == ["text"]
+
+
 def test_html_is_read_as_a_reader_sees_it() -> None:
     document = open_document("whatever.txt", HTML)
     assert (document.kind, document.title) == (Kind.HTML, "Stops")

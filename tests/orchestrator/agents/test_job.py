@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from orchestrator import Orchestrator, RunStatus
+from orchestrator import Orchestrator, RunStatus, open_orchestrator
 from orchestrator.agents.job import job
+
+if TYPE_CHECKING:
+    from orchestrator.testing import ScriptedHTTP
 
 BOUND_S = 20
 
@@ -37,3 +41,19 @@ async def test_an_execution_that_nobody_took_is_not_completed(
     [execution] = partial_result["executions"]
     assert execution["status"] == "failed"
     assert f"it answered {status}" in execution["error"]
+
+
+@pytest.mark.parametrize("answer", ['{"cost": 1e999}', "[" * 300 + "]" * 300, "[1"])
+async def test_json_that_cannot_be_kept_is_an_answer_all_the_same(
+    scripted_http: ScriptedHTTP, answer: str
+) -> None:
+    """The work is done, and paid for."""
+    says = {"content-type": "application/json"}
+    scripted_http.on("POST", "http://models.test/run", text=answer, headers=says)
+    given = {"name": "j", "questions": ["q"], "models": ["m"], "regions": ["r"]}
+    async with open_orchestrator(transport=scripted_http) as orchestrator:
+        run = await orchestrator.start(job, given | {"endpoint": "http://models.test/run"})
+        with trio.fail_after(BOUND_S):
+            record = await run.wait()
+    [execution] = record.result["executions"]
+    assert (execution["status"], execution["answer"]) == ("completed", answer)

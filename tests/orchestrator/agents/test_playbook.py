@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from textwrap import dedent
 
 import pytest
@@ -290,6 +291,28 @@ async def test_the_inputs_are_checked_at_the_start(
         assert record.result["outputs"]["all"] == {"who": "a", "often": 2, "any": None}
 
 
+@pytest.mark.parametrize(
+    ("schema", "refers"),
+    [
+        ({"$ref": "http://site.test/a.json"}, "to http://site.test/a.json, which is not in it"),
+        ({"$id": "http://site.test/a.json", "$ref": "b"}, "to b, which is not in it"),
+        ({"$ref": "#/$defs/a"}, "to /$defs/a, which is not in it"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "to itself"),
+    ],
+)
+async def test_a_schema_that_refers_to_elsewhere_makes_no_request(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, schema: object, refers: str
+) -> None:
+    """It would be made by the server, to whom the playbook says, and hold up all meanwhile."""
+    asked: list[str] = []
+    monkeypatch.setattr("urllib.request.urlopen", asked.append)
+    text = f"name: x\ninputs: {json.dumps({'a': schema})}\nsteps: [{WAIT}]"
+    with pytest.raises(InvalidInput) as caught:
+        await orchestrator.start(playbook, {"playbook": text, "inputs": {"a": 1}})
+    assert str(caught.value) == f"input.inputs: a: cannot be checked: the schema refers {refers}"
+    assert asked == []
+
+
 async def test_a_playbook_that_is_too_long_is_refused_unread(orchestrator: Orchestrator) -> None:
     with pytest.raises(InvalidInput, match="at most 100000 characters"):
         await orchestrator.start(playbook, {"playbook": "[" * 100_001})
@@ -308,6 +331,10 @@ async def test_a_playbook_that_is_too_long_is_refused_unread(orchestrator: Orche
         ("{{ inputs.odd.items }}{{ inputs.odd.keys }}", "12"),
         ("{{ inputs.none | default('x', true) }}", "x"),
         ("{{ inputs.missing | default('y') }}", "y"),
+        ("{{ [1.26, 2] | map('round', 1) | join(', ') }}", "1.3, 2"),
+        ("{{ [{'a': 1}, {'a': 2}] | sum('a') }}", 3),
+        ("{{ [{'a': [2]}, {'a': [3, 4]}] | sum(attribute='a', start=[1]) }}", [1, 2, 3, 4]),
+        ("{{ [1] | tojson(2) }}", "[\n  1\n]"),
         ("{{ '{{' }}", "{{"),
         ("{# a remark #}{{ 1 }}", 1),
         ("line\n", "line\n"),
@@ -328,13 +355,18 @@ def test_an_expression_alone_is_its_value_and_among_text_a_text(text: str, value
         ("{{ inputs.text * 1000000000 }}", "* takes numbers only"),
         ("{{ '%1000000000d' % 1 }}", "% takes numbers only"),
         ("{{ inputs.text + 1 }}", "can only concatenate"),
+        ("{{ 1 | round(1000000000, 'floor') }}", "round takes at most 308 places"),
+        ("{{ [1] | map('round', -1000000000, 'ceil') }}", "round takes at most 308 places"),
+        ("{{ [1] | tojson(1000000000) }}", "tojson takes an indent from 0 to 16"),
+        ("{{ 'abc' | join(inputs.long) }}", "join takes at most 1000 characters between two"),
+        ("{{ ['a'] | sum(start=[]) }}", "sum takes lists only"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ [inputs.missing] }}", "is not JSON"),
     ],
 )
 def test_an_expression_without_a_value_says_why(text: str, why: str) -> None:
     with pytest.raises(TemplateFailed) as caught:
-        compile_template(text).render({"inputs": {"text": "abc"}})
+        compile_template(text).render({"inputs": {"text": "abc", "long": "x" * 1_001}})
     assert str(caught.value).startswith(f"{text}: ")
     assert why in str(caught.value)
 

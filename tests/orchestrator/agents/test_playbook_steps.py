@@ -148,16 +148,23 @@ async def test_an_answer_is_bounded_and_its_text_is_text(
     scripted_http.on("GET", f"{SITE}/long", text="abcdefgh")
     odd = {"content-type": "text/plain; charset=hex"}
     scripted_http.on("GET", f"{SITE}/odd", chunks=[(0, b"\xff\xfe")], headers=odd)
-    scripted_http.on("GET", f"{SITE}/nan", text="NaN", headers={"content-type": "application/json"})
+    says = {"content-type": "application/json"}
+    scripted_http.on("GET", f"{SITE}/nan", text="NaN", headers=says)
+    scripted_http.on("GET", f"{SITE}/endless", text="1e999", headers=says)
+    scripted_http.on("GET", f"{SITE}/deep", text="[" * 300 + "]" * 300, headers=says)
     steps = f"""\
         - {{id: a, type: http, parameters: {{url: '{SITE}/long', max_bytes: 4}}}}
         - {{id: b, type: http, parameters: {{url: '{SITE}/odd'}}}}
         - {{id: c, type: http, parameters: {{url: '{SITE}/nan', expect: [200]}}}}
+        - {{id: d, type: http, parameters: {{url: '{SITE}/endless'}}}}
+        - {{id: e, type: http, parameters: {{url: '{SITE}/deep'}}}}
         """
     found = await outputs(orchestrator, steps)
     assert (found["a"]["text"], found["a"]["truncated"]) == ("abcd", True)
     assert found["b"]["text"] == "\ufffd\ufffd"
     assert (found["c"]["text"], found["c"]["json"]) == ("NaN", None)
+    assert (found["d"]["text"], found["d"]["json"]) == ("1e999", None)
+    assert (found["e"]["status"], found["e"]["json"]) == (200, None)
     assert scripted_http.open == []
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
+import trio
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreDamaged, StoreUnavailable
 from orchestrator.model import RunId, RunStatus
 from orchestrator.store import (
     ArtifactInfo,
@@ -166,6 +167,22 @@ async def test_what_a_killed_process_left_is_removed_at_the_next_start(path: Pat
     async with open_store(f"sqlite:///{path}") as store:
         assert files(path) == [kept]
         assert await store.artifact("r", "log") == b"x" * 2 * LARGE
+
+
+async def test_a_file_that_is_lost_or_cut_short_is_told_to_who_reads_it(
+    sqlite: SqliteStore, path: Path
+) -> None:
+    await sqlite.write([piece(b"x" * 2 * LARGE), piece(b"small", name="small")])
+    (kept,) = files(path)
+    os.truncate(kept, LARGE)
+    short = f"artifact log of run r is cut short: {LARGE} bytes of {2 * LARGE} are there; restore"
+    with trio.fail_after(5):
+        with pytest.raises(StoreDamaged, match=short):
+            await sqlite.artifact("r", "log")
+        kept.unlink()
+        with pytest.raises(StoreDamaged, match="artifact log of run r has lost its file; restore"):
+            await sqlite.artifact("r", "log")
+        assert await sqlite.artifact("r", "small") == b"small"
 
 
 async def test_a_file_that_is_replaced_while_it_is_read_is_read_anew(
