@@ -30,7 +30,7 @@ from api.webhooks.message import (
 from api.webhooks.rules import MAILTO, Rules
 from api.webhooks.schedule import Schedule
 from api.webhooks.sending import Outcome, post
-from orchestrator import Observer, SaveDocument, StoreUnavailable
+from orchestrator import Observer, SaveDocument, StoreDamaged, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -154,7 +154,7 @@ class Outbox(Observer):
         while True:
             try:
                 await self._look_through()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreDamaged) as error:
                 _log.warning("the outbox cannot be read: %s", error)
             await trio.sleep(SWEEP_S)
 

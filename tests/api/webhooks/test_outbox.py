@@ -15,7 +15,15 @@ from api.metrics import Metrics
 from api.service import open_server
 from api.webhooks import Networks, Outbox, Rules
 from api.webhooks.message import COLLECTION, read_delivery
-from orchestrator import Context, InvalidInput, Orchestrator, RunStatus, agent, open_orchestrator
+from orchestrator import (
+    Context,
+    InvalidInput,
+    Orchestrator,
+    RunStatus,
+    StoreDamaged,
+    agent,
+    open_orchestrator,
+)
 from orchestrator.store import DropDocument, MemoryStore
 from tests.api.processes import invoke, quiesce
 from tests.api.webhooks.receiver import SECRET, Receiver, receiving
@@ -301,6 +309,20 @@ async def test_the_list_has_pages(receiver: Receiver) -> None:
     assert found == sorted(found, reverse=True)
     assert len(found) == 5
     assert (retried.status_code, retried.json()["type"]) == (409, "urn:quiesce:no-outbox")
+
+
+async def test_an_outbox_that_is_damaged_ends_nothing_and_sends_what_is_new(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def damaged(self: Orchestrator, *_: Any, **__: Any) -> Any:
+        raise StoreDamaged("a page of it cannot be read")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Orchestrator, "kept", damaged)
+        async with sending(outbox_for(receiver)) as orchestrator:
+            await (await orchestrator.start(quick)).wait()
+            await receiver.until(1)
+    assert "the outbox cannot be read: a page of it cannot be read" in caplog.text
 
 
 async def test_an_address_that_is_refused_is_given_up_at_once(receiver: Receiver) -> None:
