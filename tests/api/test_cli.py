@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import trio
 from click.testing import CliRunner
 
 from api.cli import main
 from api.commands.loading import CannotLoad, load_agents
 from api.commands.run import parse_input
 from api.commands.values import Duration
-from orchestrator import InvalidInput
+from orchestrator import InvalidInput, open_orchestrator
 from tests.api.processes import QUIESCE, Process, Site, invoke, quiesce, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from orchestrator import Receipt
 
 AGENTS = '''
 """Agents that a user might have."""
@@ -410,6 +413,44 @@ def test_in_a_terminal_there_is_a_live_tree(folder: Path, site: Site) -> None:
     assert "running visit" in shown
     assert "■ stopped visit" in shown.rpartition("stopping…")[2]
     assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") > -1
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_stops_the_run_gracefully(folder: Path, site: Site) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["run", "visit", f"url={site.url}", "--agents", "mine.py", "--store", "sqlite:///r"]
+    with quiesce(*arguments, cwd=folder, stdout=theirs) as run:
+        os.close(theirs)
+        read_until(ours, "1 in flight")
+        run.signal(signal.SIGSTOP)  # so that it hears of it before it draws again
+        os.close(ours)
+        run.signal(signal.SIGHUP)
+        run.signal(signal.SIGCONT)
+        site.answers.release(100)
+        assert run.popen.wait() == 130
+    assert (site.asked, site.left) == (["/0"], 0)
+    stop = trio.run(stop_in, f"sqlite:///{folder}/r")
+    assert (stop.reason, stop.reached, stop.operations.finished) == ("SIGHUP", "graceful", 1)
+
+
+async def stop_in(store: str) -> Receipt:
+    """Return the receipt of the only run in a store."""
+    async with open_orchestrator(store) as orchestrator:
+        (record,) = (await orchestrator.runs()).runs
+    assert record.stop is not None
+    return record.stop
+
+
+@pytest.mark.slow
+def test_under_nohup_the_end_of_the_terminal_does_nothing(folder: Path, site: Site) -> None:
+    command = ["nohup", QUIESCE, "run", "visit", f"url={site.url}", "--agents", "mine.py"]
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=-1) as run:
+        site.wait_for("asked", 1)
+        run.send_signal(signal.SIGHUP)
+        site.answers.release(100)
+        said, _ = run.communicate(timeout=60)
+    assert run.returncode == 0
+    assert b"SIGHUP" not in said
 
 
 @pytest.mark.slow
