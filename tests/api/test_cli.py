@@ -155,6 +155,7 @@ def test_help_names_every_command() -> None:
         ),
         (["run", "crawl"], "input.url: Field required"),
         (["run", "crawl", "url=http://x", "--grace-s", "-1"], "options.grace_s"),
+        (["run", "crawl", "url=x", "\x1b[2J=1"], "input.\N{MIDDLE DOT}[2J: is not known"),
         (["run", "crawl", "url"], "'url' is not KEY=VALUE"),
         (["run", "crawl", "url=a", "url=b"], "'url' is given twice"),
         (["run", "crawl", "--store", "nosuch://"], "names no store"),
