@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -414,6 +415,25 @@ def test_in_a_terminal_there_is_a_live_tree(folder: Path, site: Site) -> None:
     assert "running visit" in shown
     assert "■ stopped visit" in shown.rpartition("stopping…")[2]
     assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") > -1
+
+
+@pytest.mark.slow
+def test_while_it_is_suspended_the_shell_has_the_cursor(folder: Path, site: Site) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["run", "visit", f"url={site.url}", "--agents", "mine.py"]
+    with quiesce(*arguments, cwd=folder, stdout=theirs) as run:
+        os.close(theirs)
+        read_until(ours, "1 in flight")
+        run.signal(signal.SIGTSTP)
+        said = read_until(ours, "\x1b[?25h").rpartition("\x1b[?25h")[2].encode()
+        while b"\x1b[?25l" not in said:
+            run.signal(signal.SIGCONT)  # before it is suspended this does nothing
+            if select.select([ours], [], [], 0.01)[0]:
+                said += os.read(ours, 65536)
+        run.signal()
+        site.answers.release(100)
+        assert run.popen.wait() == 130
+    os.close(ours)
 
 
 @pytest.mark.slow
