@@ -117,6 +117,14 @@ async def _keep_a_number_as_a_file(ctx: Context) -> None:
     await ctx.artifact("letter.txt", [68, 101])  # type: ignore[arg-type]
 
 
+async def _map_over_one_text(ctx: Context) -> None:
+    await ctx.map(anything, "abc")  # type: ignore[arg-type]
+
+
+async def _map_over_a_number(ctx: Context) -> None:
+    await ctx.map(anything, 5)  # type: ignore[arg-type]
+
+
 async def _show_the_name_of_a_picture(ctx: Context) -> None:
     await ctx.view("picture.png")  # type: ignore[arg-type]
 
@@ -144,6 +152,8 @@ async def _offer_a_number_of_tools(ctx: Context) -> None:
 @pytest.mark.parametrize(
     ("deed", "why"),
     [
+        (_map_over_one_text, "inputs: must be a list"),
+        (_map_over_a_number, "inputs: must be a list"),
         (_show_the_name_of_a_picture, "image: must be bytes, not str; encode a text"),
         (_set_a_list, "values: must be an object of named values"),
         (_delete_one_key_as_many, "keys: must be a list"),
@@ -308,6 +318,13 @@ async def test_tags_that_are_no_list_change_nothing(orchestrator: Orchestrator, 
     with pytest.raises(InvalidInput, match="tags: must be a list"):
         run.change(tags=tags, deadline_s=60)
     assert (run.record.tags, run.record.deadline_at) == (("kept",), None)
+
+
+async def test_options_and_cursors_that_are_none_are_refused(orchestrator: Orchestrator) -> None:
+    with pytest.raises(InvalidInput, match="options: must be an object of named values"):
+        await orchestrator.start(idle, options=["tags"])  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="after: must be a string, not int"):
+        await orchestrator.runs(after=5)  # type: ignore[arg-type]
 
 
 async def test_a_change_of_what_there_is_not_changes_nothing(orchestrator: Orchestrator) -> None:
