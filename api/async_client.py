@@ -286,7 +286,7 @@ class AsyncClient:
             reader, chunks = FrameReader(), response.aiter_bytes()
             try:
                 async for chunk in chunks:
-                    for event in place.fresh(events_in(reader.feed(chunk))):
+                    for event in place.fresh(events_in(reader.feed(chunk), self.url)):
                         yield event
                     if place.ended:
                         return

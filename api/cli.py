@@ -42,7 +42,9 @@ class Refused(click.ClickException):
     exit_code = 2
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(" ".join(str(error).split()))
+        from api.terminal import clean
+
+        super().__init__(clean(" ".join(str(error).split())))
 
 
 class Commands(click.Group):

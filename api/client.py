@@ -243,7 +243,7 @@ class Client(Operating):
                     loss.made_good()
                     reader = FrameReader()
                     for chunk in response.iter_bytes():
-                        yield from place.fresh(events_in(reader.feed(chunk)))
+                        yield from place.fresh(events_in(reader.feed(chunk), self.url))
                         if place.ended:
                             return
                 # A stream that ends without that is one of a server that closes, or one that

@@ -36,6 +36,11 @@ E. *A client that has left keeps its socket.* The timer of idle connections runs
 F. *Who sends what cannot be read is told nothing.* Hypercorn answers with a status and no body.
    Here that answer is a problem document like every other, and says what is wrong.
 
+G. *A WebSocket's peer that breaks the rules stays, or hears nothing.* Of a message that is too
+   large hypercorn keeps all that comes, without a bound, and the connection with it; and whoever
+   sends what is no frame, or text that is no UTF-8, is left without a word. Here both are told why
+   by a close code, and are gone.
+
 There is no public hook for any of this, so ``install`` replaces module globals of hypercorn, and
 hypercorn is pinned to 0.18.
 """
@@ -59,9 +64,11 @@ import hypercorn.trio.run
 import trio
 from hypercorn.events import RawData, Updated
 from hypercorn.protocol.events import Body, Data, Request, StreamClosed
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
 from hypercorn.trio.tcp_server import TCPServer
-from wsproto.events import CloseConnection, Ping
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
 
 from api.auth.headers import OF_OTHERS
 from api.problems import DOCUMENT, members_of_all
@@ -79,8 +86,6 @@ _log = logging.getLogger("quiesce.server")
 _EXTENSIONS = b"sec-websocket-extensions"
 # Of why a request cannot be read so much is said.
 SAID_CHARS = 200
-# The WebSocket close code of a peer that does not keep to the rules.
-_POLICY = 1008
 
 
 class Connection(TCPServer):
@@ -234,12 +239,34 @@ class Socket(WSStream):
         if not self._refused:
             await super().app_send(message)
 
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, CloseConnection):
+                # Its own, which is answered; else why what it has sent cannot be read.
+                own = self.connection.state is ConnectionState.REMOTE_CLOSING
+                await self._part(event.response() if own else event)
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, Message):
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    await self._part(CloseConnection(CloseReason.MESSAGE_TOO_BIG))
+                    return
+                if event.message_finished and self.app_put is not None:
+                    await self.app_put(self.buffer.to_message())
+                    self.buffer.clear()
+
+    async def _part(self, last: CloseConnection) -> None:
+        await self._send_wsproto_event(last)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
     async def _send_pings(self) -> None:
         interval_s = self.config.websocket_ping_interval or inf
         while not self._gone.is_set():
             if trio.current_time() - self._heard_at >= self.SILENCE_S:
-                await self._send_wsproto_event(CloseConnection(_POLICY, "nothing was heard of you"))
-                await self.send(StreamClosed(stream_id=self.stream_id))
+                why = "nothing was heard of you"
+                await self._part(CloseConnection(CloseReason.POLICY_VIOLATION, why))
                 return
             await self._send_wsproto_event(Ping())
             with trio.move_on_after(interval_s):

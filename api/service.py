@@ -126,7 +126,7 @@ async def serve_forever(
     outbox: Outbox | None = None,
     retention_s: float | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT, then drain and return the exit code.
+    """Serve until SIGTERM, SIGINT or the end of the terminal, then drain and return the exit code.
 
     The first signal refuses starts and stops every run gracefully, a second one stops them now,
     a third lets go of what will not exit. Clients can watch until all runs have ended. A run
@@ -137,7 +137,8 @@ async def serve_forever(
         max_workers: how many runs may have a process of their own at a time; more wait.
         announce: called with the base URL once clients can connect.
         max_running, max_queued: as for ``open_orchestrator``.
-        access, certificate: as for ``open_server``; SIGHUP reads their files again.
+        access, certificate: as for ``open_server``; SIGHUP reads their files again, and ends a
+            server without any, unless it is ignored.
         dialects: as for ``open_server``.
         outbox: tells whoever its rules say; only those that starters name if None.
         retention_s: as for ``open_orchestrator``.
@@ -145,7 +146,8 @@ async def serve_forever(
     Raises:
         InvalidInput, StoreInUse, StoreDamaged, CannotListen: it could not begin.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    files = [each for each in (access, certificate) if each is not None]
+    with trio.open_signal_receiver(*_ending(files)) as signals:
         metrics, outbox = Metrics(), outbox or Outbox()
         outbox.register(metrics.registry)
         serving = partial(
@@ -172,7 +174,7 @@ async def serve_forever(
         ):
             async with (
                 serving(orchestrator, metrics=metrics, outbox=outbox) as url,
-                _reloading([each for each in (access, certificate) if each is not None]),
+                _reloading(files),
             ):
                 announce(url)
                 await anext(signals)
@@ -185,9 +187,17 @@ async def serve_forever(
     return 0
 
 
+def _ending(files: Sequence[Access | Certificate]) -> list[signal.Signals]:
+    """Return the signals that end a server that has these files to read again."""
+    ending = [signal.SIGTERM, signal.SIGINT]
+    if not files and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
+    return ending
+
+
 @asynccontextmanager
 async def _reloading(files: Sequence[Access | Certificate]) -> AsyncIterator[None]:
-    """Read them again at each SIGHUP, while the body runs; without any, SIGHUP ends us as ever."""
+    """Read them again at each SIGHUP, while the body runs."""
     if not files:
         yield
         return
@@ -213,7 +223,8 @@ async def _drain(orchestrator: Orchestrator, signals: AsyncIterator[int], grace_
 
 async def _hurry(orchestrator: Orchestrator, signals: AsyncIterator[int]) -> None:
     for mode in (StopMode.NOW, StopMode.KILL):
-        await anext(signals)
+        while await anext(signals) == signal.SIGHUP:
+            pass  # a terminal that is closed may say so more than once
         orchestrator.stop_all(mode=mode, grace_s=0, source=StopSource.SHUTDOWN)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from api.transport import UNLIKE, CallRefused
 from orchestrator import Event, RunStatus
 
 if TYPE_CHECKING:
@@ -62,9 +64,16 @@ class FrameReader:
             self._name = line[6:].strip().decode(errors="replace")
 
 
-def events_in(frames: Iterable[Frame]) -> Iterator[Event]:
-    """Yield the events among some frames."""
-    return (event for frame in frames if (event := frame.event) is not None)
+def events_in(frames: Iterable[Frame], url: str) -> list[Event]:
+    """Return the events among some frames that came from there.
+
+    Raises:
+        CallRefused: one of them is none of ours.
+    """
+    try:
+        return [event for frame in frames if (event := frame.event) is not None]
+    except UNLIKE:
+        raise CallRefused(HTTPStatus.OK, {}, url) from None
 
 
 def event_of(said: dict[str, Any]) -> Event:

@@ -41,6 +41,8 @@ RETRIED_S = 30.0
 LEAST_PAUSE_S = 0.1
 # The server is full or draining, or what is in front of it does not reach it.
 _NOT_NOW = (429, 502, 503, 504)
+# What reading it ends in, if an answer is not of the form that a server of ours gives it.
+UNLIKE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class ServerGone(OrchestratorError):
@@ -150,7 +152,7 @@ def meaning_of(ask: Ask[_Answer], response: httpx.Response, url: str) -> _Answer
         raise error_of(response, url)
     try:
         return ask.read(response)
-    except (ValueError, KeyError, TypeError):
+    except UNLIKE:
         raise CallRefused(response.status_code, {}, url) from None
 
 
@@ -231,7 +233,7 @@ def error_of(response: httpx.Response, url: str) -> OrchestratorError:
     """Return the error that an answer reports."""
     try:
         problem = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = None
     match problem:
         case {"type": str()} if response.status_code == 401:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, check_text
 from orchestrator.observing import Observer
 from orchestrator.store.codec import encode
 
@@ -87,7 +87,7 @@ class Broadcast(Observer):
         Raises:
             InvalidInput: it is no position at all.
         """
-        parts = _POSITION.fullmatch(position)
+        parts = _POSITION.fullmatch(check_text("after", position))
         if parts is None:
             raise InvalidInput(
                 [("after", f"{position!r} is not a position; pass the id of the last event")]

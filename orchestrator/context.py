@@ -12,6 +12,7 @@ import trio
 from orchestrator.cleanup import bounded
 from orchestrator.data import DataSpace
 from orchestrator.errors import InvalidInput
+from orchestrator.faults import check_list
 from orchestrator.llm import call_model
 from orchestrator.mcp import ToolServer
 from orchestrator.sections import section_in
@@ -150,7 +151,7 @@ class Context(Telling):
             self._run,
             messages,
             model=model,
-            tools=tools,
+            tools=check_list("tools", tools or ()),
             schema=schema,
             stream=stream,
             base_url=base_url,
@@ -208,8 +209,6 @@ class Context(Telling):
 
     async def file(self, name: str) -> bytes:
         """Return a file of the run's: one that it was started with, or an artifact of its own.
-
-        A checkpoint.
 
         Raises:
             InvalidInput: the run has no such file.

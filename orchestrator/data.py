@@ -6,8 +6,9 @@ import json
 import re
 from typing import TYPE_CHECKING, TypeAlias
 
-from orchestrator.agent import as_json
+from orchestrator.agent import as_json, named_values
 from orchestrator.errors import InvalidInput, check_text
+from orchestrator.faults import check_list
 from orchestrator.store.codec import encode
 from orchestrator.store.writes import DropData, SaveData
 
@@ -145,7 +146,7 @@ class DataSpace:
         Raises:
             InvalidInput, StoreUnavailable: as for ``get``.
         """
-        wanted = [_check_key(key) for key in keys]
+        wanted = [_check_key(key) for key in check_list("keys", keys)]
         owner, found = self._run.record.owner, {}
         async with self._operation("get", f"({len(wanted)} keys)"):
             for key in wanted:
@@ -160,7 +161,8 @@ class DataSpace:
         Raises:
             InvalidInput, StoreUnavailable, trio.Cancelled: as for ``set``.
         """
-        encoded = {_check_key(key): _encoded(value) for key, value in values.items()}
+        given = named_values(values, "values")
+        encoded = {_check_key(key): _encoded(value) for key, value in given.items()}
         run, owner = self._run, self._run.record.owner
         async with self._operation("set", f"({len(encoded)} keys)", STORED_SOON):
             await self._write(
@@ -176,7 +178,7 @@ class DataSpace:
         Raises:
             InvalidInput, StoreUnavailable: as for ``set``.
         """
-        wanted = [_check_key(key) for key in keys]
+        wanted = [_check_key(key) for key in check_list("keys", keys)]
         owner, there = self._run.record.owner, 0
         async with self._operation("delete", f"({len(wanted)} keys)"):
             for key in wanted:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from orchestrator.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import pydantic
+
+_Item = TypeVar("_Item")
 
 # So many characters of a value that does not fit are shown.
 SAID = 100
@@ -61,6 +64,28 @@ def as_said(value: object) -> str:
     except ValueError:
         return "a number of very many digits"
     return said if len(said) <= SAID else f"{said[:SAID]}…"
+
+
+def check_list(field: str, value: Iterable[_Item]) -> list[_Item]:
+    """Return several values that are given from outside.
+
+    Raises:
+        InvalidInput: it is one text, which would be taken for its letters, or no list at all.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidInput([(field, _LIST)])
+    return list(value)
+
+
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Check the names of arguments that are given from outside.
+
+    Raises:
+        InvalidInput: there is none of such a name; it would be ignored.
+    """
+    if unknown := [name for name in given if name not in known]:
+        why = f"is not known; known are: {', '.join(known)}"
+        raise InvalidInput([(name, why) for name in unknown])
 
 
 def check_seconds(field: str, value: object) -> float:

@@ -17,6 +17,7 @@ from orchestrator.errors import (
     check_text,
 )
 from orchestrator.events import RunTagged
+from orchestrator.faults import check_names
 from orchestrator.model import RunStatus, StopSource
 from orchestrator.options import check_tags, parse_options
 from orchestrator.sections import current_section
@@ -204,10 +205,11 @@ class Handle:
         """Change what is named, all of it or, if any of it is refused, nothing. Not a checkpoint.
 
         Raises:
-            InvalidInput: a value does not fit.
+            InvalidInput: a value does not fit, or there is nothing of such a name.
             RunEnded, IllegalTransition: the run has ended; or it is being stopped, and so gets no
                 other deadline.
         """
+        check_names(changes, Changes.__annotations__)
         if self.record.status.is_terminal:
             raise RunEnded(self.id, self.record.status)
         if "deadline_s" in changes:

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any, Literal, NewType
 
 RunId = NewType("RunId", str)
-
 Json = Any  # What agents are given and hand back. Nothing else in the core is untyped.
 
 
@@ -69,6 +68,7 @@ class StopSource(StrEnum):
     DISCONNECT = "disconnect"
     SHUTDOWN = "shutdown"
     HALT = "halt"
+    ORCHESTRATOR = "orchestrator"
 
 
 class StopOutcome(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 import pydantic
 
 from orchestrator.errors import InvalidInput, check_text
-from orchestrator.faults import faults_of
+from orchestrator.faults import check_list, faults_of
 from orchestrator.model import RunOptions
 
 if TYPE_CHECKING:
@@ -142,9 +141,7 @@ def check_tags(given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InvalidInput: one is no text, or too long; or they are too many.
     """
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InvalidInput([("tags", "must be a list")])
-    tags = tuple(dict.fromkeys(check_name("tags", tag) for tag in given))
+    tags = tuple(dict.fromkeys(check_name("tags", tag) for tag in check_list("tags", given)))
     if len(tags) > MAX_TAGS:
         raise InvalidInput([("tags", f"are {len(tags)}, and may be {MAX_TAGS} at most")])
     return tags

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.agent import named_values
 from orchestrator.errors import (
     IllegalTransition,
     InvalidInput,
@@ -74,7 +75,7 @@ class Starter(RunReader):
             KeyConflict: a run with its key has not ended, and ``on_conflict`` is ``reject``.
             StoreUnavailable: the run was not started, since its start cannot be made durable.
         """
-        given = {**(options or {}), **more_options}
+        given = named_values(options or {}, "options") | more_options
         begin = partial(self.admit, agent, input, options=given, owner=owner)
         return await self.stored(await self._attempt(begin))
 

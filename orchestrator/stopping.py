@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from orchestrator.errors import InvalidInput, check_text
 from orchestrator.events import RunEnded
-from orchestrator.faults import check_seconds
+from orchestrator.faults import check_names, check_seconds
 from orchestrator.model import (
     OperationCounts,
     Receipt,
@@ -63,10 +63,7 @@ def stop_request(asked: StopArguments, own_grace_s: float, now: str) -> StopRequ
     Raises:
         InvalidInput: there is no such argument, mode or source, or the grace is not a duration.
     """
-    known = StopArguments.__annotations__
-    if unknown := [name for name in asked if name not in known]:
-        why = f"is not known; known are: {', '.join(known)}"
-        raise InvalidInput([(name, why) for name in unknown])
+    check_names(asked, StopArguments.__annotations__)
     mode = _one_of(StopMode, "mode", asked.get("mode", StopMode.GRACEFUL))
     grace_s = asked.get("grace_s")
     grace_s = own_grace_s if grace_s is None else check_seconds("grace_s", grace_s)

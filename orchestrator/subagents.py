@@ -8,6 +8,7 @@ import trio
 
 from orchestrator.agent import named_values
 from orchestrator.errors import AgentFailed, AgentStopped, OrchestratorError, check_count
+from orchestrator.faults import check_list
 from orchestrator.model import RunRecord, RunStatus, StopSource
 from orchestrator.part import Part
 from orchestrator.sections import forbid_inside_operation, outside_sections
@@ -106,9 +107,11 @@ async def map_calls(
     """Call a sub-agent for each input, at most so many at once; see ``Context.map``.
 
     Raises:
-        InvalidInput: the limit is no number of sub-agents, or an input is no object.
+        InvalidInput: the limit is no number of sub-agents, the inputs are no list, or one of them
+            is no object.
     """
     check_count("limit", limit, least=1)
+    inputs = check_list("inputs", inputs)
     results: list[Any] = [None] * len(inputs)
     failures: list[Exception] = []
     waiting = iter(enumerate(inputs))

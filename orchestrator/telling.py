@@ -117,11 +117,8 @@ class Telling:
             InvalidInput: the name is no plain file name, or the data are no bytes.
         """
         check_file(name, media_type)
-        if not isinstance(data, bytes | bytearray | memoryview):
-            why = f"must be bytes, not {type(data).__name__}; encode a text"
-            raise InvalidInput([("data", why)])
+        kept = _as_bytes("data", data)
         await self._turn()
-        kept = bytes(data)
         self._run.tell(
             RunArtifact(name, len(kept)),
             SaveArtifact(self.run_id, name, media_type, kept, bool(append)),
@@ -134,7 +131,11 @@ class Telling:
 
         Args:
             image: a PNG, JPEG, GIF or WebP file.
+
+        Raises:
+            InvalidInput: it is none.
         """
+        image = _as_bytes("image", image)
         kinds = [kind for kind, magic in _PICTURES.items() if magic.match(image)]
         if not kinds:
             raise InvalidInput([("image", "is no PNG, JPEG, GIF or WebP file")])
@@ -206,6 +207,13 @@ class Telling:
         await self._run.journal.room()
         if self._run.gate.held:
             await self._run.gate.park()
+
+
+def _as_bytes(field: str, data: bytes) -> bytes:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        why = f"must be bytes, not {type(data).__name__}; encode a text"
+        raise InvalidInput([(field, why)])
+    return bytes(data)
 
 
 def check_file(name: str, media_type: str, within: str = "") -> None:

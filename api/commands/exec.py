@@ -108,7 +108,7 @@ async def execute(
     console: Console,
 ) -> int:
     """Run the command in this process and return the exit code."""
-    with interrupts(last_resort=True) as presses:
+    with interrupts(here=True) as presses:
         async with open_orchestrator(store, agents=[command]) as orchestrator:
             started = await orchestrator.start("command", input, options=options)
             code = 1

@@ -115,7 +115,7 @@ def parse_input(whole: str | None, inputs: tuple[str, ...]) -> dict[str, Any]:
 async def run_here(order: Order, agents: list[Agent], store: str, show: Watch) -> int:
     """Run it in this process and return the exit code."""
     # Around the start: the run's code comes before whatever follows, and may never let go.
-    with interrupts(last_resort=True) as presses:
+    with interrupts(here=True) as presses:
         async with open_orchestrator(store, agents=agents) as orchestrator:
             started = await orchestrator.start(order.agent, order.input, options=order.options)
             code = 1
@@ -139,7 +139,7 @@ async def leave(orchestrator: Orchestrator, code: int) -> None:
 
 async def run_there(order: Order, server: Server, show: Watch) -> int:
     """Run it on a server and return the exit code."""
-    with server.client() as client, interrupts(last_resort=False) as presses:
+    with server.client() as client, interrupts(here=False) as presses:
         start = partial(client.start, order.agent, order.input, order.options)
         view = await trio.to_thread.run_sync(start, abandon_on_cancel=True)
         return await show(There(client, view.id), presses)

@@ -158,7 +158,7 @@ def serve(
     max_queued: int,
     dialects: str,
 ) -> None:
-    """Serve runs over HTTP until SIGTERM or Ctrl-C.
+    """Serve runs over HTTP until SIGTERM, Ctrl-C or the end of the terminal.
 
     The first signal refuses new runs and stops the others gracefully, a second one now. Runs that
     wait to start stay in the store, for the next server.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 from rich.console import Group
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from orchestrator import Event
 
+_SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 # Without a terminal, a run's progress is told at each such step.
 TOLD_PERCENT = 10
 
@@ -84,14 +87,28 @@ class LiveScreen:
         """Begin to draw, below whatever stands there."""
         self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
+        if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._suspend)
         self._print_held()
 
     def stop(self) -> None:
         """Draw a last time, without the hint, and leave that picture there."""
         if self._live is not None:
+            if signal.getsignal(signal.SIGTSTP) == self._suspend:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             self.draw(hint=False)
             self._live.stop()
             self._live = None
+
+    def _suspend(self, number: int, frame: Any) -> None:
+        """Lend the shell the cursor for as long as Ctrl-Z has suspended this process."""
+        terminal = self._console.file.fileno()
+        os.write(terminal, _SHOW_CURSOR)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        # Here it goes on: when it is told to, or at once if there is no shell that could do so.
+        signal.signal(number, self._suspend)
+        os.write(terminal, _HIDE_CURSOR)
 
     def draw(self, *, hint: bool = True) -> None:
         if self._live is not None:

@@ -33,7 +33,8 @@ class RunsScreen(Acting):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
+        # Taken before the next key is given to anybody: what one types on would act on runs.
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("l", "live", "Live only"),
         Binding("q", "app.quit", "Quit"),
     ]
@@ -79,11 +80,17 @@ class RunsScreen(Acting):
         mode = None if run.stop is None else run.stop.mode
         return Target(run.id, run.agent, run.status, mode)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Among the words of the filter a slash is one."""
+        if action == "filter":
+            return not isinstance(self.focused, Input)
+        return super().check_action(action, parameters)
+
     def action_filter(self) -> None:
         """Ask for the words that a run must have."""
         words = self.query_one("#words", Input)
         words.add_class("open")
-        words.focus()
+        self.set_focus(words)
 
     def action_live(self) -> None:
         """Leave out what has ended, or show it again."""

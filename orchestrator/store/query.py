@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, check_text
 
 if TYPE_CHECKING:
     from orchestrator.store.protocol import RunFilter
@@ -35,6 +35,7 @@ def read_cursor(after: str) -> int:
     Raises:
         InvalidInput: it is not a cursor of ours.
     """
+    check_text("after", after)
     if not (after.isascii() and after.isdigit() and len(after) < len(str(_BEYOND_ALL))):
         raise InvalidInput(
             [("after", f"{after!r} is not a cursor; pass the `next` of the page before")]

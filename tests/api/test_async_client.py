@@ -426,6 +426,16 @@ async def test_the_page_of_somebody_in_front_is_no_success(kind: type[Client], s
             await Asked(Bodies(said), kind).do(verb, *args)
 
 
+@BOTH
+@pytest.mark.parametrize("said", ["soon", "[1]", "{}", "[" * 100_000])
+async def test_a_stream_that_brings_no_events_is_somebody_elses(
+    kind: type[Client], said: str
+) -> None:
+    script = Script(stream(framed(event(1, "run.started")) + f"data: {said}\n\n".encode()))
+    with pytest.raises(CallRefused, match="does not answer like a server"):
+        await follow(kind, script)
+
+
 async def test_what_cannot_be_read_is_an_error_of_ours() -> None:
     packed = answer("200 OK", "not packed").replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)
     with pytest.raises(ServerGone):

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -16,17 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import trio
 from click.testing import CliRunner
 
 from api.cli import main
 from api.commands.loading import CannotLoad, load_agents
 from api.commands.run import parse_input
 from api.commands.values import Duration
-from orchestrator import InvalidInput
+from orchestrator import InvalidInput, open_orchestrator
 from tests.api.processes import QUIESCE, Process, Site, invoke, quiesce, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from orchestrator import Receipt
 
 AGENTS = '''
 """Agents that a user might have."""
@@ -152,6 +156,7 @@ def test_help_names_every_command() -> None:
         ),
         (["run", "crawl"], "input.url: Field required"),
         (["run", "crawl", "url=http://x", "--grace-s", "-1"], "options.grace_s"),
+        (["run", "crawl", "url=x", "\x1b[2J=1"], "input.\N{MIDDLE DOT}[2J: is not known"),
         (["run", "crawl", "url"], "'url' is not KEY=VALUE"),
         (["run", "crawl", "url=a", "url=b"], "'url' is given twice"),
         (["run", "crawl", "--store", "nosuch://"], "names no store"),
@@ -410,6 +415,63 @@ def test_in_a_terminal_there_is_a_live_tree(folder: Path, site: Site) -> None:
     assert "running visit" in shown
     assert "■ stopped visit" in shown.rpartition("stopping…")[2]
     assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") > -1
+
+
+@pytest.mark.slow
+def test_while_it_is_suspended_the_shell_has_the_cursor(folder: Path, site: Site) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["run", "visit", f"url={site.url}", "--agents", "mine.py"]
+    with quiesce(*arguments, cwd=folder, stdout=theirs) as run:
+        os.close(theirs)
+        read_until(ours, "1 in flight")
+        run.signal(signal.SIGTSTP)
+        said = read_until(ours, "\x1b[?25h").rpartition("\x1b[?25h")[2].encode()
+        while b"\x1b[?25l" not in said:
+            run.signal(signal.SIGCONT)  # before it is suspended this does nothing
+            if select.select([ours], [], [], 0.01)[0]:
+                said += os.read(ours, 65536)
+        run.signal()
+        site.answers.release(100)
+        assert run.popen.wait() == 130
+    os.close(ours)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_stops_the_run_gracefully(folder: Path, site: Site) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["run", "visit", f"url={site.url}", "--agents", "mine.py", "--store", "sqlite:///r"]
+    with quiesce(*arguments, cwd=folder, stdout=theirs) as run:
+        os.close(theirs)
+        read_until(ours, "1 in flight")
+        run.signal(signal.SIGSTOP)  # so that it hears of it before it draws again
+        os.close(ours)
+        run.signal(signal.SIGHUP)
+        run.signal(signal.SIGCONT)
+        site.answers.release(100)
+        assert run.popen.wait() == 130
+    assert (site.asked, site.left) == (["/0"], 0)
+    stop = trio.run(stop_in, f"sqlite:///{folder}/r")
+    assert (stop.reason, stop.reached, stop.operations.finished) == ("SIGHUP", "graceful", 1)
+
+
+async def stop_in(store: str) -> Receipt:
+    """Return the receipt of the only run in a store."""
+    async with open_orchestrator(store) as orchestrator:
+        (record,) = (await orchestrator.runs()).runs
+    assert record.stop is not None
+    return record.stop
+
+
+@pytest.mark.slow
+def test_under_nohup_the_end_of_the_terminal_does_nothing(folder: Path, site: Site) -> None:
+    command = ["nohup", QUIESCE, "run", "visit", f"url={site.url}", "--agents", "mine.py"]
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=-1) as run:
+        site.wait_for("asked", 1)
+        run.send_signal(signal.SIGHUP)
+        site.answers.release(100)
+        said, _ = run.communicate(timeout=60)
+    assert run.returncode == 0
+    assert b"SIGHUP" not in said
 
 
 @pytest.mark.slow

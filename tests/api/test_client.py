@@ -439,7 +439,7 @@ def test_events_in_pieces(size: int) -> None:
     chunks = [text[n : n + size] for n in range(0, len(text), size)]
     reader = FrameReader()
     frames = [frame for chunk in chunks for frame in reader.feed(chunk)]
-    first, second, third = events_in(frames)
+    first, second, third = events_in(frames, "http://here")
     assert (first, second) == (event(1), event(2))
     assert (third.seq, third.data) == (3, {"text": "\u2028"})
 
@@ -467,6 +467,9 @@ async def test_nobody_answers() -> None:
     [
         answer("200 OK", "<html>hello</html>", "text/html"),
         answer("200 OK", {"hello": "world"}),
+        answer("200 OK", "[" * 100_000),
+        answer("200 OK", "[]"),
+        answer("409 Conflict", "[" * 100_000),
         answer("404 Not Found", "nothing here", "text/plain"),
         answer("404 Not Found", {"error": "nothing"}),
         answer("302 Found", ""),

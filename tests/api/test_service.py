@@ -30,9 +30,9 @@ sys.exit(trio.run(partial(
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self, store: str, grace_s: float) -> None:
+    def __init__(self, store: str, grace_s: float, *before: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, store, str(grace_s)],
+            [*before, sys.executable, "-c", SERVER, store, str(grace_s)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
@@ -58,8 +58,8 @@ class Server:
 
 
 @contextmanager
-def running(store: Path, grace_s: float = 10) -> Iterator[Server]:
-    server = Server(f"sqlite:///{store}", grace_s)
+def running(store: Path, grace_s: float = 10, before: tuple[str, ...] = ()) -> Iterator[Server]:
+    server = Server(f"sqlite:///{store}", grace_s, *before)
     try:
         yield server
     finally:
@@ -79,7 +79,7 @@ def statuses(store: Path, *run_ids: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_every_run_and_exits_0(tmp_path: Path, number: int) -> None:
     with running(tmp_path / "runs.db") as server:
         sleeping, working = server.start("sleeper"), server.start("busy", seconds=0.5)
@@ -88,6 +88,30 @@ def test_a_signal_stops_every_run_and_exits_0(tmp_path: Path, number: int) -> No
 
     assert (code, err) == (0, "")
     assert statuses(tmp_path / "runs.db", sleeping, working) == ["stopped", "stopped"]
+
+
+@pytest.mark.slow
+def test_under_nohup_the_end_of_the_terminal_ends_nothing(tmp_path: Path) -> None:
+    with running(tmp_path / "runs.db", before=("nohup",)) as server:
+        server.signal(signal.SIGHUP)
+        run_id = server.start("sleeper")
+        server.signal(signal.SIGTERM)
+        assert server.wait()[0] == 0
+    assert statuses(tmp_path / "runs.db", run_id) == ["stopped"]
+
+
+@pytest.mark.slow
+def test_the_end_of_a_terminal_hurries_nothing_however_often_it_is_told(tmp_path: Path) -> None:
+    with running(tmp_path / "runs.db") as server:
+        run_id = server.start("busy", seconds=1)
+        with server.client.stream("GET", f"/runs/{run_id}/events") as stream:
+            lines = stream.iter_lines()
+            next(line for line in lines if line == "event: operation.started")
+            server.signal(signal.SIGHUP)
+            next(line for line in lines if line == "event: run.stopping")
+            server.signal(signal.SIGHUP)
+            assert "event: operation.finished" in list(lines)
+        assert server.wait()[0] == 0
 
 
 @pytest.mark.slow

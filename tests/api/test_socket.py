@@ -501,6 +501,25 @@ async def test_a_mistake_of_the_servers_is_said_and_logged(
 async def test_a_message_that_is_too_large_ends_the_connection(peer: Peer) -> None:
     await peer.send(ping="x" * server.MAX_MESSAGE_BYTES)
     assert (await peer.until_closed()).code == 1009
+    # Who stays could send the rest for ever, and all of it would be kept.
+    assert (await peer.until_closed()).code is None
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x81\x82\0\0\0\0\xff\xfe", 1007),
+        (b"\x88\x83\0\0\0\0\x03\xe8\xff", 1007),
+        (b"\x83\x80\0\0\0\0", 1002),
+        (b"\x81\x02{}", 1002),
+    ],
+    ids=["no text", "no reason", "no opcode", "no mask"],
+)
+async def test_what_cannot_be_read_ends_the_connection_with_a_code(
+    peer: Peer, frame: bytes, code: int
+) -> None:
+    await peer.stream.send_all(frame)
+    assert (await peer.until_closed()).code == code
 
 
 async def test_who_asks_and_never_reads_is_dropped(

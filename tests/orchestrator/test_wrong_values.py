@@ -117,9 +117,49 @@ async def _keep_a_number_as_a_file(ctx: Context) -> None:
     await ctx.artifact("letter.txt", [68, 101])  # type: ignore[arg-type]
 
 
+async def _map_over_one_text(ctx: Context) -> None:
+    await ctx.map(anything, "abc")  # type: ignore[arg-type]
+
+
+async def _map_over_a_number(ctx: Context) -> None:
+    await ctx.map(anything, 5)  # type: ignore[arg-type]
+
+
+async def _show_the_name_of_a_picture(ctx: Context) -> None:
+    await ctx.view("picture.png")  # type: ignore[arg-type]
+
+
+async def _set_a_list(ctx: Context) -> None:
+    await ctx.data.set_many([1])  # type: ignore[arg-type]
+
+
+async def _delete_one_key_as_many(ctx: Context) -> None:
+    await ctx.data.delete_many("key")
+
+
+async def _get_no_list_of_keys(ctx: Context) -> None:
+    await ctx.data.get_many(5)  # type: ignore[arg-type]
+
+
+async def _offer_one_tool_as_many(ctx: Context) -> None:
+    await ctx.llm("How many?", tools="idle")
+
+
+async def _offer_a_number_of_tools(ctx: Context) -> None:
+    await ctx.llm("How many?", tools=5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("deed", "why"),
     [
+        (_map_over_one_text, "inputs: must be a list"),
+        (_map_over_a_number, "inputs: must be a list"),
+        (_show_the_name_of_a_picture, "image: must be bytes, not str; encode a text"),
+        (_set_a_list, "values: must be an object of named values"),
+        (_delete_one_key_as_many, "keys: must be a list"),
+        (_get_no_list_of_keys, "keys: must be a list"),
+        (_offer_one_tool_as_many, "tools: must be a list"),
+        (_offer_a_number_of_tools, "tools: must be a list"),
         (_spend_a_fraction, "input_tokens: must be a whole number, not 1.5"),
         (_spend_more_than_there_is, "input_tokens: is more than can be spent"),
         (_spend_more_dollars_than_there_are, "cost: is more than can be spent"),
@@ -278,6 +318,20 @@ async def test_tags_that_are_no_list_change_nothing(orchestrator: Orchestrator, 
     with pytest.raises(InvalidInput, match="tags: must be a list"):
         run.change(tags=tags, deadline_s=60)
     assert (run.record.tags, run.record.deadline_at) == (("kept",), None)
+
+
+async def test_options_and_cursors_that_are_none_are_refused(orchestrator: Orchestrator) -> None:
+    with pytest.raises(InvalidInput, match="options: must be an object of named values"):
+        await orchestrator.start(idle, options=["tags"])  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="after: must be a string, not int"):
+        await orchestrator.runs(after=5)  # type: ignore[arg-type]
+
+
+async def test_a_change_of_what_there_is_not_changes_nothing(orchestrator: Orchestrator) -> None:
+    run = await orchestrator.start(idle, tags=["kept"])
+    with pytest.raises(InvalidInput, match="deadline: is not known; known are: deadline_s, tags"):
+        run.change(tags=[], deadline=60)  # type: ignore[call-arg]
+    assert run.record.tags == ("kept",)
 
 
 async def test_a_deadline_may_be_moved_by_what_a_start_takes(

@@ -10,6 +10,7 @@ import termios
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from textual.events import Key
 
 from api.top.follow import follow
 from api.top.runs import RunsScreen
@@ -134,6 +135,18 @@ async def test_a_run_that_ends_under_the_cursor_keeps_it(server: Server) -> None
         assert terminal.line(other[4:12]).startswith("> ")
     assert server.get(other)["status"] == "running"
     server.stop(other)
+
+
+@played
+async def test_words_that_are_typed_fast_into_the_filter_act_on_no_run(server: Server) -> None:
+    """A slow line, or who pastes, brings them all at once."""
+    run = server.start("waiter")
+    async with at_terminal(server, run) as terminal:
+        for character in "/p/s":
+            terminal.app.post_message(Key("slash" if character == "/" else character, character))
+        await terminal.sees(" p/s", "no run is like that")
+    assert server.get(run)["status"] == "running"
+    server.stop(run)
 
 
 @played
