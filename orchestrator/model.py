@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, NewType
 
 RunId = NewType("RunId", str)
+
 Json = Any  # What agents are given and hand back. Nothing else in the core is untyped.
 
 
@@ -68,7 +69,6 @@ class StopSource(StrEnum):
     DISCONNECT = "disconnect"
     SHUTDOWN = "shutdown"
     HALT = "halt"
-    ORCHESTRATOR = "orchestrator"
 
 
 class StopOutcome(StrEnum):

@@ -140,8 +140,7 @@ def _again(record: RunRecord, feed: Feed, services: Services) -> Run | RunStatus
     except (UnknownAgent, InvalidInput) as error:
         _log.error("run %s cannot start: %s", record.id, error)
         never_began = record.status is RunStatus.QUEUED
-        own, why = StopSource.ORCHESTRATOR, f"it cannot start: {error}"
-        stop = _stop_of(record, services.now(0), own, why)
+        stop = _stop_of(record, services.now(0), StopSource.ADMIN, f"it cannot start: {error}")
         return settle_left(record, stop if never_began else None, feed, services)
     restarted = replace(record, attempt=attempt, version=record.version + 1, waiting_for=None)
     return Run(services, agent, arguments, restarted, feed=feed)

@@ -160,7 +160,7 @@ def refuse_unstored(run: Run) -> None:
     """
     if run.ladder.stop is None:
         reason = "its start was not stored"
-        run.request_stop(mode=StopMode.NOW, source=StopSource.ORCHESTRATOR, reason=reason)
+        run.request_stop(mode=StopMode.NOW, source=StopSource.ADMIN, reason=reason)
     run.ledger.withdraw_start()
 
 
@@ -170,8 +170,7 @@ async def _unwind(run: Run, ending: Ending) -> None:
         run.request_stop(mode=StopMode.NOW, source=_canceller(run), reason="cancelled from outside")
     elif run.record.status is RunStatus.PAUSED and run.ladder.stop is None:
         # Interrupted where nobody could wait for the pause to be over.
-        own = StopSource.ORCHESTRATOR
-        run.request_stop(mode=StopMode.NOW, source=own, reason="interrupted")
+        run.request_stop(mode=StopMode.NOW, source=StopSource.ADMIN, reason="interrupted")
     await run.ladder.last.over()
     if run.record.status.is_terminal:
         return

@@ -118,7 +118,6 @@ async def test_a_start_that_cannot_be_stored_never_runs(
     assert record.status is RunStatus.STOPPED
     assert record.stop is not None
     assert record.stop.reason == "its start was not stored"
-    assert (record.stop.source, record.stop.requested_by) == ("orchestrator", "")
 
 
 async def test_closing_gives_up_on_a_store_that_takes_nothing(

@@ -92,10 +92,9 @@ export const ownerOf = (run) => (run.owner === 'anonymous' ? '' : (run.owner ?? 
 export function who(stop) {
   const by = stop.requested_by && stop.requested_by !== 'anonymous' ? stop.requested_by : '';
   const sources = {
-    user: by || 'a person', admin: by || 'an admin', deadline: 'its deadline',
+    user: by || 'a person', admin: by || 'the orchestrator', deadline: 'its deadline',
     idle: 'its idle limit', parent: 'its parent', superseded: 'a later run',
     disconnect: 'its caller leaving', shutdown: 'a shutdown', halt: by ? `${by}'s halt` : 'a halt',
-    orchestrator: 'the orchestrator',
   };
   return sources[stop.source] ?? stop.source;
 }

@@ -244,7 +244,7 @@ async def test_a_queued_run_whose_agent_is_gone_is_stopped_and_never_was_lost(
         record = await orchestrator.get(queued.id)
     assert record.status is RunStatus.STOPPED
     assert record.stop is not None
-    assert record.stop.source is StopSource.ORCHESTRATOR
+    assert record.stop.source is StopSource.ADMIN
     assert "no agent is named 'nap'" in record.stop.reason
 
 
