@@ -100,6 +100,22 @@ async def test_a_model_that_is_asked_in_a_thread_is_held_too(
 
 
 @pytest.mark.slow
+async def test_a_tool_that_asks_a_model_does_not_hold_up_a_stop(
+    orchestrator_of_ours: Orchestrator,
+) -> None:
+    """The stop waits for the tool, which is in flight, and the model is another call."""
+    from tests.orchestrator.adapters.on_langgraph import ask_in_a_tool
+
+    with trio.fail_after(BOUND_S):
+        async with asking(orchestrator_of_ours, ask_in_a_tool, say("never")) as (server, run):
+            await until(orchestrator_of_ours, run, "run.log")
+            receipt = await stopped(run, grace_s=20)
+            assert (receipt.reached, receipt.error) == (StopMode.GRACEFUL, None)
+            assert (receipt.operations.finished, receipt.operations.cut) == (1, 0)
+            assert server.asked == []
+
+
+@pytest.mark.slow
 async def test_a_client_that_tries_again_of_itself_does_not_after_a_stop(
     orchestrator: Orchestrator, ask: Agent
 ) -> None:
