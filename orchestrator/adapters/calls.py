@@ -102,7 +102,7 @@ class Calls:
         # A framework does not always tell the end of a call that has failed or was cancelled.
         for key in list(self._open):
             await self.fail(key, error or asyncio.CancelledError())
-        if isinstance(error, OperationRefused):
+        if isinstance(error, OperationRefused) and not _in_a_tool():
             raise asyncio.CancelledError from error
 
     async def begin(self, key: Hashable, kind: Kind, label: str, given: Any = None) -> None:
@@ -116,8 +116,7 @@ class Calls:
         Raises:
             OperationRefused: a stop was asked for, and this is part of a tool that is under way.
         """
-        tool = _tool_at_hand.get()
-        in_a_tool = tool is not None and tool.is_under_way
+        in_a_tool = _in_a_tool()
         if not await self._in_own_loop(self._begin(key, kind, label, given)):
             if in_a_tool:
                 # The stop waits for the tool, so the tool must not wait for the stop.
@@ -296,6 +295,11 @@ class _Call:
             await self._calls.keep(at_once=True)
         elif end.error is None:
             await self._ctx.emit("tool.returned", {"tool": self._label, "gave": _told(end.result)})
+
+
+def _in_a_tool() -> bool:
+    tool = _tool_at_hand.get()
+    return tool is not None and tool.is_under_way
 
 
 def _told(value: Any) -> str:
