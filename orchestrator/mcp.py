@@ -20,6 +20,7 @@ from orchestrator.errors import (
     in_words,
 )
 from orchestrator.llm.client import load
+from orchestrator.llm.request import sendable
 from orchestrator.mcp_process import over_pipes, without_reserve
 from orchestrator.sections import outside_sections
 
@@ -160,12 +161,15 @@ class ToolServer:
         """Call a tool; an operation. When that is cut, the server is told that it is cancelled.
 
         Raises:
+            InvalidInput: the arguments are no JSON; nothing was called.
             ToolFailed: the tool says so itself.
             mcp.MCPError: there is no such tool, or the server is gone.
         """
+        check_text("tool", tool)
+        given = sendable(arguments, "arguments")
         async with self._run.gate.operation("mcp", tool, "cancelled"):
             with self._while_it_is_there():
-                return _read(tool, await self._connected().call_tool(tool, arguments))
+                return _read(tool, await self._connected().call_tool(tool, given))
 
     @contextmanager
     def _while_it_is_there(self) -> Iterator[None]:
@@ -194,7 +198,8 @@ class ToolServer:
         if self._failure is not None:
             raise ToolServerUnavailable(self._server, _why(self._failure))
         if self._client is None or self._over.is_set():
-            raise ToolServerUnavailable(self._server, "it is closed: use it within `async with`")
+            why = "it is closed, or has ended: use it within `async with`"
+            raise ToolServerUnavailable(self._server, why)
         return self._client
 
     async def _serve(self) -> None:

@@ -217,6 +217,38 @@ async def test_a_server_that_says_what_is_no_text_may_go_on(
         ]
 
 
+async def test_the_half_of_a_character_is_replaced(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    """As those servers say it that cut a text anywhere."""
+    given = {"folder": str(tmp_path), "words": [], "tools": ["halve"]}
+    with trio.fail_after(BOUND_S):
+        record = await (await orchestrator.start(using.on_trio, given)).wait()
+        assert record.result == ["half ?"]
+
+
+async def test_an_answer_that_is_none_ends_its_call(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    given = {"folder": str(tmp_path), "words": [], "tools": ["blunder"]}
+    with trio.fail_after(BOUND_S):
+        record = await (await orchestrator.start(using.on_trio, given)).wait()
+        assert record.error is not None
+        assert record.error.type == "MCPError"
+        assert record.error.message == "what it answered is no answer of the protocol"
+
+
+async def test_arguments_that_are_no_json_cost_the_session_nothing(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator.start(using.misusing, {"folder": str(tmp_path)})
+        refused, other, added = (await run.wait()).result
+        assert refused == "arguments: has characters that are no text"
+        assert other.startswith("arguments: is not JSON")
+        assert added == "3"
+
+
 async def test_a_server_that_floods_is_ended(
     orchestrator: Orchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

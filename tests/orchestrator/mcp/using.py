@@ -10,7 +10,14 @@ from typing import Any
 
 import trio
 
-from orchestrator import AsyncioContext, Context, SyncContext, ToolServerUnavailable, agent
+from orchestrator import (
+    AsyncioContext,
+    Context,
+    InvalidInput,
+    SyncContext,
+    ToolServerUnavailable,
+    agent,
+)
 
 TOOLBOX = str(Path(__file__).with_name("toolbox.py"))
 
@@ -111,6 +118,19 @@ async def at_once(ctx: Context, url: str, calls: int) -> None:
     async with ctx.mcp(url) as box, trio.open_nursery() as nursery:
         for _ in range(calls):
             nursery.start_soon(box.call, "wait")
+
+
+@agent
+async def misusing(ctx: Context, folder: str) -> list[str]:
+    """Call a tool with what is no JSON, and then as it should be."""
+    found = []
+    async with ctx.mcp(*command(folder)) as box:
+        for a in ("\ud800", object(), 1):
+            try:
+                found.append(str(await box.call("add", a=a, b=2)))
+            except InvalidInput as error:
+                found.append(str(error))
+    return found
 
 
 @agent
