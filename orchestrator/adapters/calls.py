@@ -36,7 +36,7 @@ _tool_at_hand: ContextVar[_Call | None] = ContextVar("quiesce_tool", default=Non
 
 # How often a partial result is written while an answer grows.
 PARTIAL_S = 0.25
-# Of what a tool is given, and gives, no more is told.
+# Of a value that may be anything, such as what a tool gives, no more is told.
 TOLD_CHARACTERS = 2000
 
 
@@ -268,7 +268,7 @@ class _Call:
 
     async def _tell_begin(self) -> None:
         if self._kind == "tool":
-            await self._ctx.emit("tool.called", {"tool": self._label, "given": _told(self._given)})
+            await self._ctx.emit("tool.called", {"tool": self._label, "given": told(self._given)})
         else:
             self._ctx.spend(requests=1)
             self._calls.answers.append("")
@@ -294,7 +294,7 @@ class _Call:
                 self._ctx.spend(model=self._label, **end.usage)
             await self._calls.keep(at_once=True)
         elif end.error is None:
-            await self._ctx.emit("tool.returned", {"tool": self._label, "gave": _told(end.result)})
+            await self._ctx.emit("tool.returned", {"tool": self._label, "gave": told(end.result)})
 
 
 def _in_a_tool() -> bool:
@@ -302,6 +302,7 @@ def _in_a_tool() -> bool:
     return tool is not None and tool.is_under_way
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
+    """Return what is told of a value that may be anything."""
     text = value if isinstance(value, str) else repr(value)
     return text.encode(errors="replace").decode()[:TOLD_CHARACTERS]

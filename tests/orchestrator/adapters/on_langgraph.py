@@ -7,6 +7,7 @@ import asyncio
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import SecretStr
@@ -61,6 +62,21 @@ async def ask_in_a_tool(ctx: AsyncioContext, url: str) -> None:
     graph.add_edge(START, "tools")
     call = {"name": "look_up", "args": {"title": "Solaris"}, "id": "1", "type": "tool_call"}
     await run_graph(ctx, graph.compile(), {"messages": [AIMessage("", tool_calls=[call])]})
+
+
+@agent(runtime="asyncio")
+async def write_to_the_stream(ctx: AsyncioContext) -> None:
+    """Write what is JSON, and what is not."""
+
+    async def write(state: MessagesState) -> dict[str, object]:
+        get_stream_writer()({"shelf": 7})
+        get_stream_writer()(float("nan"))
+        return {}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    await run_graph(ctx, graph.compile(), {"messages": []})
 
 
 @agent(runtime="asyncio")

@@ -117,6 +117,19 @@ async def test_a_tool_that_asks_a_model_does_not_hold_up_a_stop(
 
 
 @pytest.mark.slow
+async def test_what_a_node_writes_may_be_anything(orchestrator_of_ours: Orchestrator) -> None:
+    from tests.orchestrator.adapters.on_langgraph import write_to_the_stream
+
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator_of_ours.start(write_to_the_stream)
+        record = await run.wait()
+        assert record.error is None
+        found = await orchestrator_of_ours.store.events(run.id, after=0, limit=1000)
+        written = [each.data["value"] for each in found if each.type == "graph.custom"]
+        assert written == [{"shelf": 7}, "nan"]
+
+
+@pytest.mark.slow
 async def test_a_client_that_tries_again_of_itself_does_not_after_a_stop(
     orchestrator: Orchestrator, ask: Agent
 ) -> None:
