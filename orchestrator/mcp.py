@@ -6,7 +6,7 @@ kept by a task that only its own end can end, so that a call in flight may finis
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,17 @@ from orchestrator.errors import (
     in_words,
 )
 from orchestrator.llm.client import load
+from orchestrator.llm.request import sendable
 from orchestrator.mcp_process import over_pipes, without_reserve
 from orchestrator.sections import outside_sections
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mcp import Client
     from mcp.types import CallToolResult
 
     from orchestrator.ports import RunPort
-
-# Within this an HTTP server must take a connection. Answers have no limit of their own.
-CONNECT_S = 10.0
 
 
 class ToolServerUnavailable(OrchestratorError):
@@ -163,12 +161,15 @@ class ToolServer:
         """Call a tool; an operation. When that is cut, the server is told that it is cancelled.
 
         Raises:
+            InvalidInput: the arguments are no JSON; nothing was called.
             ToolFailed: the tool says so itself.
             mcp.MCPError: there is no such tool, or the server is gone.
         """
+        check_text("tool", tool)
+        given = sendable(arguments, "arguments")
         async with self._run.gate.operation("mcp", tool, "cancelled"):
             with self._while_it_is_there():
-                return _read(tool, await self._connected().call_tool(tool, arguments))
+                return _read(tool, await self._connected().call_tool(tool, given))
 
     @contextmanager
     def _while_it_is_there(self) -> Iterator[None]:
@@ -194,8 +195,11 @@ class ToolServer:
             raise InvalidInput(problems)
 
     def _connected(self) -> Client:
+        if self._failure is not None:
+            raise ToolServerUnavailable(self._server, _why(self._failure))
         if self._client is None or self._over.is_set():
-            raise ToolServerUnavailable(self._server, "it is closed: use it within `async with`")
+            why = "it is closed, or has ended: use it within `async with`"
+            raise ToolServerUnavailable(self._server, why)
         return self._client
 
     async def _serve(self) -> None:
@@ -219,7 +223,9 @@ class ToolServer:
 
     def _transport(self) -> Any:
         if self._is_http:
-            return _over_http(self._server, self._headers)
+            from orchestrator.mcp_http import over_http
+
+            return over_http(self._server, self._headers)
         argv = [self._server, *self._arguments]
         return over_pipes(self._run, argv, self._env, self._cwd, self._over)
 
@@ -234,19 +240,6 @@ async def close_servers(run: RunPort) -> None:
         server.begin_close()
     for server in left_open:
         await server.close()
-
-
-@asynccontextmanager
-async def _over_http(url: str, headers: Mapping[str, str] | None) -> AsyncIterator[Any]:
-    import httpx2
-    from mcp.client.streamable_http import streamable_http_client
-
-    timeout = httpx2.Timeout(None, connect=CONNECT_S)
-    async with (
-        httpx2.AsyncClient(headers=dict(headers or {}), timeout=timeout) as client,
-        streamable_http_client(url, http_client=client) as streams,
-    ):
-        yield streams
 
 
 def _for_models(tool: Any) -> dict[str, Any]:

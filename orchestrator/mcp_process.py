@@ -6,8 +6,10 @@ behind would stay. It would also keep all that a server writes without an end of
 
 from __future__ import annotations
 
+import json
 import subprocess
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from orchestrator.ports import RunPort
 
@@ -173,7 +175,28 @@ class _Pipes:
     def _message(self, line: bytes) -> Any:
         from mcp.shared.message import SessionMessage
 
-        try:
-            return SessionMessage(self._read(line, by_name=False))
-        except ValueError as error:
-            return error
+        errors = []
+        for form in chain([line], _other_forms(line)):
+            try:
+                return SessionMessage(self._read(form, by_name=False))
+            except ValueError as error:
+                errors.append(error)
+        return errors[0]
+
+
+def _other_forms(line: bytes) -> Iterator[bytes]:
+    """Yield what may stand for a line that is no message.
+
+    It may hold the half of a character, as the text of a server has it that cuts texts. And what
+    answers a call must end it, whatever it is.
+    """
+    from mcp_types import INTERNAL_ERROR
+
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return
+    yield json.dumps(said, ensure_ascii=False).encode(errors="replace")
+    if isinstance(said, dict) and "method" not in said:
+        why = {"code": INTERNAL_ERROR, "message": "what it answered is no answer of the protocol"}
+        yield json.dumps({"jsonrpc": "2.0", "id": said.get("id"), "error": why}).encode()

@@ -18,7 +18,7 @@ RANKS = {
     1: "lifecycle trace procfs",
     2: "cleanup session faults timers observing store journal feed broadcast registry admission",
     3: "apart options agent catalog references allowance sections operations shapes http llm mcp"
-    " mcp_process data steps questions ports part partials stack",
+    " mcp_http mcp_process data steps questions ports part partials stack",
     4: "telling context",
     5: "watchdog services stopping supervise ladder last_rung pausing ledger limits subagents"
     " handle run worker engine inprocess",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,7 +19,7 @@ from sniffio import current_async_library
 
 from orchestrator.adapters.retries import calls_at_hand, watch_clients
 from orchestrator.adapters.tasks import Tasks, unnoted
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, OperationRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Hashable
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# The call of a tool that the code at hand is, or has been, part of; of nested ones the outermost.
+_tool_at_hand: ContextVar[_Call | None] = ContextVar("quiesce_tool", default=None)
+
 # How often a partial result is written while an answer grows.
 PARTIAL_S = 0.25
-# Of what a tool is given, and gives, no more is told.
+# Of a value that may be anything, such as what a tool gives, no more is told.
 TOLD_CHARACTERS = 2000
 
 
@@ -98,6 +102,8 @@ class Calls:
         # A framework does not always tell the end of a call that has failed or was cancelled.
         for key in list(self._open):
             await self.fail(key, error or asyncio.CancelledError())
+        if isinstance(error, OperationRefused) and not _in_a_tool():
+            raise asyncio.CancelledError from error
 
     async def begin(self, key: Hashable, kind: Kind, label: str, given: Any = None) -> None:
         """Begin a call, which may go on when this returns. If a stop was asked for it does not.
@@ -106,9 +112,18 @@ class Calls:
             key: tells it from other calls that are under way.
             label: which model or tool.
             given: what a tool is called with.
+
+        Raises:
+            OperationRefused: a stop was asked for, and this is part of a tool that is under way.
         """
+        in_a_tool = _in_a_tool()
         if not await self._in_own_loop(self._begin(key, kind, label, given)):
+            if in_a_tool:
+                # The stop waits for the tool, so the tool must not wait for the stop.
+                raise OperationRefused(kind, label)
             await self._go_no_further()
+        if kind == "tool" and not in_a_tool:
+            _tool_at_hand.set(self._open.get(key))
 
     async def end(self, key: Hashable, end: End) -> None:
         """End a call; nothing if it is over already. If a stop was asked for, this is where the
@@ -208,6 +223,11 @@ class _Call:
         self._entered = asyncio.get_running_loop().create_future()
         self._task = unnoted(self._hold())
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has begun, and is not over."""
+        return self._entered.done() and not self._task.done()
+
     async def begun(self) -> bool:
         """Wait until the operation has begun; return False if a stop has kept it from that."""
         try:
@@ -248,7 +268,7 @@ class _Call:
 
     async def _tell_begin(self) -> None:
         if self._kind == "tool":
-            await self._ctx.emit("tool.called", {"tool": self._label, "given": _told(self._given)})
+            await self._ctx.emit("tool.called", {"tool": self._label, "given": told(self._given)})
         else:
             self._ctx.spend(requests=1)
             self._calls.answers.append("")
@@ -274,9 +294,15 @@ class _Call:
                 self._ctx.spend(model=self._label, **end.usage)
             await self._calls.keep(at_once=True)
         elif end.error is None:
-            await self._ctx.emit("tool.returned", {"tool": self._label, "gave": _told(end.result)})
+            await self._ctx.emit("tool.returned", {"tool": self._label, "gave": told(end.result)})
 
 
-def _told(value: Any) -> str:
+def _in_a_tool() -> bool:
+    tool = _tool_at_hand.get()
+    return tool is not None and tool.is_under_way
+
+
+def told(value: Any) -> str:
+    """Return what is told of a value that may be anything."""
     text = value if isinstance(value, str) else repr(value)
     return text.encode(errors="replace").decode()[:TOLD_CHARACTERS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.adapters.calls import Calls, End
+from orchestrator.adapters.calls import Calls, End, told
 from orchestrator.errors import ExtraMissing, InvalidInput
 
 try:
@@ -69,7 +69,10 @@ async def _tell(ctx: AsyncioContext, mode: str, part: Any) -> None:
     if mode == "updates":
         await ctx.emit("graph.updated", {"nodes": list(part)})
     elif mode == "custom":
-        await ctx.emit("graph.custom", {"value": part})
+        try:
+            await ctx.emit("graph.custom", {"value": part})
+        except InvalidInput:  # it is no JSON, which is fine with LangGraph
+            await ctx.emit("graph.custom", {"value": told(part)})
 
 
 class _Handler(AsyncCallbackHandler):

@@ -94,6 +94,7 @@ class Answer:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._half = ""  # of a character, whose other half is still to come
         self._refusal = ""
         self._calls: list[_Call] = []
         self._model = ""
@@ -104,7 +105,7 @@ class Answer:
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(self._text)
+        return "".join(self._text) + _whole(self._half)
 
     @property
     def finished(self) -> bool:
@@ -140,6 +141,9 @@ class Answer:
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             for position, call in enumerate(part.get("tool_calls") or ()):
                 self._call(call.get("index", position), _id_of(call)).add(call)
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        text = _whole(text.removesuffix(self._half))
         if text:
             self._text.append(text)
         return text
@@ -162,6 +166,7 @@ class Answer:
             raise UnfitAnswer("the endpoint sent no answer", self.text)
         for number, call in enumerate(self._calls):
             call.id = call.id or f"call_{number}"
+            call.arguments = _whole(call.arguments)
         reply = Reply(self.text)
         reply.tool_calls = tuple(call.finished() for call in self._calls)
         if self._calls:
@@ -192,6 +197,15 @@ class Answer:
 def _id_of(call: dict[str, Any]) -> str:
     """Return a call's id, which some endpoints give as a number."""
     return str(call.get("id") or "")
+
+
+def _whole(text: str) -> str:
+    """Return a text that has a UTF-8 form, as every message must.
+
+    Some endpoints cut in the middle of a character of UTF-16, which JSON can write as two escapes.
+    """
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return joined.encode(errors="replace").decode()
 
 
 def _json(text: str) -> Any:

@@ -97,7 +97,7 @@ def body_of(
         "messages": _messages(messages),
         "stream": stream,
         "extra_body": {
-            name: _sendable(value, name) for name, value in body.items() if value is not None
+            name: sendable(value, name) for name, value in body.items() if value is not None
         },
         **own,
     }
@@ -110,7 +110,7 @@ def _messages(given: object) -> list[dict[str, Any]]:
         raise InvalidInput([("messages", "must be a text, or a list of at least one message")])
     for number, message in enumerate(given):
         _check_message(message, f"messages.{number}")
-    sent: list[dict[str, Any]] = _sendable([dict(each) for each in given], "messages")
+    sent: list[dict[str, Any]] = sendable([dict(each) for each in given], "messages")
     return sent
 
 
@@ -151,7 +151,12 @@ def _tool(run: RunPort, given: Agent | str | Mapping[str, Any], where: str) -> d
     return {"type": "function", "function": function}
 
 
-def _sendable(value: object, where: str) -> Any:
+def sendable(value: object, where: str) -> Any:
+    """Return a value as JSON that can be sent.
+
+    Raises:
+        InvalidInput: it has no such form.
+    """
     plain = as_json(value, where)
     try:
         json.dumps(plain, ensure_ascii=False).encode()

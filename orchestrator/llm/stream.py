@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from contextlib import aclosing, suppress
+from io import IncrementalNewlineDecoder
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -108,11 +110,11 @@ async def _parts(response: httpx.Response, answer: Answer) -> AsyncGenerator[Jso
     Raises:
         UnfitAnswer: the stream has ended, but neither it nor the answer says that it has.
     """
-    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+    if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
         await response.aread()
         yield _checked(json.loads(response.text), response)
         return
-    lines = response.aiter_lines()
+    lines = _lines(response)
     data: list[str] = []
     done = False
     try:
@@ -133,6 +135,22 @@ async def _parts(response: httpx.Response, answer: Answer) -> AsyncGenerator[Jso
     if not done and not answer.finished:
         # Where nothing but the end of the connection ends a body, no other error tells.
         raise UnfitAnswer("the endpoint broke off its answer", answer.text)
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """Yield the lines of a stream of events, each without its end.
+
+    Those of httpx end also at what a model may write as a character of its answer, such as U+2028.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+    decode = IncrementalNewlineDecoder(decoder, translate=True).decode
+    line: list[str] = []
+    async for piece in response.aiter_bytes():
+        end, *others = decode(piece).split("\n")
+        line.append(end)
+        for other in others:
+            yield "".join(line)
+            line = [other]
 
 
 def _checked(part: Json, response: httpx.Response) -> Json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import trio
 
@@ -12,8 +13,38 @@ from orchestrator.testing.clock import GivenUp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+_Given = ParamSpec("_Given")
+_Instrument = TypeVar("_Instrument", bound="LoudInstrument")
 
-class Points(trio.abc.Instrument):
+
+class LoudInstrument(trio.abc.Instrument):
+    """An instrument that keeps what its hooks raise. Trio would go on without it, and only log.
+
+    Attributes:
+        failure: the first that was raised; for whoever has installed the instrument to raise.
+    """
+
+    failure: BaseException | None = None
+
+
+def loud(
+    hook: Callable[Concatenate[_Instrument, _Given], None],
+) -> Callable[Concatenate[_Instrument, _Given], None]:
+    """Make a hook of a method that may raise."""
+
+    @wraps(hook)
+    def kept(instrument: _Instrument, /, *args: _Given.args, **kwargs: _Given.kwargs) -> None:
+        try:
+            hook(instrument, *args, **kwargs)
+        except GivenUp:
+            pass  # the loop ends
+        except BaseException as error:
+            instrument.failure = instrument.failure or error
+
+    return kept
+
+
+class Points(LoudInstrument):
     """Counts scheduling points, and calls each action at the point with its number.
 
     A point is after each step of a task, when it has just parked; and after each wait of the
@@ -46,17 +77,19 @@ class Points(trio.abc.Instrument):
         """Call the action at that point too."""
         self._actions[number] = action
 
+    @loud
     def before_io_wait(self, timeout: float) -> None:
         """See whether the loop is about to wait for something to happen."""
-        with suppress(GivenUp):
-            self._idle = trio.lowlevel.current_statistics().tasks_runnable == 0
+        self._idle = trio.lowlevel.current_statistics().tasks_runnable == 0
 
+    @loud
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count the point at which somebody was woken, and nobody runs yet."""
         if self._idle and task not in self._trios:
             self._idle = False
             self._count(task)
 
+    @loud
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count the point at which a task has parked, or ended."""
         if task not in self._trios:
@@ -79,9 +112,11 @@ def at_points(
     """Count the points of the body, and act at some.
 
     Args:
-        actions: by the number of the point, the first of which is 1. They are not awaited, and
-            must not raise: Trio would take the counter out of the loop.
+        actions: by the number of the point, the first of which is 1. They are not awaited.
         counts: asked at each point; those at which it returns false are not counted.
+
+    Raises:
+        BaseException: what an action, or ``counts``, was the first to raise; after the body.
     """
     points = Points(actions, counts)
     trio.lowlevel.add_instrument(points)
@@ -89,6 +124,8 @@ def at_points(
         yield points
     finally:
         trio.lowlevel.remove_instrument(points)
+        if points.failure is not None:
+            raise points.failure
 
 
 def _trios_own_tasks() -> set[trio.lowlevel.Task]:

@@ -128,6 +128,8 @@ class Round:
                 if not self._time.given_up:
                     raise
                 self._played.costly = self._heap.tainted = True
+        if self._watch.failure is not None:
+            raise self._watch.failure
 
     async def _main(self) -> None:
         plan = self._plan

@@ -31,6 +31,7 @@ from orchestrator.testing.places import (
     innermost,
     is_own_code,
 )
+from orchestrator.testing.points import LoudInstrument, loud
 from orchestrator.testing.report import Fault, Finding
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class _Again:
     closes: bool
 
 
-class Watch(trio.abc.Instrument):
+class Watch(LoudInstrument):
     """Watches how the tasks of one round take the stop.
 
     Attributes:
@@ -101,12 +102,14 @@ class Watch(trio.abc.Instrument):
         self._again: _Again | None = None
         self._undos: list[_Undo] = []
 
+    @loud
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Note which line started the task."""
         place = calling_place(past=ORCHESTRATOR) if self.is_ours() else None
         if place is not None:
             self.spawned[task] = place
 
+    @loud
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """See whether the step begins with the stop's ``Cancelled``."""
         # Not public: what the task will be sent.
@@ -123,6 +126,7 @@ class Watch(trio.abc.Instrument):
             self._first.setdefault(task, _First(run, sent.error))
         self._reaches_those_who_wait_for(task, sent.error)
 
+    @loud
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Judge a second arrival, now that Python has set its context."""
         again, self._again = self._again, None

@@ -17,6 +17,7 @@ from orchestrator.testing import (
     Standstill,
     VirtualTime,
     assert_tree_gone,
+    at_points,
     no_leaks_in,
     record,
     until,
@@ -50,6 +51,24 @@ async def test_until_waits_for_what_is_shown() -> None:
         assert await until(run, "succeeded") is RunStatus.SUCCEEDED
         assert trio.current_time() == 10
         assert await until(run, "succeeded") is RunStatus.SUCCEEDED
+
+
+@virtual_time
+async def test_what_is_raised_at_a_point_is_raised_after_the_body() -> None:
+    called: list[int] = []
+
+    def fail() -> None:
+        raise LookupError("it is not as it should be")
+
+    async def go_on() -> None:
+        with at_points({1: fail, 2: lambda: called.append(2)}):
+            await trio.sleep(1)
+            await trio.sleep(1)
+            called.append(0)
+
+    with pytest.raises(LookupError, match="it is not as it should be"):
+        await go_on()
+    assert called == [2, 0]
 
 
 @virtual_time

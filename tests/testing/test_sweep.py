@@ -17,6 +17,7 @@ from orchestrator import Context, StopMode, agent
 from orchestrator.testing import Fault, SweepFailed, run_stop_sweep, stop_sweep
 from orchestrator.testing.resources import _RESOURCES
 from orchestrator.testing.sweep import spread
+from orchestrator.testing.watching import Watch
 from tests.testing import clean, planted
 
 if TYPE_CHECKING:
@@ -239,6 +240,17 @@ def test_a_budget_bounds_it_and_the_report_says_so(monkeypatch: pytest.MonkeyPat
     assert report.points[StopMode.NOW] in (19, 20)
     assert report.of_points[StopMode.NOW] > 50
     assert re.search(r"now \d+ of \d+", str(report))
+
+
+def test_a_sweep_that_cannot_see_is_no_clean_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a Trio that keeps elsewhere what the sweep looks at."""
+
+    def look(*given: object) -> None:
+        raise AttributeError("it is kept elsewhere")
+
+    monkeypatch.setattr(Watch, "_reaches_those_who_wait_for", look)
+    with pytest.raises(AttributeError, match="it is kept elsewhere"):
+        run_stop_sweep(planted.swallows_once)
 
 
 @pytest.mark.parametrize("points", [0, 1, 7, 8, 100])

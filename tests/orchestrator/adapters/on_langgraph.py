@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import SecretStr
@@ -38,6 +42,41 @@ async def ask(ctx: AsyncioContext, url: str, give_up: list[str] = []) -> str:  #
     return await attempts(
         ctx, give_up, lambda: run_graph(ctx, compiled, asked), lambda r: r["messages"][-1].content
     )
+
+
+@agent(runtime="asyncio")
+async def ask_in_a_tool(ctx: AsyncioContext, url: str) -> None:
+    """Have a tool called that asks a model itself, but not before a stop."""
+    model = ChatOpenAI(model="small", base_url=url, api_key=SecretStr("none"))
+
+    async def look_up(title: str) -> str:
+        """Return where a book stands."""
+        await ctx.log(f"looks for {title}")
+        while not ctx.should_stop:
+            await asyncio.sleep(0.01)
+        return (await model.ainvoke(title)).text
+
+    found = tool(look_up)
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([found]))
+    graph.add_edge(START, "tools")
+    call = {"name": "look_up", "args": {"title": "Solaris"}, "id": "1", "type": "tool_call"}
+    await run_graph(ctx, graph.compile(), {"messages": [AIMessage("", tool_calls=[call])]})
+
+
+@agent(runtime="asyncio")
+async def write_to_the_stream(ctx: AsyncioContext) -> None:
+    """Write what is JSON, and what is not."""
+
+    async def write(state: MessagesState) -> dict[str, object]:
+        get_stream_writer()({"shelf": 7})
+        get_stream_writer()(float("nan"))
+        return {}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    await run_graph(ctx, graph.compile(), {"messages": []})
 
 
 @agent(runtime="asyncio")

@@ -12,7 +12,7 @@ import trio
 
 from orchestrator import Agent, Context, ExtraMissing, InvalidInput, Orchestrator, StopMode, agent
 from tests.orchestrator.adapters.conftest import FRAMEWORKS
-from tests.orchestrator.adapters.test_adapters import asking, operations, until
+from tests.orchestrator.adapters.test_adapters import FOR_A_BOOK, asking, operations, until
 from tests.orchestrator.llm_server import Talk, fail, say
 from tests.orchestrator.worker.running import BOUND_S, stopped
 
@@ -97,6 +97,36 @@ async def test_a_model_that_is_asked_in_a_thread_is_held_too(
             receipt = run.record.stop
             assert receipt is not None
             assert (receipt.reached, receipt.processes_killed) == (StopMode.GRACEFUL, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("framework", "asked"), [("langgraph", 0), ("pydantic_ai", 1)])
+async def test_a_tool_that_asks_a_model_does_not_hold_up_a_stop(
+    framework: str, asked: int, orchestrator_of_ours: Orchestrator
+) -> None:
+    """The stop waits for the tool, which is in flight, and the model is another call."""
+    module = importlib.import_module(f"tests.orchestrator.adapters.on_{framework}")
+    script = [*asked * [say(calls=FOR_A_BOOK)], say("never")]
+    with trio.fail_after(BOUND_S):
+        async with asking(orchestrator_of_ours, module.ask_in_a_tool, *script) as (server, run):
+            await until(orchestrator_of_ours, run, "run.log")
+            receipt = await stopped(run, grace_s=20)
+            assert (receipt.reached, receipt.error) == (StopMode.GRACEFUL, None)
+            assert (receipt.operations.finished, receipt.operations.cut) == (1, 0)
+            assert len(server.asked) == asked
+
+
+@pytest.mark.slow
+async def test_what_a_node_writes_may_be_anything(orchestrator_of_ours: Orchestrator) -> None:
+    from tests.orchestrator.adapters.on_langgraph import write_to_the_stream
+
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator_of_ours.start(write_to_the_stream)
+        record = await run.wait()
+        assert record.error is None
+        found = await orchestrator_of_ours.store.events(run.id, after=0, limit=1000)
+        written = [each.data["value"] for each in found if each.type == "graph.custom"]
+        assert written == [{"shelf": 7}, "nan"]
 
 
 @pytest.mark.slow

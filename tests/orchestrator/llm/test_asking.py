@@ -133,6 +133,31 @@ async def test_an_answer_that_goes_on_after_its_last_word_is_not_waited_for(
     await server.until(lambda: server.open == [])
 
 
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["a\u2028b\u0085c"], "a\u2028b\u0085c"),
+        ([r"a\ud83d", r"\ude00b"], "a\U0001f600b"),
+        ([r"a\ud83d"], "a?"),
+    ],
+    ids=["what ends lines elsewhere", "halves", "a half alone"],
+)
+async def test_a_stream_may_bring_any_character(
+    pieces: list[str], text: str, orchestrator: Orchestrator, server: ModelServer
+) -> None:
+    """And the conversation goes on with it."""
+    content = [f'{{"choices": [{{"delta": {{"content": "{piece}"}}}}]}}' for piece in pieces]
+    parts = [f"data: {each}\r\n\r\n".encode() for each in content]
+    stream = send(
+        b"\xef\xbb\xbf", *parts, b"data: [DONE]\r\n\r\n", content_type="Text/Event-Stream"
+    )
+    server.will(stream, say("on"))
+    reply = await ask(orchestrator, "hi", stream=True)
+    assert reply == text
+    assert await ask(orchestrator, [reply.message, {"role": "user", "content": "go"}]) == "on"
+    assert server.asked[1].body["messages"][0]["content"] == text
+
+
 async def test_an_endpoint_that_does_not_stream_is_understood(
     orchestrator: Orchestrator, server: ModelServer
 ) -> None:

@@ -70,6 +70,18 @@ async def test_tool_calls_are_told_apart_by_id_too(
     assert reply.tool_calls == (ToolCall("a", "a", {"n": 1}), ToolCall("b", "b", {"n": 1}))
 
 
+async def test_a_character_of_an_argument_may_come_in_halves(
+    orchestrator: Orchestrator, server: ModelServer
+) -> None:
+    named = {"index": 0, "id": "a", "function": {"name": "look", "arguments": '{"at": "\ud83c'}}
+    calls = [named, {"index": 0, "function": {"arguments": '\udf19"}'}}]
+    chunks = [{"choices": [{"delta": {"tool_calls": [call]}}]} for call in calls]
+    lines = [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks]
+    server.will(send(*lines, b"data: [DONE]\n\n"))
+    reply = await ask(orchestrator, "hi", stream=True)
+    assert reply.tool_calls == (ToolCall("a", "look", {"at": "\U0001f319"}),)
+
+
 class City(pydantic.BaseModel):
     name: str
     people: int

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import warnings
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ import hypercorn.config
 import hypercorn.trio
 import pytest
 import trio
+from mcp.server.mcpserver import Context as Asked
 from mcp.server.mcpserver import MCPServer
 
 from orchestrator import (
@@ -214,6 +217,38 @@ async def test_a_server_that_says_what_is_no_text_may_go_on(
         ]
 
 
+async def test_the_half_of_a_character_is_replaced(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    """As those servers say it that cut a text anywhere."""
+    given = {"folder": str(tmp_path), "words": [], "tools": ["halve"]}
+    with trio.fail_after(BOUND_S):
+        record = await (await orchestrator.start(using.on_trio, given)).wait()
+        assert record.result == ["half ?"]
+
+
+async def test_an_answer_that_is_none_ends_its_call(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    given = {"folder": str(tmp_path), "words": [], "tools": ["blunder"]}
+    with trio.fail_after(BOUND_S):
+        record = await (await orchestrator.start(using.on_trio, given)).wait()
+        assert record.error is not None
+        assert record.error.type == "MCPError"
+        assert record.error.message == "what it answered is no answer of the protocol"
+
+
+async def test_arguments_that_are_no_json_cost_the_session_nothing(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        run = await orchestrator.start(using.misusing, {"folder": str(tmp_path)})
+        refused, other, added = (await run.wait()).result
+        assert refused == "arguments: has characters that are no text"
+        assert other.startswith("arguments: is not JSON")
+        assert added == "3"
+
+
 async def test_a_server_that_floods_is_ended(
     orchestrator: Orchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,17 +261,13 @@ async def test_a_server_that_floods_is_ended(
         assert is_gone(tmp_path)
 
 
-async def test_a_server_that_asks_and_hears_no_answer_does_not_hold_up_a_stop(
-    orchestrator: Orchestrator, tmp_path: Path
+async def test_why_a_server_is_gone_is_said_at_the_next_call(
+    orchestrator: Orchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mcp_process, "LONGEST", 1 << 20)
     with trio.fail_after(BOUND_S):
-        given = {"folder": str(tmp_path), "words": [], "tools": ["nag"]}
-        run = await orchestrator.start(using.on_trio, given, options={"cleanup_s": 30})
-        await until_there(tmp_path / "waiting")
-        receipt = await stopped(run, mode="now")
-        assert receipt.seconds is not None
-        assert receipt.seconds < 10
-        assert is_gone(tmp_path)
+        run = await orchestrator.start(using.flooded, {"folder": str(tmp_path)})
+        assert "without an end of the line" in (await run.wait()).result
 
 
 class Site:
@@ -250,6 +281,8 @@ class Site:
         self.server = MCPServer("site")
         self.server.tool()(self.add)
         self.server.tool()(self.wait)
+        self.server.tool()(self.picture)
+        self._nears: set[trio.SocketStream] = set()
 
     async def add(self, a: int, b: int) -> int:
         """Add."""
@@ -264,10 +297,21 @@ class Site:
             self.cancelled.set()
         raise AssertionError
 
+    async def picture(self, context: Asked) -> str:
+        """Answer with two MiB, as one event of a stream: what is told before makes it that."""
+        await context.session.send_progress_notification("none", 1, related_request_id="this")
+        return "x" * (2 << 20)
+
+    def hang_up(self) -> None:
+        """End every connection, whatever is on its way."""
+        for near in self._nears:
+            near.socket.shutdown(trio.socket.SHUT_RDWR)
+
     async def carry(self, port: int, near: trio.SocketStream) -> None:
         """Carry one connection to the server, and count it until its client has closed it."""
         self.connections += 1
         self.open += 1
+        self._nears.add(near)
         far = await trio.open_tcp_stream("127.0.0.1", port)
         try:
             async with near, far, trio.open_nursery() as nursery:
@@ -275,6 +319,7 @@ class Site:
                 await _pour(near, far)
                 nursery.cancel_scope.cancel()
         finally:
+            self._nears.discard(near)
             self.open -= 1
 
 
@@ -323,6 +368,31 @@ async def test_over_http_connections_are_closed(orchestrator: Orchestrator) -> N
                 await trio.sleep(0.01)  # the other end of a socket
             run = await orchestrator.start(using.over_http, given | {"tools": ["add"]})
             assert (await run.wait()).result == ["3"]
+
+
+async def test_over_http_a_connection_that_breaks_costs_its_own_call(
+    orchestrator: Orchestrator,
+) -> None:
+    with trio.fail_after(BOUND_S):
+        async with open_site() as site:
+            given = {"url": site.url, "tools": ["add", "wait", "add"]}
+            run = await orchestrator.start(using.trying, given)
+            await site.waiting.wait()
+            site.hang_up()
+            first, broken, last = (await run.wait()).result
+            assert (first, last) == ("3", "3")
+            assert broken.startswith("MCPError: ")
+
+
+async def test_over_http_answers_may_be_as_long_as_over_pipes(orchestrator: Orchestrator) -> None:
+    with trio.fail_after(BOUND_S), warnings.catch_warnings():
+        # The protocol's library leaves the generators that read a stream to the collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        async with open_site() as site:
+            given = {"url": site.url, "tools": ["picture"]}
+            [answer] = (await (await orchestrator.start(using.trying, given)).wait()).result
+            assert len(answer) == 2 << 20
+        gc.collect()
 
 
 @pytest.mark.parametrize(

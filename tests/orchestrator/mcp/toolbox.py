@@ -3,7 +3,8 @@
 It notes what it sees as files in a folder: its `pid`, that it is `waiting`, what was `cancelled`.
 The tool `wait` answers when there is a file `go`. With the word `stubborn` it ends neither when its
 input does nor by SIGTERM. The tool `fork` leaves a process behind; `mumble` says what is no text
-before it answers, `flood` what has no end, and `nag` asks for ever and hears no answer.
+before it answers, `halve` answers with half a character, `blunder` with what is no answer; `flood`
+says what has no end, and `nag` asks for ever and hears no answer.
 """
 
 from __future__ import annotations
@@ -88,6 +89,10 @@ class Toolbox:
             case "mumble":
                 os.write(1, b"\xff\xfe\n")
                 self._answer(number, _text("mumbled"))
+            case "halve":
+                self._answer(number, _text("half \ud83d"))
+            case "blunder":
+                self._answer(number, 7)
             case "flood":
                 while True:
                     os.write(1, b"x" * 65536)
@@ -101,7 +106,7 @@ class Toolbox:
             case _:
                 self._answer(number, _text("nothing there") | {"isError": True})
 
-    def _answer(self, number: object, result: dict[str, Any]) -> None:
+    def _answer(self, number: object, result: object) -> None:
         self._send({"id": number, "result": result})
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from orchestrator import AsyncioContext, Context, SyncContext, agent
+from orchestrator import (
+    AsyncioContext,
+    Context,
+    InvalidInput,
+    SyncContext,
+    ToolServerUnavailable,
+    agent,
+)
 
 TOOLBOX = str(Path(__file__).with_name("toolbox.py"))
 
@@ -89,6 +97,54 @@ async def over_http(ctx: Context, url: str, tools: list[str]) -> list[str]:
     """Call those tools one after the other."""
     async with ctx.mcp(url, headers={"x-of": ctx.run_id}) as box:
         return [str(await box.call(tool, a=1, b=2)) for tool in tools]
+
+
+@agent
+async def trying(ctx: Context, url: str, tools: list[str]) -> list[str]:
+    """Call those tools one after the other, also if one fails."""
+    found = []
+    async with ctx.mcp(url) as box:
+        for tool in tools:
+            try:
+                found.append(str(await box.call(tool, a=1, b=2)))
+            except Exception as error:
+                found.append(f"{type(error).__name__}: {error}")
+    return found
+
+
+@agent
+async def at_once(ctx: Context, url: str, calls: int) -> None:
+    """Call a tool several times at once."""
+    async with ctx.mcp(url) as box, trio.open_nursery() as nursery:
+        for _ in range(calls):
+            nursery.start_soon(box.call, "wait")
+
+
+@agent
+async def misusing(ctx: Context, folder: str) -> list[str]:
+    """Call a tool with what is no JSON, and then as it should be."""
+    found = []
+    async with ctx.mcp(*command(folder)) as box:
+        for a in ("\ud800", object(), 1):
+            try:
+                found.append(str(await box.call("add", a=a, b=2)))
+            except InvalidInput as error:
+                found.append(str(error))
+    return found
+
+
+@agent
+async def flooded(ctx: Context, folder: str) -> str:
+    """Return what a call is told after the server has been ended."""
+    async with ctx.mcp(*command(folder)) as box:
+        with suppress(Exception):
+            await box.call("flood")
+        while box._client is not None:
+            await trio.sleep(0.01)  # another process
+        try:
+            return await box.call("add", a=1, b=2)
+        except ToolServerUnavailable as error:
+            return str(error)
 
 
 @agent
