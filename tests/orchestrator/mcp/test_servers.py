@@ -261,6 +261,19 @@ async def test_a_server_that_floods_is_ended(
         assert is_gone(tmp_path)
 
 
+async def test_a_server_that_asks_and_hears_no_answer_does_not_hold_up_a_stop(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with trio.fail_after(BOUND_S):
+        given = {"folder": str(tmp_path), "words": [], "tools": ["nag"]}
+        run = await orchestrator.start(using.on_trio, given, options={"cleanup_s": 30})
+        await until_there(tmp_path / "waiting")
+        receipt = await stopped(run, mode="now")
+        assert receipt.seconds is not None
+        assert receipt.seconds < 10
+        assert is_gone(tmp_path)
+
+
 async def test_why_a_server_is_gone_is_said_at_the_next_call(
     orchestrator: Orchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
